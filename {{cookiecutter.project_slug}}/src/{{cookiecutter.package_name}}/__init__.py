@@ -1,0 +1,1 @@
+"""The project, room by room; see docs/architecture.md."""

@@ -1,0 +1,153 @@
+"""An environment: its settings, its tables, its engine, and the record of what ran in it."""
+
+import time
+import traceback
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from .config import Config, S, find_project, load_config
+from .lakehouse.duckdb_engine import DuckDb
+from .lakehouse.settings import Settings as LakehouseSettings
+from .lakehouse.tables import Tables
+from .pipelines.settings import Settings as PipelineSettings
+from .release import NotReleasedError, code_version, released_version
+
+RUNS = "ops.runs"
+_READ_TOGETHER = ("silver", "features")
+
+
+@dataclass
+class Run:
+    """One run of a pipeline: what it wrote and what it has to say."""
+
+    pipeline: str
+    as_of: datetime
+    run_id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    written: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def wrote(self, table: str, rows: int) -> None:
+        self.written[table] = self.written.get(table, 0) + rows
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+class Environment:
+    """dev, staging or prod.
+
+    Every pipeline works inside `run`, which refuses unreleased code where the settings ask for releases and records
+    the run in `ops.runs` as its last act: the completion marker.
+    """
+
+    def __init__(self, name: str, project: Path, config: Config, overlays: tuple[str, ...] = ()) -> None:
+        self.name = name
+        self.project = project
+        self.config = config
+        self._overlays = overlays
+        self._lakehouse = config.section(LakehouseSettings)
+        self.tables = Tables(project / self._lakehouse.root, owner=name)
+
+    @classmethod
+    def load(cls, name: str, project: Path | None = None, overlays: tuple[str, ...] = ()) -> "Environment":
+        """Read the settings of environment `name`; raises ConfigError."""
+        project = project or find_project()
+        return cls(name, project, load_config(project, name, overlays), overlays)
+
+    def settings(self, model: type[S]) -> S:
+        return self.config.section(model)
+
+    @cached_property
+    def code(self) -> str:
+        return code_version(self.project)
+
+    @cached_property
+    def sources(self) -> Tables:
+        """The tables from which silver and features are read: this environment's, or another's, read-only."""
+        origin = self._lakehouse.features_from
+        if origin in (None, self.name):
+            return self.tables
+        peer = load_config(self.project, str(origin), self._overlays).section(LakehouseSettings)
+        return Tables(self.project / peer.root, owner=str(origin), reader=self.name)
+
+    def refuse_to_build_what_is_borrowed(self) -> None:
+        """Raise PermissionError where silver and features are another environment's: they are read only."""
+        if self.sources is not self.tables:
+            raise PermissionError(
+                f"{self.name} reads {self.sources.owner}'s silver and feature tables and never writes them: "
+                f"set lakehouse.features_from to null in conf/{self.name}.yml to build its own"
+            )
+
+    @cached_property
+    def engine(self) -> DuckDb:
+        return DuckDb(self.find, memory_limit=self._lakehouse.memory_limit)
+
+    def find(self, name: str) -> ds.Dataset | None:
+        """The table that `name` means here: external, another environment's, or this one's."""
+        for external in self._lakehouse.external_views:
+            if name == f"features.{external.view}":
+                path = self.project / external.path
+                return Tables(path.parent.parent, owner="another team", reader=self.name).dataset(
+                    f"{path.parent.name}.{path.name}"
+                )
+        tables = self.sources if name.split(".")[0] in _READ_TOGETHER else self.tables
+        return tables.dataset(name) if tables.exists(name) else None
+
+    @contextmanager
+    def run(self, pipeline: str, as_of: datetime) -> Iterator[Run]:
+        """Run a pipeline; raises NotReleasedError before any work where only releases may run."""
+        if self.settings(PipelineSettings).released_code_only:
+            try:
+                released_version(self.project)
+            except NotReleasedError as error:
+                raise NotReleasedError(
+                    f"{self.name} runs released code only (pipelines.released_code_only): {error}"
+                ) from error
+        run = Run(pipeline, as_of)
+        started, clock = datetime.now(UTC).replace(tzinfo=None), time.perf_counter()
+        try:
+            yield run
+        except BaseException as error:
+            self._record(run, started, clock, "failed", "".join(traceback.format_exception_only(error)).strip())
+            raise
+        self._record(run, started, clock, "finished", "")
+
+    def last_finished(self, pipeline: str, before: datetime) -> datetime | None:
+        """The latest `as_of` earlier than `before` for which the pipeline finished."""
+        return max((as_of for as_of in self._finished(pipeline) if as_of < before), default=None)
+
+    def has_finished(self, pipeline: str, as_of: datetime) -> bool:
+        return as_of in self._finished(pipeline)
+
+    def _finished(self, pipeline: str) -> set[datetime]:
+        if not self.tables.exists(RUNS):
+            return set()
+        mine = (pc.field("pipeline") == pipeline) & (pc.field("status") == "finished")
+        return set(self.tables.read(RUNS, ["as_of"], mine)["as_of"].to_pylist())
+
+    def _record(self, run: Run, started: datetime, clock: float, status: str, error: str) -> None:
+        self.tables.append(
+            RUNS,
+            pa.table(
+                {
+                    "run_id": [run.run_id],
+                    "pipeline": [run.pipeline],
+                    "as_of": pa.array([run.as_of], pa.timestamp("us")),
+                    "started_at": pa.array([started], pa.timestamp("us")),
+                    "seconds": [time.perf_counter() - clock],
+                    "rows": pa.array([sum(run.written.values())], pa.int64()),
+                    "status": [status],
+                    "error": [error],
+                    "code": [self.code],
+                }
+            ),
+        )

@@ -1,0 +1,49 @@
+"""Commands of the lakehouse: ask it anything, and keep it tidy."""
+
+from typing import Annotated
+
+import typer
+
+from ..options import AsOfOption, EnvOption, logical_time
+
+app = typer.Typer()
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="For example: select * from silver.schedule limit 5")] = "",
+    env: EnvOption = "dev",
+    as_of: AsOfOption = None,
+    rows: Annotated[int, typer.Option(help="How many rows to print.")] = 50,
+) -> None:
+    """Ask any table a question, in SQL; without a question, list the tables. --as-of shows what was known then."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..environment import Environment
+
+    environment = Environment.load(env)
+    if not query:
+        listing = [*environment.tables.names()]
+        if environment.sources is not environment.tables:
+            listing += [f"{name} (of {environment.sources.owner})" for name in environment.sources.names()]
+        typer.echo("\n".join(listing) or f"{env} has no tables yet: run ingest")
+        return
+    result = environment.engine.query(query, as_of=as_of)
+    table = Table(*result.column_names)
+    for row in result.slice(0, rows).to_pylist():
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    Console().print(table)
+    if result.num_rows > rows:
+        typer.echo(f"{rows} of {result.num_rows:,} rows (--rows shows more)")
+
+
+@app.command()
+def expire(env: EnvOption = "dev", as_of: AsOfOption = None) -> None:
+    """Delete, for good, what is older than lakehouse.expire_after, and merge small files."""
+    from ..environment import Environment
+    from .retention import expire as run_expire
+
+    environment = Environment.load(env)
+    for name, deleted in run_expire(environment, logical_time(as_of)).written.items():
+        typer.echo(f"{name}: {deleted:,} rows deleted")

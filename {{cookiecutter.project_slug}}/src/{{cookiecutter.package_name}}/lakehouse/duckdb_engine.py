@@ -1,0 +1,112 @@
+"""The local engine: Spark SQL's shared dialect on DuckDB, over Delta tables as they were known at a time."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from importlib import resources
+
+import duckdb
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+SCHEMAS = ("bronze", "silver", "quarantine", "features", "predictions", "monitoring", "ops", "given")
+_QUALIFIED_NAME = re.compile(rf"\b({'|'.join(SCHEMAS)})\.([A-Za-z_]\w*)")
+Find = Callable[[str], "ds.Dataset | None"]
+
+
+class DuckDb:
+    """Answers SQL over `schema.table` names, which `find` resolves to datasets (None: no such table)."""
+
+    def __init__(self, find: Find = lambda name: None, *, memory_limit: str = "1GB") -> None:
+        self._find = find
+        self._memory_limit = memory_limit
+
+    def query(
+        self,
+        sql: str,
+        *,
+        as_of: datetime | None = None,
+        since: datetime | None = None,
+        given: Mapping[str, pa.Table] | None = None,
+    ) -> pa.Table:
+        """The result of `sql` as an Arrow table.
+
+        With `as_of` (naive UTC) every table that has `available_at` shows only rows available by then; with `since`
+        only rows that became available later. Tables in `given` stand in for stored ones; those named `given.<table>`
+        are shown whole.
+        """
+        with self._connect(sql, as_of, since, given or {}) as connection:
+            return connection.sql(sql).to_arrow_table()
+
+    def point_in_time(
+        self,
+        spine: pa.Table,
+        views: Sequence[tuple[str, Sequence[str], int, Sequence[str]]],
+        *,
+        as_of: datetime,
+        since: datetime | None = None,
+        given: Mapping[str, pa.Table] | None = None,
+    ) -> pa.Table:
+        """Join to each row of `spine` the newest feature values that were available at its `prediction_time`.
+
+        A view is (name, entity keys, time to live in seconds, feature columns). Of the rows of a view available at
+        the prediction time the one with the latest `event_timestamp` counts; older than its time to live, it is
+        null. Columns are named `<view>__<column>`; `feature_time` is the latest event time that was used.
+        """
+        times = [f"{view}.event_timestamp" for view, *_ in views]
+        sql = "SELECT spine.*, " + ", ".join(
+            [
+                f'CASE WHEN {_age(view)} <= {ttl} THEN {view}."{column}" END AS "{view}__{column}"'
+                for view, _, ttl, columns in views
+                for column in columns
+            ]
+            + [f"greatest({', '.join(['NULL::TIMESTAMP', *times])}) AS feature_time"]
+        )
+        sql += " FROM given.spine AS spine " + " ".join(
+            f"ASOF LEFT JOIN ({_latest_known(view, keys)}) AS {view} "
+            f"ON {' AND '.join(f'spine.{key} = {view}.{key}' for key in keys)} "
+            f"AND spine.prediction_time >= {view}.available_at"
+            for view, keys, _, _ in views
+        )
+        return self.query(sql, as_of=as_of, since=since, given={**(given or {}), "given.spine": spine})
+
+    def _connect(
+        self, sql: str, as_of: datetime | None, since: datetime | None, given: Mapping[str, pa.Table]
+    ) -> duckdb.DuckDBPyConnection:
+        connection = duckdb.connect(config={"memory_limit": self._memory_limit})
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(resources.files(__package__).joinpath("dialect.sql").read_text(encoding="utf-8"))
+        for schema, table in sorted(set(_QUALIFIED_NAME.findall(sql))):
+            name = f"{schema}.{table}"
+            source = given[name] if name in given else self._find(name)
+            if source is None:
+                continue
+            raw = f"{schema}__{table}"
+            connection.register(raw, source)
+            conditions = [
+                f"available_at {operator} TIMESTAMP '{limit}'"
+                for operator, limit in (("<=", as_of), (">", since))
+                if limit is not None and schema != "given" and "available_at" in source.schema.names
+            ]
+            where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+            connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {raw}{where}")
+        return connection
+
+
+def _age(view: str) -> str:
+    return f"epoch(spine.prediction_time) - epoch({view}.event_timestamp)"
+
+
+def _latest_known(view: str, keys: Sequence[str]) -> str:
+    """The rows of a feature view that were, when they became available, the latest event known of their entity.
+
+    ASOF joins leave ties to chance, and a row that arrives late must not hide a newer event: so one row is kept
+    for each entity and `available_at`, and none that is older than one known before it.
+    """
+    entity = ", ".join(keys)
+    return (
+        f"SELECT * FROM features.{view} QUALIFY event_timestamp >= max(event_timestamp) OVER "
+        f"(PARTITION BY {entity} ORDER BY available_at, event_timestamp ROWS UNBOUNDED PRECEDING) "
+        f"AND row_number() OVER (PARTITION BY {entity}, available_at ORDER BY event_timestamp DESC) = 1"
+    )

@@ -1,0 +1,102 @@
+"""Delta tables on disk: one environment's lakehouse, read by name and written in single transactions."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from deltalake import DeltaTable, write_deltalake
+
+
+class Tables:
+    """The tables `<schema>.<table>` below `root`.
+
+    `owner` is the environment the tables belong to, `reader` the one that holds this object. Where they differ,
+    every writer raises PermissionError: another environment's tables can be read, never written.
+    """
+
+    def __init__(self, root: Path, *, owner: str, reader: str | None = None) -> None:
+        self.root = root
+        self.owner = owner
+        self.reader = reader or owner
+
+    def names(self) -> list[str]:
+        """All tables, sorted, as `schema.table`."""
+        folders = [log.parent for log in self.root.glob("*/*/_delta_log")]
+        return sorted(f"{path.parent.name}.{path.name}" for path in folders if DeltaTable.is_deltatable(str(path)))
+
+    def path(self, name: str) -> Path:
+        schema, _, table = name.partition(".")
+        return self.root / schema / table
+
+    def exists(self, name: str) -> bool:
+        return (self.path(name) / "_delta_log").is_dir() and DeltaTable.is_deltatable(str(self.path(name)))
+
+    def version(self, name: str) -> int:
+        """The Delta version that a reader sees now."""
+        return int(self._open(name).version())
+
+    def dataset(self, name: str) -> ds.Dataset:
+        """The table as a lazy dataset: filters and column choices reach the files."""
+        return self._open(name).to_pyarrow_dataset()
+
+    def read(self, name: str, columns: Sequence[str] | None = None, where: pc.Expression | None = None) -> pa.Table:
+        return self.dataset(name).to_table(columns=list(columns) if columns else None, filter=where)
+
+    def schema(self, name: str) -> pa.Schema:
+        return self.dataset(name).schema
+
+    def append(self, name: str, rows: pa.Table) -> int:
+        """Add rows; a new column widens the table. Returns the number of rows written."""
+        self._refuse_foreign_write(name)
+        write_deltalake(self._folder(name), rows, mode="append", schema_mode="merge")
+        return int(rows.num_rows)
+
+    def replace(self, name: str, rows: pa.Table | pa.RecordBatchReader, where: str) -> None:
+        """Put `rows` in the place of those for which the SQL predicate `where` holds, in one transaction."""
+        self._refuse_foreign_write(name)
+        predicate = where if self.exists(name) else None
+        write_deltalake(self._folder(name), rows, mode="overwrite", predicate=predicate)
+
+    def upsert(self, name: str, rows: pa.Table, keys: Sequence[str]) -> int:
+        """Insert rows, or update those whose keys are there; keys must be unique within `rows`."""
+        if not self.exists(name):
+            return self.append(name, rows)
+        self._refuse_foreign_write(name)
+        if rows.num_rows:
+            same = " AND ".join(f"old.{key} = new.{key}" for key in keys)
+            merge = self._open(name).merge(rows, same, source_alias="new", target_alias="old")
+            merge.when_matched_update_all().when_not_matched_insert_all().execute()
+        return int(rows.num_rows)
+
+    def delete(self, name: str, where: str) -> int:
+        """Delete rows and, for good, the files that only they were in. Returns the number of rows deleted."""
+        self._refuse_foreign_write(name)
+        table = self._open(name)
+        deleted = int(table.delete(where)["num_deleted_rows"])
+        if deleted:
+            table.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
+        return deleted
+
+    def compact(self, name: str) -> None:
+        """Merge small files into large ones."""
+        self._refuse_foreign_write(name)
+        self._open(name).optimize.compact()
+
+    def history(self, name: str) -> Iterator[dict[str, object]]:
+        """The table's commits, newest first."""
+        yield from self._open(name).history()
+
+    def _open(self, name: str) -> DeltaTable:
+        if not self.exists(name):
+            raise LookupError(f"{self.owner} has no table {name} yet (its tables: {', '.join(self.names()) or 'none'})")
+        return DeltaTable(str(self.path(name)))
+
+    def _folder(self, name: str) -> str:
+        self.path(name).parent.mkdir(parents=True, exist_ok=True)
+        return str(self.path(name))
+
+    def _refuse_foreign_write(self, name: str) -> None:
+        if self.owner != self.reader:
+            raise PermissionError(f"{self.reader} may read {self.owner}'s tables, not write them: {name} is unchanged")

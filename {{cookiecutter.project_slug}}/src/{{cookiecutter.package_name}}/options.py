@@ -1,0 +1,33 @@
+"""Command line options, and the way results are printed, that every room shares."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from .environment import Run
+
+EnvOption = Annotated[str, typer.Option("--env", "-e", help="Environment: dev, staging or prod.", envvar="ENV")]
+AsOfOption = Annotated[
+    datetime | None,
+    typer.Option(
+        "--as-of",
+        formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"],
+        help="Logical time (UTC): the run sees only what was known then. Default: now.",
+        envvar="AS_OF",
+    ),
+]
+
+
+def logical_time(as_of: datetime | None) -> datetime:
+    """`as_of`, or now, as naive UTC in whole seconds."""
+    return as_of or datetime.now(UTC).replace(tzinfo=None, microsecond=0)
+
+
+def announce(run: "Run") -> None:
+    """Print what a run wrote and noted."""
+    for table, rows in run.written.items():
+        typer.echo(f"{run.pipeline}: {table}: {rows:,} rows")
+    for note in run.notes or ([] if run.written else ["nothing new"]):
+        typer.echo(f"{run.pipeline}: {note}")

@@ -1,0 +1,1 @@
+"""One file per pipeline; each reads as prose, each step is one call."""

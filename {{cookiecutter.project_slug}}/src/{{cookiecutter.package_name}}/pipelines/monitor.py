@@ -1,0 +1,118 @@
+"""Monitor: measure the windows that have passed, judge them by the rules, raise alerts and tell people."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import polars as pl
+import pyarrow.compute as pc
+
+from ..environment import RUNS, Environment, Run
+from ..lakehouse.contracts import usecase_sql
+from ..lakehouse.frames import entities
+from ..monitoring import alerts, metrics
+from ..monitoring.metrics import Volume, Window
+from ..monitoring.notify import notify
+from ..monitoring.settings import Settings
+from ..registry.store import Registry
+from ..usecase import model
+from ..usecase.columns import CATEGORICAL, NUMERIC
+from ..usecase.features import ENTITY_KEY
+from ..usecase.tables import SILVER
+
+METRICS, ALERTS = "monitoring.metrics", "ops.alerts"
+
+
+def monitor(env: Environment, as_of: datetime) -> Run:
+    """Bring `monitoring.metrics` and `ops.alerts` up to `as_of`; alerts that are new are sent.
+
+    Drift and counts are known at a window's end, performance when its labels are in, `label_delay` later.
+    """
+    settings, registry = env.settings(Settings), Registry(env)
+    with env.run("monitor", as_of) as run:
+        since = env.last_finished("monitor", before=as_of) or _first_prediction(env, registry, as_of)
+        measured = [pl.DataFrame(schema=metrics.SCHEMA)]
+        for window in metrics.windows(settings.window, since, as_of):
+            measured += measure(env, registry, window)
+        delay = settings.label_delay
+        for window in metrics.windows(settings.window, since - delay, as_of - delay):
+            measured += judge(env, registry, window)
+        rows = pl.concat(measured)
+        env.tables.replace(METRICS, rows.to_arrow(), where=f"available_at > '{since}' AND available_at <= '{as_of}'")
+        run.wrote(METRICS, rows.height)
+        raise_alerts(env, run)
+        return run
+
+
+def measure(env: Environment, registry: Registry, window: Window) -> Iterator[pl.DataFrame]:
+    """What is known of a window at its end: volumes, inputs and drift, pipeline runs."""
+    settings = env.settings(Settings)
+    yield metrics.volumes(window, {f"silver.{table.name}": _volume(env, table.name, window) for table in SILVER})
+    if env.tables.exists(RUNS):
+        yield metrics.pipelines(window, pl.DataFrame(pl.from_arrow(env.tables.read(RUNS))))
+    predictions = _predictions(env, registry, window)
+    if predictions.is_empty():
+        return
+    seen = pl.DataFrame(pl.from_arrow(entities(env, window.end, window.start, window.end)))
+    frame = predictions.select(ENTITY_KEY, "score", "model_version").join(seen, on=ENTITY_KEY)
+    for (version,), part in sorted(frame.partition_by("model_version", as_dict=True).items()):
+        reference = pl.read_parquet(registry.files(version, "reference.parquet"))
+        inputs = pl.DataFrame(pl.from_pandas(model.features(part.to_pandas()))).with_columns(part["score"])
+        labelled = inputs.with_columns(part[name] for name in settings.slices if name not in inputs.columns)
+        yield metrics.inputs(
+            window, labelled, reference, settings, features=[*NUMERIC, *CATEGORICAL], model_version=version
+        )
+
+
+def judge(env: Environment, registry: Registry, window: Window) -> Iterator[pl.DataFrame]:
+    """The performance in a window, by the labels that were known `label_delay` after its end."""
+    settings = env.settings(Settings)
+    predictions = _predictions(env, registry, window)
+    if predictions.is_empty():
+        return
+    known = pl.from_arrow(env.engine.query(usecase_sql("labels.sql"), as_of=window.end + settings.label_delay))
+    frame = predictions.join(pl.DataFrame(known).select(ENTITY_KEY, "label"), on=ENTITY_KEY, how="left")
+    for (version,), part in sorted(frame.partition_by("model_version", as_dict=True).items()):
+        yield metrics.performance(window, part, settings, model.metrics, model_version=version)
+
+
+def raise_alerts(env: Environment, run: Run) -> None:
+    """Write the alerts that the rules find, and send those that were not there before."""
+    settings = env.settings(Settings)
+    history = pl.DataFrame(pl.from_arrow(env.tables.read(METRICS)))
+    run.notes.extend(alerts.silent(history, settings.rules))
+    found = alerts.evaluate(history, settings.rules, run.as_of)
+    if env.tables.exists(ALERTS):
+        known = pl.DataFrame(pl.from_arrow(env.tables.read(ALERTS, alerts.KEYS)))
+        found = found.join(known, on=list(alerts.KEYS), how="anti")
+    if found.is_empty():
+        return
+    env.tables.upsert(ALERTS, found.to_arrow(), alerts.KEYS)
+    run.wrote(ALERTS, found.height)
+    lines = [f"{row['rule']}: {row['message']}" for row in found.iter_rows(named=True)]
+    failures = notify(f"{env.name}: {len(lines)} new alerts", lines, settings.notify)
+    run.notes.extend(f"not delivered: {failure}" for failure in failures)
+
+
+def _predictions(env: Environment, registry: Registry, window: Window) -> pl.DataFrame:
+    table = f"predictions.{registry.settings.model}"
+    if not env.tables.exists(table):
+        return pl.DataFrame()
+    inside = (pc.field("prediction_time") > window.start) & (pc.field("prediction_time") <= window.end)
+    return pl.DataFrame(pl.from_arrow(env.tables.read(table, where=inside)))
+
+
+def _volume(env: Environment, table: str, window: Window) -> Volume:
+    row = env.engine.query(
+        f"SELECT count(*) FILTER (WHERE available_at > TIMESTAMP '{window.start}') AS rows, "
+        f"max(event_timestamp) AS newest FROM silver.{table}",
+        as_of=window.end,
+    ).to_pylist()[0]
+    return Volume(row["rows"], row["newest"])
+
+
+def _first_prediction(env: Environment, registry: Registry, as_of: datetime) -> datetime:
+    table = f"predictions.{registry.settings.model}"
+    if not env.tables.exists(table):
+        return as_of - env.settings(Settings).window
+    first: datetime = pc.min(env.tables.read(table, ["prediction_time"])["prediction_time"]).as_py()
+    return first

@@ -1,0 +1,1 @@
+"""The life of a model: versions, stages, compliance checks, comparison, approval, audit."""

@@ -1,0 +1,108 @@
+"""The compliance gate: what a version must carry and be able to do before it may enter Staging."""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ..environment import Environment
+from ..lakehouse.feature_store import FeatureView
+from ..usecase import model
+from ..usecase.features import FEATURE_VIEWS
+from .settings import SliceLimit
+from .store import Registry
+
+CARD_SECTIONS = ("Intended use", "Training data", "Evaluation", "Limits")
+
+
+def violations(env: Environment, registry: Registry, number: int) -> list[str]:
+    """Every reason to refuse the version; an empty list means that it complies."""
+    return [
+        *_records(registry, number),
+        *_card(registry, number),
+        *_features(env, registry, number),
+        *_slices(registry, number),
+        *_prediction(registry, number),
+    ]
+
+
+def _records(registry: Registry, number: int) -> Iterator[str]:
+    version = registry.version(number)
+    for tag in registry.settings.compliance.required_tags:
+        if not version.tags.get(tag):
+            yield f"the tag {tag!r} is missing"
+    if not (version.tags.get("summary") or "").strip():
+        yield "the description is missing"
+    if not version.tags.get("data_versions"):
+        yield "the data version is missing: nobody could train this again"
+
+
+def _card(registry: Registry, number: int) -> Iterator[str]:
+    if "model_card.md" not in registry.artifact_names(number):
+        yield "the model card is missing (model_card.md)"
+        return
+    text = registry.files(number, "model_card.md").read_text(encoding="utf-8")
+    for section in CARD_SECTIONS:
+        if f"## {section}" not in text:
+            yield f"the model card has no section {section!r}"
+
+
+def _features(env: Environment, registry: Registry, number: int) -> Iterator[str]:
+    views: dict[str, FeatureView] = {view.name: view for view in FEATURE_VIEWS}
+    for name in filter(None, registry.version(number).tags.get("feature_views", "").split(",")):
+        if name not in views:
+            yield f"it needs the feature view {name}, which this code does not have"
+        elif env.find(views[name].table) is None:
+            yield f"it needs features.{name}, which {env.name} cannot read"
+
+
+def _slices(registry: Registry, number: int) -> Iterator[str]:
+    if "slices.json" not in registry.artifact_names(number):
+        yield "the metrics per slice are missing (slices.json)"
+        return
+    rows = json.loads(registry.files(number, "slices.json").read_text(encoding="utf-8"))
+    for limit in registry.settings.compliance.slice_limits:
+        judged = [r for r in rows if r["column"] == limit.column and r["rows"] >= limit.min_rows and limit.metric in r]
+        if not judged:
+            yield f"no slice of {limit.column} has {limit.metric} on at least {limit.min_rows} rows"
+        yield from filter(None, (_beyond(limit, row) for row in judged))
+
+
+def _beyond(limit: SliceLimit, row: dict[str, float]) -> str:
+    value = row[limit.metric]
+    where = f"{limit.metric} of {limit.column}={row['value']} is {value:.3f}"
+    if limit.at_least is not None and not value >= limit.at_least:
+        return f"{where}, below {limit.at_least:g}"
+    if limit.at_most is not None and not value <= limit.at_most:
+        return f"{where}, above {limit.at_most:g}"
+    return ""
+
+
+def _prediction(registry: Registry, number: int) -> Iterator[str]:
+    folder = registry.files(number, "model")  # not inside the try: an outage is no fault of the model
+    import mlflow
+
+    try:
+        loaded = mlflow.pyfunc.load_model(str(folder))
+    except Exception as error:
+        yield f"it does not load: {str(error).splitlines()[0]}"
+        return
+    if loaded.metadata.signature is None or loaded.metadata.signature.inputs is None:
+        yield "the signature is missing"
+    example = loaded.input_example if _has_example(folder) else None
+    if example is None:
+        yield "the input example is missing"
+        return
+    try:
+        scores = model.score(np.asarray(loaded.predict(example)))
+    except Exception as error:
+        yield f"it cannot score its own input example: {str(error).splitlines()[0]}"
+        return
+    if len(scores) != len(example) or not all(math.isfinite(value) for value in scores):
+        yield f"it gives {len(scores)} scores, not all finite, for {len(example)} rows"
+
+
+def _has_example(folder: Path) -> bool:
+    return (folder / "input_example.json").is_file()

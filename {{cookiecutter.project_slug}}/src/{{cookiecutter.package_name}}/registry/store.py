@@ -1,0 +1,161 @@
+"""The MLflow registry: one environment's model, its versions, and what they carry."""
+
+import logging
+import os
+import warnings
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..environment import Environment
+from .settings import Settings
+from .transitions import Ledger
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+ALIASES = {"Staging": "challenger", "Production": "champion"}
+
+
+class Registry:
+    """The registered model `<owner>.<model>`.
+
+    `owner` is the environment the model belongs to; opened from another one, every writer raises PermissionError.
+    """
+
+    def __init__(self, env: Environment, owner: str | None = None) -> None:
+        self.env = env
+        self.owner = owner or env.name
+        self.settings = env.settings(Settings)
+        self.model = f"{self.owner}.{self.settings.model}"
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        return Ledger(self.env, self.model)
+
+    @cached_property
+    def client(self) -> "MlflowClient":
+        warnings.filterwarnings("ignore", module="mlflow")
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        import mlflow
+
+        logging.getLogger("mlflow").setLevel(logging.ERROR)
+        mlflow.set_tracking_uri(tracking_uri(self.env.project, self.settings.tracking_uri))
+        return mlflow.MlflowClient()
+
+    def experiment(self) -> str:
+        """The id of the model's experiment, which is created where it is missing."""
+        found = self.client.get_experiment_by_name(self.model)
+        if found:
+            return str(found.experiment_id)
+        artifacts = self.settings.artifacts
+        location = artifacts if "://" in artifacts else (self.env.project / artifacts).resolve().as_uri()
+        return str(self.client.create_experiment(self.model, artifact_location=location))
+
+    def versions(self) -> "list[ModelVersion]":
+        """All versions with their tags, oldest first."""
+        found = self.client.search_model_versions(f"name = '{self.model}'", max_results=10_000)
+        return sorted(found, key=lambda version: int(version.version))
+
+    def version(self, number: int) -> "ModelVersion":
+        """One version; raises LookupError where there is none."""
+        for version in self.versions():
+            if int(version.version) == number:
+                return version
+        known = ", ".join(str(version.version) for version in self.versions()) or "none"
+        raise LookupError(f"{self.model} has no version {number} (its versions: {known})")
+
+    def find(self, identity: str) -> "ModelVersion | None":
+        """The version that was made from the same data, code and settings."""
+        return next((version for version in self.versions() if version.tags.get("identity") == identity), None)
+
+    def newest_tuned(self, as_of: datetime) -> "ModelVersion | None":
+        """The newest version up to `as_of` whose hyperparameters come from a search."""
+        tuned = [v for v in self.versions() if v.tags.get("tuned") == "true" and v.tags["as_of"] <= as_of.isoformat()]
+        return max(tuned, key=lambda version: (version.tags["as_of"], int(version.version)), default=None)
+
+    def register(self, run_id: str, source: str, tags: dict[str, str], description: str) -> int:
+        """Make a version of a logged model; its stage is None. Returns its number."""
+        self._refuse_foreign_write()
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.create_registered_model(self.model)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        tags = {**tags, "stage": "None"}
+        made = self.client.create_model_version(self.model, source, run_id, tags, description=description)
+        return int(made.version)
+
+    def load(self, number: int) -> Any:
+        """The version as an MLflow pyfunc model: it checks its input against the signature."""
+        import mlflow
+
+        return mlflow.pyfunc.load_model(str(self.files(number, "model")))
+
+    def files(self, number: int, artifact: str = "") -> Path:
+        """The version's artifacts on this machine: the logged model, or what its run logged beside it."""
+        import mlflow
+
+        version = self.version(number)
+        where = version.source if artifact == "model" else f"runs:/{version.run_id}/{artifact}"
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=where))
+
+    def artifact_names(self, number: int) -> set[str]:
+        return {item.path for item in self.client.list_artifacts(self.version(number).run_id)}
+
+    def reconcile(self) -> None:
+        """Make tags, aliases and descriptions of all versions say what the ledger says now."""
+        self._refuse_foreign_write()
+        history = self.ledger.all()
+        aliases = {"champion": self.ledger.champion()}
+        for version in self.versions():
+            number = int(version.version)
+            stage = self.ledger.stage(number)
+            if stage == "Staging":
+                aliases["challenger"] = number
+            lines = [
+                f"{t.closed_at:%Y-%m-%d} {t.from_stage} -> {t.to_stage} {t.status} by {t.closed_by}: {t.reason}"
+                for t in history
+                if t.version == number and t.closed_at
+            ]
+            description = "\n".join([version.tags.get("summary", ""), *lines])
+            if version.tags.get("stage") != stage:
+                self.client.set_model_version_tag(self.model, version.version, "stage", stage)
+            if version.description != description:
+                self.client.update_model_version(self.model, version.version, description)
+        self._point(aliases)
+
+    def _point(self, aliases: dict[str, int | None]) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            current = self.client.get_registered_model(self.model).aliases
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return
+        for alias in ALIASES.values():
+            wanted = aliases.get(alias)
+            if wanted is None and alias in current:
+                self.client.delete_registered_model_alias(self.model, alias)
+            elif wanted is not None and str(current.get(alias)) != str(wanted):
+                self.client.set_registered_model_alias(self.model, alias, str(wanted))
+
+    def _refuse_foreign_write(self) -> None:
+        if self.owner != self.env.name:
+            raise PermissionError(f"{self.env.name} may read the model {self.model}, not change it")
+
+
+def tracking_uri(project: Path, configured: str) -> str:
+    """MLflow's address; a relative SQLite path counts from the project's root, whose folder is made."""
+    prefix = "sqlite:///"
+    if not configured.startswith(prefix):
+        return configured
+    path = (project / configured.removeprefix(prefix)).resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return f"{prefix}{path}"

@@ -1,0 +1,1 @@
+"""Fitting a model: tuning, evaluation, and the record that MLflow keeps of it."""

@@ -1,0 +1,80 @@
+"""The data of one training: the labelled rows known at a time, split into training rows and a newer held-out part."""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+
+import pandas as pd
+import pyarrow as pa
+
+from ..environment import Environment
+from ..lakehouse.frames import labelled
+from ..usecase.features import FEATURE_VIEWS
+from ..usecase.tables import SILVER
+from .settings import Settings
+
+EPOCH = datetime(1970, 1, 1)
+
+
+class NotEnoughDataError(Exception):
+    """There are too few labelled rows; the message says how many and where to look."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Spans of prediction time: training in (`start`, `split`], evaluation in (`split`, `end`]."""
+
+    start: datetime
+    split: datetime
+    end: datetime
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Joined frames with the column `label`, where they come from, and a digest of what they hold."""
+
+    train: pd.DataFrame
+    holdout: pd.DataFrame
+    windows: Windows
+    table_versions: dict[str, int]
+    digest: str
+
+
+def windows(env: Environment, as_of: datetime) -> Windows:
+    """The spans that a training at `as_of` uses."""
+    settings = env.settings(Settings)
+    split = as_of - settings.holdout
+    return Windows(split - settings.history if settings.history else EPOCH, split, as_of)
+
+
+def load(env: Environment, as_of: datetime) -> TrainingData:
+    """Build the training and held-out frames; raises NotEnoughDataError."""
+    settings, spans = env.settings(Settings), windows(env, as_of)
+    train = labelled(env, as_of, spans.start, spans.split, settings.fraction)
+    holdout = labelled(env, as_of, spans.split, spans.end, settings.fraction)
+    for name, rows in (("training", train), ("held-out", holdout)):
+        if rows.num_rows < settings.min_rows:
+            raise NotEnoughDataError(
+                f"{rows.num_rows:,} labelled {name} rows at {as_of} (training.min_rows is {settings.min_rows:,}): "
+                f"is --as-of within the data, and have ingest and featurize run in {env.sources.owner}?"
+            )
+    tables = [f"silver.{table.name}" for table in SILVER] + [view.table for view in FEATURE_VIEWS]
+    return TrainingData(
+        train.to_pandas(),
+        holdout.to_pandas(),
+        spans,
+        {name: env.sources.version(name) for name in tables if env.sources.exists(name)},
+        _digest(train, holdout),
+    )
+
+
+def _digest(*tables: pa.Table) -> str:
+    """Identifies the rows whatever Delta version they are read from: later rows do not change an earlier view."""
+    digest = hashlib.sha256()
+    for table in tables:
+        for column in table.combine_chunks().itercolumns():
+            kind = pa.float32() if pa.types.is_floating(column.type) else column.type
+            for chunk in column.cast(kind).chunks:
+                for buffer in chunk.buffers():
+                    digest.update(buffer or b"")
+    return digest.hexdigest()[:16]

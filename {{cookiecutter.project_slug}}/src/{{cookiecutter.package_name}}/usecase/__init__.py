@@ -1,0 +1,1 @@
+"""What is yours: sources, cleaning SQL, contracts, feature SQL, the model and its gates."""

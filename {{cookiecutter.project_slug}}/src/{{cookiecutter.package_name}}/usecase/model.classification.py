@@ -1,0 +1,97 @@
+"""The model: which columns it sees, how it is built, tuned and scored, and the baseline it has to beat."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.calibration import CalibrationDisplay
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.metrics import (
+    PrecisionRecallDisplay,
+    average_precision_score,
+    brier_score_loss,
+    log_loss,
+    roc_auc_score,
+)
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import TargetEncoder
+
+from .columns import CATEGORICAL, NUMERIC
+
+DESCRIPTION = "Two hours before scheduled departure: the probability of arriving more than 15 minutes late."
+INTENDED_USE = """\
+Rank and flag flights that are likely to be late, two hours before departure, while there is time to act.
+Not for decisions about single passengers or crews."""
+LIMITS = """\
+It knows New York's three airports in the data's span only. Cancelled and diverted flights have no label, so it
+says nothing of them. Its probabilities follow the season; watch their calibration after a change of season."""
+PRIMARY_METRIC = "average_precision"
+GREATER_IS_BETTER = True
+BASELINE = ("carrier", "local_hour")
+TRUSTED_TYPES = ("sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",)
+PREDICT = "predict_proba"
+DEFAULTS: Mapping[str, Any] = {
+    "learning_rate": 0.1,
+    "max_iter": 150,
+    "max_leaf_nodes": 31,
+    "l2_regularization": 1.0,
+}
+
+
+def build(parameters: Mapping[str, Any]) -> Pipeline:
+    """An unfitted pipeline; its input is a frame with the columns NUMERIC and CATEGORICAL."""
+    encode = ColumnTransformer(
+        [("categories", TargetEncoder(target_type="binary", random_state=0), list(CATEGORICAL))],
+        remainder="passthrough",
+        verbose_feature_names_out=False,
+    ).set_output(transform="pandas")
+    classifier = HistGradientBoostingClassifier(random_state=0, early_stopping=False, **parameters)
+    return Pipeline([("encode", encode), ("classify", classifier)])
+
+
+def suggest(trial: Any) -> dict[str, Any]:
+    """One point of the search space; `trial` is an Optuna trial."""
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", 0.03, 0.3, log=True),
+        "max_iter": trial.suggest_int("max_iter", 60, 200, step=20),
+        "max_leaf_nodes": trial.suggest_int("max_leaf_nodes", 8, 48, step=8),
+        "l2_regularization": trial.suggest_float("l2_regularization", 0.01, 100.0, log=True),
+    }
+
+
+def features(frame: pd.DataFrame) -> pd.DataFrame:
+    """The model's input from a joined frame: numbers as float64, categories as text without gaps."""
+    numbers = frame[list(NUMERIC)].astype("float64")
+    categories = frame[list(CATEGORICAL)].astype("object").fillna("missing").astype(str)
+    return pd.concat([numbers, categories], axis=1)
+
+
+def score(prediction: np.ndarray) -> np.ndarray:
+    """The probability of arriving late, shape (n,), from what the model predicts, shape (n, 2)."""
+    return np.asarray(prediction)[:, 1]
+
+
+def primary(labels: np.ndarray, scores: np.ndarray) -> float:
+    """The primary metric of scores in [0, 1] against labels 0.0 and 1.0, all of shape (n,); NaN with one class."""
+    return float(average_precision_score(labels, scores)) if len(np.unique(labels)) > 1 else np.nan
+
+
+def metrics(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
+    """All metrics by name; empty with one class only."""
+    if len(np.unique(labels)) < 2:
+        return {}
+    return {
+        PRIMARY_METRIC: primary(labels, scores),
+        "roc_auc": float(roc_auc_score(labels, scores)),
+        "brier": float(brier_score_loss(labels, scores)),
+        "log_loss": float(log_loss(labels, np.clip(scores, 1e-6, 1 - 1e-6))),
+    }
+
+
+def plots(labels: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
+    """Matplotlib figures by file name."""
+    curve = PrecisionRecallDisplay.from_predictions(labels, scores, plot_chance_level=True)
+    calibration = CalibrationDisplay.from_predictions(labels, scores, n_bins=15, strategy="quantile")
+    return {"precision_recall.png": curve.figure_, "calibration.png": calibration.figure_}

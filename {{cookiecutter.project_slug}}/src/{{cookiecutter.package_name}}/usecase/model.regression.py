@@ -1,0 +1,90 @@
+"""The model: which columns it sees, how it is built, tuned and scored, and the baseline it has to beat."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.metrics import PredictionErrorDisplay, mean_absolute_error, r2_score, root_mean_squared_error
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import TargetEncoder
+
+from .columns import CATEGORICAL, NUMERIC
+
+DESCRIPTION = "Two hours before scheduled departure: how many minutes late the flight will arrive."
+INTENDED_USE = """\
+Estimate delays while there is still time to act: two hours before departure.
+Not for decisions about single passengers or crews."""
+LIMITS = """\
+It knows New York's three airports in the data's span only. Cancelled and diverted flights have no label, so it
+says nothing of them. Long delays are rare and are underestimated: it predicts a mean, not a worst case."""
+PRIMARY_METRIC = "rmse"
+GREATER_IS_BETTER = False
+BASELINE = ("carrier", "local_hour")
+TRUSTED_TYPES = ("sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",)
+PREDICT = "predict"
+DEFAULTS: Mapping[str, Any] = {
+    "learning_rate": 0.1,
+    "max_iter": 150,
+    "max_leaf_nodes": 31,
+    "l2_regularization": 1.0,
+}
+
+
+def build(parameters: Mapping[str, Any]) -> Pipeline:
+    """An unfitted pipeline; its input is a frame with the columns NUMERIC and CATEGORICAL."""
+    encode = ColumnTransformer(
+        [("categories", TargetEncoder(target_type="continuous", random_state=0), list(CATEGORICAL))],
+        remainder="passthrough",
+        verbose_feature_names_out=False,
+    ).set_output(transform="pandas")
+    regressor = HistGradientBoostingRegressor(random_state=0, early_stopping=False, **parameters)
+    return Pipeline([("encode", encode), ("regress", regressor)])
+
+
+def suggest(trial: Any) -> dict[str, Any]:
+    """One point of the search space; `trial` is an Optuna trial."""
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", 0.03, 0.3, log=True),
+        "max_iter": trial.suggest_int("max_iter", 60, 200, step=20),
+        "max_leaf_nodes": trial.suggest_int("max_leaf_nodes", 8, 48, step=8),
+        "l2_regularization": trial.suggest_float("l2_regularization", 0.01, 100.0, log=True),
+    }
+
+
+def features(frame: pd.DataFrame) -> pd.DataFrame:
+    """The model's input from a joined frame: numbers as float64, categories as text without gaps."""
+    numbers = frame[list(NUMERIC)].astype("float64")
+    categories = frame[list(CATEGORICAL)].astype("object").fillna("missing").astype(str)
+    return pd.concat([numbers, categories], axis=1)
+
+
+def score(prediction: np.ndarray) -> np.ndarray:
+    """The delay in minutes, shape (n,), from what the model predicts."""
+    return np.asarray(prediction, dtype="float64").reshape(-1)
+
+
+def primary(labels: np.ndarray, scores: np.ndarray) -> float:
+    """The primary metric, in minutes, of scores against labels, both of shape (n,); NaN without rows."""
+    return float(root_mean_squared_error(labels, scores)) if len(labels) else np.nan
+
+
+def metrics(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
+    """All metrics by name, errors in minutes; empty with fewer than two rows."""
+    if len(labels) < 2:
+        return {}
+    return {
+        PRIMARY_METRIC: primary(labels, scores),
+        "mae": float(mean_absolute_error(labels, scores)),
+        "r2": float(r2_score(labels, scores)),
+    }
+
+
+def plots(labels: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
+    """Matplotlib figures by file name."""
+    options = {"y_true": labels, "y_pred": scores, "subsample": 2000, "random_state": 0}
+    actual = PredictionErrorDisplay.from_predictions(kind="actual_vs_predicted", **options)
+    residual = PredictionErrorDisplay.from_predictions(kind="residual_vs_predicted", **options)
+    return {"actual_vs_predicted.png": actual.figure_, "residuals.png": residual.figure_}

@@ -1,0 +1,111 @@
+"""A small world to test in: a temporary project with real tables, a real MLflow database and a champion in prod."""
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from {{ cookiecutter.package_name }}.environment import Environment
+from {{ cookiecutter.package_name }}.lakehouse.settings import Settings as LakehouseSettings
+
+# Threads that spin while they wait fight over the cores of a small machine; figures need no screen.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+LoadEnv = Callable[..., Environment]
+
+
+def settings() -> dict[str, Any]:
+    """conf/test.yml: the project's own settings on a small budget, where nobody needs to approve."""
+    base = yaml.safe_load((CONF / "base.yml").read_text(encoding="utf-8"))
+    limits = base["registry"]["compliance"]["slice_limits"]
+    return {
+        "pipelines": {"released_code_only": False},
+        "training": {
+            "holdout": "14d",
+            "fraction": 0.3,
+            "min_rows": 200,
+            "tuning": {"trials": 2, "timeout": "20s", "folds": 2},
+        },
+        "registry": {
+            "approval": "automatic",
+            "compliance": {"slice_limits": [limit | {"min_rows": 300} for limit in limits]},
+            "comparison": {"confidence": 0.8, "resamples": 100, "min_rows": 200},
+        },
+    }
+
+
+@pytest.fixture(scope="session")
+def now() -> datetime:
+    """The logical time of `world`: it knows nothing later."""
+    return datetime(2013, 3, 1)
+
+
+@pytest.fixture(scope="session")
+def load_env() -> LoadEnv:
+    """load_env(name, project, *overlays): an environment of a project, with conf/test.yml and more on top."""
+
+    def load(name: str, project: Path, *overlays: str) -> Environment:
+        return Environment.load(name, project, overlays=("test", *overlays))
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory, load_env: LoadEnv, now: datetime) -> Path:
+    """A project whose prod has two months of data, features and a champion. Shared: nobody writes into it."""
+    # Not at the top: unit tests need none of this, and it takes seconds to import.
+    from {{ cookiecutter.package_name }}.pipelines.deploy import deploy
+    from {{ cookiecutter.package_name }}.pipelines.featurize import featurize
+    from {{ cookiecutter.package_name }}.pipelines.ingest import ingest
+    from {{ cookiecutter.package_name }}.pipelines.train import train
+    from {{ cookiecutter.package_name }}.registry.store import Registry
+    from {{ cookiecutter.package_name }}.usecase.replay import land
+
+    project = tmp_path_factory.mktemp("world")
+    shutil.copytree(CONF, project / "conf")
+    (project / "conf" / "test.yml").write_text(yaml.safe_dump(settings()), encoding="utf-8")
+    prod = load_env("prod", project)
+    land(project / prod.settings(LakehouseSettings).landing, now)
+    ingest(prod, now)
+    featurize(prod, now)
+    train(prod, now, reason="first model")
+    outcome = deploy(prod, now)
+    assert Registry(prod).ledger.champion(now) == 1, outcome.notes
+    return project
+
+
+@pytest.fixture
+def project(world: Path, tmp_path: Path) -> Path:
+    """A copy of `world` of the test's own, to go on with or to break."""
+    return duplicate(world, tmp_path / "project")
+
+
+@pytest.fixture
+def prod(project: Path, load_env: LoadEnv) -> Environment:
+    """prod of the test's own project."""
+    return load_env("prod", project)
+
+
+def duplicate(project: Path, target: Path) -> Path:
+    """Copy a project; MLflow's database holds absolute paths, which are made to name the copy."""
+    shutil.copytree(project, target)
+    for database in target.glob("data/mlflow/*.db"):
+        with closing(sqlite3.connect(database)) as connection, connection:
+            tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+            for (table,) in tables:
+                columns = connection.execute(f"SELECT name, type FROM pragma_table_info('{table}')").fetchall()
+                for column in [name for name, kind in columns if kind.startswith(("VARCHAR", "TEXT"))]:
+                    connection.execute(
+                        f'UPDATE "{table}" SET "{column}" = replace("{column}", ?, ?) WHERE instr("{column}", ?)',
+                        (str(project), str(target), str(project)),
+                    )
+    return target
