@@ -21,6 +21,7 @@ os.environ.setdefault("MPLBACKEND", "agg")
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 LoadEnv = Callable[..., Environment]
+Duplicate = Callable[[Path, Path], Path]
 
 
 def settings() -> dict[str, Any]:
@@ -31,7 +32,7 @@ def settings() -> dict[str, Any]:
         "pipelines": {"released_code_only": False},
         "training": {
             "holdout": "14d",
-            "fraction": 0.3,
+            "fraction": 0.2,
             "min_rows": 200,
             "tuning": {"trials": 2, "timeout": "20s", "folds": 2},
         },
@@ -46,7 +47,7 @@ def settings() -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def now() -> datetime:
     """The logical time of `world`: it knows nothing later."""
-    return datetime(2013, 3, 1)
+    return datetime(2013, 3, 15)
 
 
 @pytest.fixture(scope="session")
@@ -60,33 +61,55 @@ def load_env() -> LoadEnv:
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory, load_env: LoadEnv, now: datetime) -> Path:
-    """A project whose prod has two months of data, features and a champion. Shared: nobody writes into it."""
+def trained(tmp_path_factory: pytest.TempPathFactory, load_env: LoadEnv, now: datetime) -> Path:
+    """A project whose prod has ten weeks of data, features, and a version that waits at the gates.
+
+    Not to be changed: tests copy it.
+    """
     # Not at the top: unit tests need none of this, and it takes seconds to import.
-    from {{ cookiecutter.package_name }}.pipelines.deploy import deploy
     from {{ cookiecutter.package_name }}.pipelines.featurize import featurize
     from {{ cookiecutter.package_name }}.pipelines.ingest import ingest
     from {{ cookiecutter.package_name }}.pipelines.train import train
-    from {{ cookiecutter.package_name }}.registry.store import Registry
     from {{ cookiecutter.package_name }}.usecase.replay import land
 
-    project = tmp_path_factory.mktemp("world")
-    shutil.copytree(CONF, project / "conf")
-    (project / "conf" / "test.yml").write_text(yaml.safe_dump(settings()), encoding="utf-8")
+    project = _start(tmp_path_factory.mktemp("trained"))
     prod = load_env("prod", project)
     land(project / prod.settings(LakehouseSettings).landing, now)
     ingest(prod, now)
     featurize(prod, now)
     train(prod, now, reason="first model")
+    return project
+
+
+@pytest.fixture(scope="session")
+def world(trained: Path, tmp_path_factory: pytest.TempPathFactory, load_env: LoadEnv, now: datetime) -> Path:
+    """The same after the gates: version 1 is prod's champion. Not to be changed."""
+    from {{ cookiecutter.package_name }}.pipelines.deploy import deploy
+    from {{ cookiecutter.package_name }}.registry.store import Registry
+
+    project = _duplicate(trained, tmp_path_factory.mktemp("world") / "project")
+    prod = load_env("prod", project)
     outcome = deploy(prod, now)
     assert Registry(prod).ledger.champion(now) == 1, outcome.notes
     return project
 
 
+@pytest.fixture(scope="session")
+def duplicate() -> Duplicate:
+    """duplicate(project, target): a copy of a project, to go on with or to break."""
+    return _duplicate
+
+
+@pytest.fixture
+def blank(tmp_path: Path) -> Path:
+    """A project with settings and no data."""
+    return _start(tmp_path / "blank")
+
+
 @pytest.fixture
 def project(world: Path, tmp_path: Path) -> Path:
     """A copy of `world` of the test's own, to go on with or to break."""
-    return duplicate(world, tmp_path / "project")
+    return _duplicate(world, tmp_path / "project")
 
 
 @pytest.fixture
@@ -95,7 +118,14 @@ def prod(project: Path, load_env: LoadEnv) -> Environment:
     return load_env("prod", project)
 
 
-def duplicate(project: Path, target: Path) -> Path:
+def _start(folder: Path) -> Path:
+    """Give a folder what makes it a project: conf/, with conf/test.yml."""
+    shutil.copytree(CONF, folder / "conf")
+    (folder / "conf" / "test.yml").write_text(yaml.safe_dump(settings()), encoding="utf-8")
+    return folder
+
+
+def _duplicate(project: Path, target: Path) -> Path:
     """Copy a project; MLflow's database holds absolute paths, which are made to name the copy."""
     shutil.copytree(project, target)
     for database in target.glob("data/mlflow/*.db"):

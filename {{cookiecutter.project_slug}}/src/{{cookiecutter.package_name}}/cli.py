@@ -16,6 +16,7 @@ def collect() -> typer.Typer:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # rich doubles the time that --help takes
     )
     package = importlib.import_module(__package__)
     for room in pkgutil.iter_modules(package.__path__):

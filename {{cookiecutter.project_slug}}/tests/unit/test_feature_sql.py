@@ -153,17 +153,19 @@ def test_hours_are_counted_in_utc_across_a_change_of_the_clocks() -> None:
 
 
 def tangled() -> dict[str, pa.Table]:
-    """Ten days of facts at odd minutes, some on the full hour, with gaps; every other one becomes known late."""
-    times = [DAY + timedelta(minutes=97 * step - step % 60) for step in range(150)]
-    delays = [float(step * 7 % 83 - 20) for step in range(150)]
-    hours = [DAY + timedelta(hours=step) for step in range(0, 240, 2)]
+    """Ten days with facts in every hour, some on the full hour; every other one becomes known late."""
+    times = [DAY + timedelta(minutes=23 * step) for step in range(620)]
+    delays = [float(step * 7 % 83 - 20) for step in range(620)]
+    hours = [DAY + timedelta(hours=step) for step in range(240)]
     facts = list(zip(times, delays, strict=True))
-    late = pl.duration(minutes=pl.int_range(pl.len()) % 2 * (pl.int_range(pl.len()) % 7) * 31)
-    known_late = (pl.col("event_timestamp") + late).alias("available_at")
+    step, every_other = pl.int_range(pl.len()), pl.int_range(pl.len()) % 2
+    known_late = (pl.col("event_timestamp") + pl.duration(minutes=every_other * (step % 7) * 31)).alias("available_at")
     return given(
         departures=departures(*facts).with_columns(known_late),
         arrivals=arrivals(*facts).with_columns(known_late),
-        schedule=schedule(*[time - timedelta(minutes=30) for time in times]).with_columns(known_late),
+        schedule=schedule(*[time - timedelta(minutes=30) for time in times]).with_columns(
+            known_late - pl.duration(days=1 - every_other)
+        ),
         weather=weather(*[(hour, hour, float(step)) for step, hour in enumerate(hours)]).with_columns(
             known_late + pl.duration(hours=1)
         ),

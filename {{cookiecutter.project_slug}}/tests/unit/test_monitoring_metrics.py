@@ -11,7 +11,7 @@ from {{ cookiecutter.package_name }}.monitoring import metrics
 from {{ cookiecutter.package_name }}.monitoring.settings import Settings
 
 WINDOW = metrics.Window(datetime(2013, 7, 1), datetime(2013, 7, 8))
-SETTINGS = Settings.model_validate({"slices": ["origin"], "min_rows": 3, "label_delay": "2d"})
+SETTINGS = Settings.model_validate({"slices": ["origin"], "min_rows": 3, "label_delay": "2d"}, strict=False)
 
 
 @pytest.fixture

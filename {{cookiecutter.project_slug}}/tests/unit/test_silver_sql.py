@@ -148,9 +148,10 @@ def test_a_missing_measurement_stays_null() -> None:
     assert result.good.select(["pressure", "wind_gust"]).to_pylist() == [{"pressure": None, "wind_gust": None}]
 
 
-def test_cleaning_keeps_every_row() -> None:
-    garbage = dict.fromkeys(RAW["schedule"], "?")
-    assert clean("schedule", {}, garbage, dict.fromkeys(RAW["schedule"])).num_rows == 3
+@pytest.mark.parametrize("name", TABLES)
+def test_cleaning_keeps_every_row(name: str) -> None:
+    garbage, nothing = (dict.fromkeys(RAW[name], value) for value in ("?", None))
+    assert clean(name, {}, garbage, nothing).num_rows == 3
 
 
 @pytest.mark.parametrize(

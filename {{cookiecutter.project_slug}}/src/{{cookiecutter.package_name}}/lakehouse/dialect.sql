@@ -11,7 +11,8 @@ CREATE MACRO to_utc_timestamp(ts, zone) AS
     END;
 
 CREATE MACRO unix_timestamp(ts) AS CAST(floor(epoch(ts)) AS BIGINT);
-CREATE MACRO timestamp_seconds(seconds) AS TIMESTAMP '1970-01-01' + to_microseconds(CAST(round(seconds * 1000000) AS BIGINT));
+CREATE MACRO timestamp_seconds(seconds) AS
+    TIMESTAMP '1970-01-01' + to_microseconds(CAST(round(seconds * 1000000) AS BIGINT));
 
 -- Sunday is 1; DuckDB's own begins with 0.
 CREATE MACRO dayofweek(ts) AS isodow(ts) % 7 + 1;

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.csv as csv
 
+LEDGER = "ops.files"  # which files have been ingested
 NAME_FORMAT = "%Y%m%dT%H%M%SZ"
 
 

@@ -66,9 +66,7 @@ def silent(metrics: pl.DataFrame, rules: Iterable[Rule]) -> list[str]:
 def watches(rule: Rule, column: str, slice_: str = "all") -> bool:
     """Tell whether the rule looks at this column and slice."""
     return (
-        _matches(column, rule.columns)
-        and not _matches(column, rule.except_columns)
-        and _matches(slice_, rule.slices)
+        _matches(column, rule.columns) and not _matches(column, rule.except_columns) and _matches(slice_, rule.slices)
     )
 
 
@@ -101,16 +99,13 @@ def _watched(metrics: pl.DataFrame, rule: Rule) -> pl.DataFrame:
 
 
 def _alerts(metrics: pl.DataFrame, rule: Rule) -> Iterator[Alert]:
-    for (column, slice_), history in (
-        _watched(metrics, rule).partition_by("column", "slice", as_dict=True).items()
-    ):
+    for (column, slice_), history in _watched(metrics, rule).partition_by("column", "slice", as_dict=True).items():
         breaches = [row for row in history.iter_rows(named=True) if _crossed(rule, row["value"]) is not None]
         for row in breaches:
             # Half a window of tolerance: windows of one calendar month differ in length.
             first = row["window_end"] - (rule.windows.of - 0.5) * (row["window_end"] - row["window_start"])
             count = sum(
-                first < other["window_end"] <= row["window_end"]
-                and other["available_at"] <= row["available_at"]
+                first < other["window_end"] <= row["window_end"] and other["available_at"] <= row["available_at"]
                 for other in breaches
             )
             limit = _crossed(rule, row["value"])
@@ -133,6 +128,10 @@ def _message(rule: Rule, row: Mapping[str, Any], limit: float, count: int) -> st
     side = "above" if limit == rule.above else "below"
     often = f", {count} of the last {rule.windows.of} windows" if rule.windows.of > 1 else ""
     return (
-        f"{f'{place}: ' if place else ''}{row['metric']} {row['value']:.3g} is {side} {limit:g}"
+        f"{f'{place}: ' if place else ''}{row['metric']} {_number(row['value'])} is {side} {_number(limit)}"
         f" ({row['window_start']:%Y-%m-%d} to {row['window_end']:%Y-%m-%d}{often})"
     )
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -9,13 +9,12 @@ from math import isfinite
 from operator import itemgetter
 from pathlib import Path
 from statistics import median
-from typing import Any, Protocol
+from typing import Any
 
 import jinja2
 import polars as pl
-import pyarrow as pa
-import pyarrow.dataset as ds
 
+from ..lakehouse.tables import Tables
 from . import alerts, metrics
 from .settings import Settings
 
@@ -23,14 +22,7 @@ LAST = 60  # windows and runs that the page looks back
 LAYERS = ("bronze", "silver", "features", "predictions")
 
 Row = dict[str, Any]
-
-
-class Reader(Protocol):
-    """The part of the lakehouse that a dashboard needs."""
-
-    def names(self) -> list[str]: ...
-    def read(self, name: str, columns: list[str] | None = None) -> pa.Table: ...
-    def dataset(self, name: str) -> ds.Dataset: ...
+Series = dict[str, dict[str, dict[str, list[float | None]]]]  # metric -> column -> slice -> a value per window
 
 
 @dataclass(frozen=True)
@@ -43,7 +35,7 @@ class DashboardData:
     higher_is_better: bool
     as_of: datetime | None
     windows: list[tuple[datetime, datetime]]
-    series: dict[str, dict[str, dict[str, list[float | None]]]]  # metric -> column -> slice -> values
+    series: Series
     limits: dict[str, dict[str, list[float]]]  # metric -> column -> limits of the rules that watch it
     performance: list[str]  # the metrics that the use case computes, the primary one first
     versions: list[Row]
@@ -73,12 +65,12 @@ def render(data: DashboardData) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": _number, "day": _day, "seconds": _seconds, "plain": _plain}
+    environment.filters |= {"number": _number, "day": _day, "change": _change, "seconds": _seconds, "plain": _plain}
     return environment.get_template("dashboard.html.j2").render(vars(data))
 
 
 def collect(
-    tables: Reader,
+    tables: Tables,
     settings: Settings,
     *,
     title: str,
@@ -93,22 +85,22 @@ def collect(
     existing = set(tables.names())
 
     def read(name: str) -> list[Row]:
-        return tables.read(name).to_pylist() if name in existing else []
+        return pl.DataFrame(tables.read(name)).fill_nan(None).to_dicts() if name in existing else []
 
-    known = pl.DataFrame(read("monitoring.metrics"), metrics.SCHEMA).sort("available_at", "model_version")
-    ends = known["window_end"].unique().sort().tail(LAST)
-    recent = known.filter(pl.col("window_end").is_in(ends.implode()))
-    series = _series(recent, ends.to_list())
-    transitions, comparisons = _latest(read("ops.transitions")), read("ops.comparisons")
-    runs = sorted(read("ops.runs"), key=lambda run: (run["as_of"], run["started_at"]))
+    known = pl.DataFrame(read("monitoring.metrics"), metrics.SCHEMA).sort("window_end", "available_at", "model_version")
+    windows = known.select("window_start", "window_end").unique("window_end").sort("window_end").tail(LAST).rows()
+    series = _series(known, [end for _, end in windows])
+    transitions = sorted(read("ops.transitions"), key=lambda t: (t["closed_at"] or datetime.max, t["recorded_at"]))
+    comparisons = sorted(read("ops.comparisons"), key=itemgetter("as_of"))
+    runs = sorted(read("ops.runs"), key=itemgetter("as_of", "started_at"))
     reigns = _reigns(transitions, comparisons)
     return DashboardData(
         title=title,
         environment=environment,
         metric=metric,
         higher_is_better=higher_is_better,
-        as_of=max((run["as_of"] for run in runs), default=ends.max()),
-        windows=recent.select("window_start", "window_end").unique("window_end").sort("window_end").rows(),
+        as_of=max((run["as_of"] for run in runs), default=None),
+        windows=windows,
         series=series,
         limits=_limits(series, settings),
         performance=_performance(series, metric),
@@ -124,13 +116,12 @@ def collect(
     )
 
 
-def _series(
-    recent: pl.DataFrame, ends: Sequence[datetime]
-) -> dict[str, dict[str, dict[str, list[float | None]]]]:
+def _series(known: pl.DataFrame, ends: Sequence[datetime]) -> Series:
+    """Arrange the values by metric, column and slice. Where two versions shared a window, the newer one's are shown."""
     position = {end: index for index, end in enumerate(ends)}
-    series: dict[str, dict[str, dict[str, list[float | None]]]] = defaultdict(lambda: defaultdict(dict))
-    rows = recent.select("metric", "column", "slice", "window_end", "value").sort("metric", "column", "slice")
-    for metric, column, slice_, end, value in rows.iter_rows():
+    series: Series = defaultdict(lambda: defaultdict(dict))
+    rows = known.filter(pl.col("window_end") >= min(ends, default=datetime.max))
+    for metric, column, slice_, end, value in rows["metric", "column", "slice", "window_end", "value"].iter_rows():
         series[metric][column].setdefault(slice_, [None] * len(ends))[position[end]] = value
     return series
 
@@ -150,57 +141,45 @@ def _performance(series: Iterable[str], primary: str) -> list[str]:
     return sorted(found, key=lambda m: (m != primary, m))
 
 
-def _latest(transitions: Iterable[Row]) -> list[Row]:
-    """Keep the last record of each request, in the order of their closing; those still open come last."""
-    last = {
-        (t["model"], t["version"], t["from_stage"], t["to_stage"], t["requested_at"]): t
-        for t in sorted(transitions, key=lambda t: t["recorded_at"])
-    }
-    return sorted(last.values(), key=lambda t: (t["closed_at"] or datetime.max, t["recorded_at"]))
-
-
 def _reigns(transitions: Sequence[Row], comparisons: Iterable[Row]) -> list[Row]:
     """Return who was champion from when to when, and the score on fresh data that the version won by."""
     level = {c["challenger"]: c["challenger_score"] for c in comparisons if c["accepted"]}
-    approved = [t for t in transitions if t["status"] == "approved"]
-    changes = [t for t in approved if "Production" in (t["from_stage"], t["to_stage"])]
-    reigns = []
-    for index, t in enumerate(changes):
+    reigns: list[Row] = []
+    for t in transitions:
+        present = reigns[-1] if reigns and reigns[-1]["until"] is None else None
+        if t["status"] != "approved" or "Production" not in (t["from_stage"], t["to_stage"]):
+            continue
+        if present and (t["to_stage"] == "Production" or t["version"] == present["version"]):
+            present["until"] = t["closed_at"]
         if t["to_stage"] == "Production":
-            ends = (
-                c["closed_at"]
-                for c in changes[index + 1 :]
-                if c["version"] == t["version"] or c["to_stage"] == "Production"
-            )
-            reign = {"version": t["version"], "since": t["closed_at"], "until": next(ends, None)}
-            reigns.append({**reign, "level": level.get(t["version"])})
+            version = t["version"]
+            reigns.append({"version": version, "since": t["closed_at"], "until": None, "level": level.get(version)})
     return reigns
 
 
 def _versions(transitions: Iterable[Row], comparisons: Iterable[Row], reigns: Sequence[Row]) -> list[Row]:
-    compared = {c["challenger"]: c for c in sorted(comparisons, key=lambda c: c["as_of"])}
+    compared = {c["challenger"]: c for c in comparisons}
     champion = reigns[-1]["version"] if reigns and reigns[-1]["until"] is None else None
     reigned = {reign["version"] for reign in reigns}
     versions = []
-    for version, path in groupby(
-        sorted(transitions, key=lambda t: -t["version"]), key=lambda t: t["version"]
-    ):
+    for version, path in groupby(sorted(transitions, key=lambda t: -t["version"]), key=lambda t: t["version"]):
         steps = list(path)
         stages = [t["to_stage"] for t in steps if t["status"] == "approved"]
         last = {t["status"]: t for t in steps if t["to_stage"] != "Archived"}
-        fates = {
-            "champion": version == champion,
-            "waiting": "pending" in last,
-            "refused": "rejected" in last,
-            "replaced": version in reigned,
-            "candidate": True,
-        }
-        fate = next(name for name, applies in fates.items() if applies)
-        decision = last.get({"waiting": "pending", "refused": "rejected"}.get(fate, "approved"))
-        trained = min(t["requested_at"] for t in steps)
+        if version == champion or ("pending" not in last and version in reigned):
+            fate, status = "champion" if version == champion else "replaced", "approved"
+        else:
+            refused = "rejected" in last and "pending" not in last
+            fate, status = ("refused", "rejected") if refused else ("waiting", "pending")
         versions.append(
-            {"version": version, "trained": trained, "stage": stages[-1] if stages else "None", "fate": fate}
-            | {"decision": decision, "comparison": compared.get(version)}
+            {
+                "version": version,
+                "trained": min(t["requested_at"] for t in steps),
+                "stage": stages[-1] if stages else "None",
+                "fate": fate,
+                "decision": last.get(status),
+                "comparison": compared.get(version),
+            }
         )
     return versions
 
@@ -213,19 +192,13 @@ def _incidents(raised: Iterable[Row], known: pl.DataFrame, settings: Settings) -
     incidents = []
     for _, group in groupby(sorted(raised, key=lambda a: (*key(a), a["window_end"])), key=key):
         alarms = list(group)
-        is_open = alarms[-1]["window_end"] == newest_of_rule.get(alarms[-1]["rule"])
-        incidents.append(
-            {
-                **alarms[-1],
-                "open": is_open,
-                "first": alarms[0]["raised_at"],
-                "ends": [a["window_end"] for a in alarms],
-            }
-        )
+        ends = [alarm["window_end"] for alarm in alarms]
+        is_open = ends[-1] == newest_of_rule.get(alarms[-1]["rule"])
+        incidents.append({**alarms[-1], "open": is_open, "ends": ends})
     return sorted(incidents, key=lambda i: (i["open"], i["raised_at"]), reverse=True)
 
 
-def _tables(tables: Reader, names: Iterable[str], series: Mapping[str, Any]) -> list[Row]:
+def _tables(tables: Tables, names: Iterable[str], series: Mapping[str, Any]) -> list[Row]:
     count = {name: tables.dataset(name).count_rows() for name in names}
     rows = []
     for layer in LAYERS:
@@ -233,27 +206,21 @@ def _tables(tables: Reader, names: Iterable[str], series: Mapping[str, Any]) -> 
             freshness = series.get("freshness_seconds", {}).get(name, {}).get("all", [])
             quarantined = count.get(name.replace("silver.", "quarantine."), 0) if layer == "silver" else None
             known = [seconds for seconds in freshness if seconds is not None]
-            rows.append(
-                {"name": name, "rows": count[name], "quarantined": quarantined}
-                | {"freshness": known[-1] if known else None}
-            )
+            newest = known[-1] if known else None
+            rows.append({"name": name, "rows": count[name], "quarantined": quarantined, "freshness": newest})
     return rows
 
 
-def _quarantined(tables: Reader, names: Iterable[str]) -> list[Row]:
+def _quarantined(tables: Tables, names: Iterable[str]) -> list[Row]:
     parts = [
-        pl.DataFrame(pl.from_arrow(tables.read(name, columns=["source_file", "reason"])))
+        pl.DataFrame(tables.read(name, columns=["source_file", "reason"]))
         .group_by("reason")
         .agg(rows=pl.len(), files=pl.col("source_file").n_unique(), example=pl.col("source_file").max())
         .with_columns(table=pl.lit(name))
         for name in names
         if name.startswith("quarantine.")
     ]
-    return (
-        pl.concat(parts).sort("rows", "table", "reason", descending=[True, False, False]).to_dicts()
-        if parts
-        else []
-    )
+    return pl.concat(parts).sort("rows", "table", "reason", descending=[True, False, False]).to_dicts() if parts else []
 
 
 def _pipelines(runs: Sequence[Row]) -> list[Row]:
@@ -264,12 +231,10 @@ def _pipelines(runs: Sequence[Row]) -> list[Row]:
         seconds = sum(run["seconds"] for run in finished)
         pipelines.append(
             {
-                **{
-                    "name": name,
-                    "runs": len(history),
-                    "failed": len(history) - len(finished),
-                    "last": history[-1],
-                },
+                "name": name,
+                "runs": len(history),
+                "failed": len(history) - len(finished),
+                "last": history[-1],
                 "seconds": median(run["seconds"] for run in finished) if finished else None,
                 "throughput": sum(run["rows"] or 0 for run in finished) / seconds if seconds else None,
                 "recent": [(run["as_of"], run["seconds"], run["status"]) for run in history[-LAST:]],
@@ -288,23 +253,28 @@ def _failures(runs: Sequence[Row]) -> list[Row]:
 def _number(value: float | None, digits: int = 3) -> str:
     """Format with `digits` significant digits, whole from 100 on; nothing known is a dash."""
     if value is None:
-        return "–"
+        return "-"
     if not isfinite(value):
         return "∞"
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:#.{digits}g}".rstrip(".")
 
 
+def _change(value: float) -> str:
+    """Format a difference with its sign."""
+    return f"{round(value, 3) + 0.0:+.3f}" if abs(value) < 10 else f"{value:+,.1f}"
+
+
 def _day(value: datetime | None) -> str:
     """Format a time as `8 Jul 2013`, with hours and minutes unless it is midnight."""
     if value is None:
-        return "–"
+        return "-"
     return f"{value.day} {value:%b %Y}" + (f"{value: %H:%M}" if value.time() != value.min.time() else "")
 
 
 def _seconds(value: float | None) -> str:
     """Format a length of time in the largest unit of which there are one and a half."""
     if value is None:
-        return "–"
+        return "-"
     unit = next((u for u in (("d", 86400), ("h", 3600), ("min", 60)) if value >= 1.5 * u[1]), ("s", 1))
     return f"{_number(value / unit[1], 2)} {unit[0]}"
 

@@ -32,9 +32,7 @@ def compare(reference: pl.Series, current: pl.Series, bins: int = 10) -> dict[st
     """
     kinds = [s.dtype.is_numeric() for s in (reference, current) if s.dtype != pl.Null]
     if len(set(kinds)) > 1:
-        raise TypeError(
-            f"{current.name}: {current.dtype} cannot be compared with a reference of {reference.dtype}"
-        )
+        raise TypeError(f"{current.name}: {current.dtype} cannot be compared with a reference of {reference.dtype}")
     if reference.is_empty() or current.is_empty():
         return {}
     return _numeric(reference, current, bins) if kinds and kinds[0] else _categorical(reference, current)
@@ -108,9 +106,7 @@ def _binned(ordered: Floats, edges: Floats, missing: int) -> Floats:
 
 
 def _categorical(reference: pl.Series, current: pl.Series) -> dict[str, float]:
-    old, new = (
-        pl.DataFrame({"category": s.cast(pl.String)}).group_by("category").len() for s in (reference, current)
-    )
+    old, new = (pl.DataFrame({"category": s.cast(pl.String)}).group_by("category").len() for s in (reference, current))
     counts = old.join(new, on="category", how="full", nulls_equal=True, coalesce=True).sort("category")
     p, q = (counts[name].cast(pl.Float64).fill_null(0.0).to_numpy() for name in ("len", "len_right"))
     return dict(zip(CATEGORICAL, (psi(p, q), jensen_shannon(p, q), *chi_squared(p, q)), strict=True))

@@ -150,9 +150,7 @@ def pipelines(window: Window, runs: pl.DataFrame) -> pl.DataFrame:
     return _frame(window, rows, None, window.end)
 
 
-def _slices(
-    frame: pl.DataFrame, slices: Sequence[str], columns: Sequence[str]
-) -> Iterator[tuple[str, pl.DataFrame]]:
+def _slices(frame: pl.DataFrame, slices: Sequence[str], columns: Sequence[str]) -> Iterator[tuple[str, pl.DataFrame]]:
     yield "all", frame.select(columns) if columns else frame
     for column in slices:
         narrow = frame.select(list(dict.fromkeys((column, *columns))))

@@ -4,19 +4,18 @@ An alert is a row of `ops.alerts` before anybody is told: a message that cannot 
 shown on the console instead, but it never stops the pipeline.
 """
 
+import os
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.markup import escape
 
 
-def notify(
-    title: str, lines: Iterable[str], services: Sequence[str] = (), console: Console | None = None
-) -> list[str]:
+def notify(title: str, lines: Iterable[str], services: Sequence[str] = (), console: Console | None = None) -> list[str]:
     """Send one message with a line per alert to every service; return what could not be delivered, and why.
 
-    Without services, and whenever a delivery fails, the message is printed. URLs are reported without their
-    secrets.
+    A service is named by the environment variable that holds its Apprise URL, since that is a secret. Without
+    services, and whenever a delivery fails, the message is printed.
     """
     body = "\n".join(lines)
     failures = _send(title, body, services) if services and body else []
@@ -32,8 +31,12 @@ def _send(title: str, body: str, services: Sequence[str]) -> list[str]:
     from apprise import Apprise  # slow to import: paid only when there is something to send
 
     failures = []
-    for number, url in enumerate(services, 1):
-        service = f"service {number} ({url.partition(':')[0]}://...)"  # the rest may hold a secret
+    for variable in services:
+        url = os.environ.get(variable)
+        if not url:
+            failures.append(f"{variable}: this variable is not set")
+            continue
+        service = f"{variable} ({url.partition(':')[0]}://...)"
         apprise = Apprise()
         if not apprise.add(url):
             failures.append(f"{service}: Apprise does not understand this URL")

@@ -4,7 +4,7 @@ import re
 from datetime import timedelta
 from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, Strict, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, model_validator
 
 from ..config import Duration, Section
 
@@ -24,14 +24,13 @@ def _windows(value: object) -> Windows:
     return pair
 
 
-def _service(url: str) -> str:
-    if not re.match(r"[a-z0-9]+://\S", url):
-        raise ValueError(f"{url.partition(':')[0]!r}... is not an Apprise URL (for example 'mailto://...')")
-    return url
+def _variable(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_]\w*", name):
+        raise ValueError("name the environment variable that holds the Apprise URL: the URL itself is a secret")
+    return name
 
 
-# YAML has lists where the models hold tuples; only the container is lenient, its items stay strict.
-Names = Annotated[tuple[str, ...], Strict(False)]
+Names = tuple[str, ...]
 
 
 class Rule(Section):
@@ -58,9 +57,7 @@ class Rule(Section):
         if self.above is not None and self.below is not None and self.below >= self.above:
             raise ValueError(f"rule {self.name!r} always fires: 'below' must be less than 'above'")
         if set(self.columns) <= set(self.except_columns):
-            raise ValueError(
-                f"rule {self.name!r} can never fire: every column it names is in 'except_columns'"
-            )
+            raise ValueError(f"rule {self.name!r} can never fire: every column it names is in 'except_columns'")
         return self
 
 
@@ -77,7 +74,7 @@ class Settings(Section):
     Windows follow one another without a gap, each of length `window`. Labels of a window count as complete
     `label_delay` after its end. A window, or a slice of one, with fewer than `min_rows` rows says nothing
     about drift or performance: with n rows a PSI of about (bins - 1) / n is expected where nothing has
-    changed.
+    changed. `notify` names the environment variables that hold Apprise URLs; without any, alerts are printed.
     """
 
     window: Duration = timedelta(days=7)
@@ -85,8 +82,8 @@ class Settings(Section):
     slices: Names = ()
     psi_bins: Annotated[int, Field(ge=2, le=100)] = 10
     min_rows: PositiveInt = 200
-    rules: Annotated[tuple[Rule, ...], Strict(False), AfterValidator(_told_apart)] = ()
-    notify: Annotated[tuple[Annotated[str, AfterValidator(_service)], ...], Strict(False)] = ()
+    rules: Annotated[tuple[Rule, ...], AfterValidator(_told_apart)] = ()
+    notify: tuple[Annotated[str, AfterValidator(_variable)], ...] = ()
 
     @model_validator(mode="after")
     def _time_passes(self) -> Self:

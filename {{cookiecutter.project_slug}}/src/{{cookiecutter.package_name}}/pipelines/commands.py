@@ -89,3 +89,13 @@ def retrain_command(env: EnvOption = "dev", as_of: AsOfOption = None) -> None:
         typer.echo("retraining is not due (see pipelines.retraining)")
     for run in runs:
         announce(run)
+
+
+@app.command("status")
+def status_command(env: EnvOption = "dev", as_of: AsOfOption = None) -> None:
+    """Where the environment stands: champion, waiting requests, last runs, newest alerts."""
+    from ..environment import Environment
+    from .status import status
+
+    for line in status(Environment.load(env), logical_time(as_of)):
+        typer.echo(line)

@@ -71,11 +71,9 @@ def compare_versions(
     """Score the challenger's held-out window with both, on the same rows."""
     tags = registry.version(challenger).tags
     start, end = datetime.fromisoformat(tags["train_end"]), datetime.fromisoformat(tags["holdout_end"])
-    fraction = env.settings(TrainingSettings).fraction
-    window = labelled(env, as_of, start, end, fraction).to_pandas()
+    window = labelled(env, as_of, start, end, env.settings(TrainingSettings).fraction).to_pandas()
     if champion is None:
-        trained = datetime.fromisoformat(tags["train_start"]), start
-        theirs = baseline_scores(labelled(env, as_of, *trained, fraction).to_pandas(), window, model.BASELINE)
+        theirs = baseline_scores(pd.read_parquet(registry.files(challenger, "baseline.parquet")), window)
     else:
         theirs = _scores(registry, champion, window)
     block = registry.settings.comparison.block

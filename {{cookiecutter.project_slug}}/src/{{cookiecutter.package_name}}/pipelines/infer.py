@@ -42,7 +42,7 @@ def score(env: Environment, registry: Registry, version: int, start: datetime, e
     rows = entities(env, end, start, end)
     inputs = model.features(rows.to_pandas())
     scores = model.score(registry.load(version).predict(inputs)) if rows.num_rows else np.empty(0)
-    columns = list(dict.fromkeys([ENTITY_KEY, "prediction_time", *SLICES, "feature_time"]))
+    columns = list(dict.fromkeys([ENTITY_KEY, "prediction_time", *SLICES, *model.BASELINE, "feature_time"]))
     written: dict[str, Any] = {
         "score": pa.array(scores, pa.float64()),
         "model": pa.array([registry.model] * rows.num_rows, pa.string()),

@@ -13,7 +13,6 @@ from ..lakehouse.landing import LandedFile
 from ..lakehouse.settings import Settings
 from ..usecase.tables import SILVER
 
-FILES = "ops.files"
 _FILES_SCHEMA = pa.schema(
     {
         "source_file": pa.string(),
@@ -77,7 +76,7 @@ def load_bronze(env: Environment, run: Run, source: str) -> None:
         files = ", ".join(f"'{entry['source_file']}'" for entry in ledger)
         env.tables.replace(bronze, arrived, where=f"source_file IN ({files})")
         run.wrote(bronze, arrived.num_rows)
-    env.tables.append(FILES, pa.Table.from_pylist(ledger, _FILES_SCHEMA))
+    env.tables.append(landing.LEDGER, pa.Table.from_pylist(ledger, _FILES_SCHEMA))
 
 
 def refresh_silver(env: Environment, run: Run, table: SilverTable) -> None:
@@ -102,7 +101,11 @@ def refresh_silver(env: Environment, run: Run, table: SilverTable) -> None:
 
 def _new_files(env: Environment, source: str, as_of: datetime) -> list[LandedFile]:
     folder = env.project / env.settings(Settings).landing
-    known = env.tables.read(FILES, ["source_file"])["source_file"].to_pylist() if env.tables.exists(FILES) else []
+    known = (
+        env.tables.read(landing.LEDGER, ["source_file"])["source_file"].to_pylist()
+        if env.tables.exists(landing.LEDGER)
+        else []
+    )
     return [file for file in landing.landed_files(folder, source, as_of) if file.name not in set(known)]
 
 

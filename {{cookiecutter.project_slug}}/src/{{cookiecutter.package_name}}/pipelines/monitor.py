@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import datetime
 
+import pandas as pd
 import polars as pl
 import pyarrow.compute as pc
 
@@ -15,6 +16,7 @@ from ..monitoring.notify import notify
 from ..monitoring.settings import Settings
 from ..registry.store import Registry
 from ..usecase import model
+from ..usecase.baseline import baseline_scores
 from ..usecase.columns import CATEGORICAL, NUMERIC
 from ..usecase.features import ENTITY_KEY
 from ..usecase.tables import SILVER
@@ -72,7 +74,9 @@ def judge(env: Environment, registry: Registry, window: Window) -> Iterator[pl.D
     known = pl.from_arrow(env.engine.query(usecase_sql("labels.sql"), as_of=window.end + settings.label_delay))
     frame = predictions.join(pl.DataFrame(known).select(ENTITY_KEY, "label"), on=ENTITY_KEY, how="left")
     for (version,), part in sorted(frame.partition_by("model_version", as_dict=True).items()):
-        yield metrics.performance(window, part, settings, model.metrics, model_version=version)
+        heuristic = pd.read_parquet(registry.files(version, "baseline.parquet"))
+        part = part.with_columns(baseline=baseline_scores(heuristic, part.to_pandas()))
+        yield metrics.performance(window, part, settings, model.metrics, baseline="baseline", model_version=version)
 
 
 def raise_alerts(env: Environment, run: Run) -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from ..usecase import model
-from ..usecase.baseline import baseline_scores
+from ..usecase.baseline import baseline_scores, fit_baseline
 from ..usecase.columns import SLICES
 
 _SHAP_ROWS = 500
@@ -21,6 +21,7 @@ class Evaluation:
 
     metrics: dict[str, float]
     baseline: dict[str, float]
+    baseline_table: pd.DataFrame
     slices: list[dict[str, Any]]
     importance: pd.Series
     figures: dict[str, Any]
@@ -31,9 +32,11 @@ def evaluate(fitted: Pipeline, train: pd.DataFrame, holdout: pd.DataFrame) -> Ev
     labels = holdout["label"].to_numpy()
     scores = model.score(getattr(fitted, model.PREDICT)(model.features(holdout)))
     importance, summary = _explain(fitted, holdout)
+    heuristic = fit_baseline(train, model.BASELINE)
     return Evaluation(
         metrics=model.metrics(labels, scores),
-        baseline=model.metrics(labels, baseline_scores(train, holdout, model.BASELINE)),
+        baseline=model.metrics(labels, baseline_scores(heuristic, holdout)),
+        baseline_table=heuristic,
         slices=_slices(holdout, labels, scores),
         importance=importance,
         figures={**model.plots(labels, scores), "shap_summary.png": summary},

@@ -132,6 +132,7 @@ def _write_files(folder: Path, registry: Registry, trained: Trained) -> None:
     (folder / "slices.json").write_text(json.dumps(trained.evaluation.slices, indent=1), encoding="utf-8")
     (folder / "model_card.md").write_text(_card(registry, trained), encoding="utf-8")
     trained.evaluation.reference.to_parquet(folder / "reference.parquet", index=False)
+    trained.evaluation.baseline_table.to_parquet(folder / "baseline.parquet", index=False)
     if trained.trials is not None:
         trained.trials.to_csv(folder / "trials.csv", index=False)
     for name, figure in trained.evaluation.figures.items():

@@ -27,6 +27,7 @@ NUMERIC = (
     "route_delays__late_share_1d",
     "route_delays__arr_delay_7d",
     "route_delays__late_share_7d",
+    "route_delays__arrivals_7d",
 )
 CATEGORICAL = ("origin", "dest", "carrier")
 SLICES = ("origin", "carrier")

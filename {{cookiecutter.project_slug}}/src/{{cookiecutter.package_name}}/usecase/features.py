@@ -6,15 +6,12 @@ from ..lakehouse.feature_store import FeatureView
 
 ENTITY_KEY = "flight_id"
 
-# Added to each view's longest window: a fact may reach the lakehouse this much later than it happened.
-LATE = timedelta(days=1)
-
 FEATURE_VIEWS = (
     FeatureView(
         name="origin_weather",
         keys=("origin",),
         ttl=timedelta(hours=6),
-        lookback=LATE,
+        lookback=timedelta(0),
         sources=("silver.weather",),
         description="The last weather observed at the airport of origin.",
     ),
@@ -22,7 +19,8 @@ FEATURE_VIEWS = (
         name="origin_congestion",
         keys=("origin",),
         ttl=timedelta(hours=12),
-        lookback=timedelta(hours=24) + LATE,
+        # Three hours of plans, each published a day before the departure.
+        lookback=timedelta(hours=3 + 24),
         sources=("silver.schedule", "silver.departures"),
         description="Departures, delays and flights still waiting at the airport of origin, over 1, 3 and 24 hours.",
     ),
@@ -30,7 +28,7 @@ FEATURE_VIEWS = (
         name="carrier_delays",
         keys=("carrier",),
         ttl=timedelta(days=7),
-        lookback=timedelta(days=7) + LATE,
+        lookback=timedelta(days=7),
         sources=("silver.arrivals",),
         description="How late the carrier's flights arrived over the last day and week.",
     ),
@@ -38,7 +36,7 @@ FEATURE_VIEWS = (
         name="route_delays",
         keys=("origin", "dest"),
         ttl=timedelta(days=7),
-        lookback=timedelta(days=7) + LATE,
+        lookback=timedelta(days=7),
         sources=("silver.arrivals",),
         description="How late flights on the same route arrived over the last day and week.",
     ),

@@ -27,15 +27,14 @@ _arrived = _departed + pl.duration(minutes=pl.col("air_time").cast(pl.Int64) + 3
 
 @dataclass(frozen=True)
 class Source:
-    """Columns of one of the package's CSV files, and when (UTC) a row is published.
+    """Columns of one of the package's CSV files, and when (UTC) a row is published: never, if that is null.
 
-    A row in which a column of `once` is missing never happened: a cancelled flight does not depart.
+    So a cancelled flight has no departure, and a diverted one no arrival.
     """
 
     file: str
     columns: tuple[str, ...]
     published_at: pl.Expr
-    once: tuple[str, ...] = ()
 
 
 SOURCES = {
@@ -49,15 +48,8 @@ SOURCES = {
         ("origin", "time_hour", "year", "month", "day", "hour", *WEATHER),
         published_at=_time_hour + pl.duration(hours=1),
     ),
-    "departures": Source(
-        "flights.csv.zip", (*FLIGHT, "dep_time", "dep_delay"), published_at=_departed, once=("dep_delay",)
-    ),
-    "arrivals": Source(
-        "flights.csv.zip",
-        (*FLIGHT, "arr_time", "arr_delay", "air_time"),
-        published_at=_arrived,
-        once=("arr_delay",),
-    ),
+    "departures": Source("flights.csv.zip", (*FLIGHT, "dep_time", "dep_delay"), published_at=_departed),
+    "arrivals": Source("flights.csv.zip", (*FLIGHT, "arr_time", "arr_delay", "air_time"), published_at=_arrived),
 }
 
 
@@ -80,7 +72,6 @@ def _land(folder: Path, source: Source, until: datetime) -> int:
     news = (
         _read(source.file)
         .lazy()
-        .drop_nulls(source.once)
         .select(*source.columns, source.published_at.alias("published_at"))
         .filter(pl.col("published_at") > since, pl.col("published_at") <= until)
         .sort("published_at", maintain_order=True)

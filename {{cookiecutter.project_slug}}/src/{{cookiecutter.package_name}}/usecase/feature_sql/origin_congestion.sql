@@ -10,7 +10,8 @@ WITH events AS (
         CASE WHEN dep_delay > 15 THEN 1e0 ELSE 0e0 END AS late
     FROM silver.departures
     UNION ALL
-    -- A plan counts in the hour of its departure, or later if it became known later: an hour that is over never changes.
+    -- A plan counts in the hour of its departure, or later if it became known later: an hour that is over never
+    -- changes.
     SELECT
         origin,
         date_trunc('HOUR', greatest(scheduled_departure, available_at)) AS hour,

@@ -1,0 +1,718 @@
+"""Every gate refuses the bad case: contracts, compliance, comparison, approval, and one environment against another.
+
+Each test makes the bad case for real, in tables, files or a registered version, and sees it refused with its reason.
+"""
+
+import csv
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from {{ cookiecutter.package_name }}.environment import RUNS, Environment
+from {{ cookiecutter.package_name }}.lakehouse import feature_store
+from {{ cookiecutter.package_name }}.lakehouse.contracts import ContractError, SilverTable
+from {{ cookiecutter.package_name }}.lakehouse.feature_store import FeatureView
+from {{ cookiecutter.package_name }}.lakehouse.landing import LEDGER
+from {{ cookiecutter.package_name }}.lakehouse.settings import Settings as LakehouseSettings
+from {{ cookiecutter.package_name }}.pipelines.deploy import BASELINE, deploy
+from {{ cookiecutter.package_name }}.pipelines.featurize import featurize
+from {{ cookiecutter.package_name }}.pipelines.ingest import ingest, refresh_silver
+from {{ cookiecutter.package_name }}.pipelines.train import request_staging, train
+from {{ cookiecutter.package_name }}.registry import approval
+from {{ cookiecutter.package_name }}.registry.approval import COMPARISONS, ApprovalError
+from {{ cookiecutter.package_name }}.registry.store import Registry
+from {{ cookiecutter.package_name }}.registry.transitions import Transition
+from {{ cookiecutter.package_name }}.training import data, evaluation
+from {{ cookiecutter.package_name }}.training.record import Trained, record
+from {{ cookiecutter.package_name }}.usecase import model
+from {{ cookiecutter.package_name }}.usecase.replay import land
+from {{ cookiecutter.package_name }}.usecase.tables import SILVER
+
+pytestmark = pytest.mark.xdist_group("gates")
+
+LoadEnv = Callable[..., Environment]
+Duplicate = Callable[[Path, Path], Path]
+DAY = timedelta(days=1)
+
+
+def overlay(project: Path, name: str, settings: dict[str, Any]) -> str:
+    """Write conf/<name>.yml, to load on top of the other layers. Returns its name."""
+    (project / "conf" / f"{name}.yml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    return name
+
+
+# Ingest: rows in are rows good and rows quarantined; too many bad ones stop the pipeline.
+
+FIRST, SECOND = datetime(2013, 1, 3), datetime(2013, 1, 4)
+
+
+@pytest.fixture
+def fresh(blank: Path, load_env: LoadEnv) -> Environment:
+    """prod of a project in which three days of the sample have landed, and nothing is ingested."""
+    prod = load_env("prod", blank)
+    land(landing(prod), FIRST)
+    land(landing(prod), SECOND)
+    return prod
+
+
+def landing(env: Environment) -> Path:
+    return env.project / env.settings(LakehouseSettings).landing
+
+
+def landed(env: Environment, source: str, at: datetime = FIRST) -> Path:
+    return landing(env) / source / f"{at:%Y%m%dT%H%M%SZ}.csv"
+
+
+def edit(file: Path, change: Callable[[int, list[str]], list[str]]) -> None:
+    """Write a CSV file again: `change` is given each line's number, from 2 on, and its values."""
+    with file.open(encoding="utf-8", newline="") as lines:
+        header, *rows = csv.reader(lines)
+    with file.open("w", encoding="utf-8", newline="") as lines:
+        csv.writer(lines, lineterminator="\n").writerows(
+            [header, *(change(number, row) for number, row in enumerate(rows, start=2))]
+        )
+
+
+def put(file: Path, column: str, value: str, lines: range) -> None:
+    """Put a value into a column of some lines of a CSV file."""
+    with file.open(encoding="utf-8", newline="") as text:
+        at = next(csv.reader(text)).index(column)
+    edit(file, lambda number, row: [*row[:at], value, *row[at + 1 :]] if number in lines else row)
+
+
+def count(env: Environment, table: str) -> int:
+    return int(env.tables.read(table).num_rows) if env.tables.exists(table) else 0
+
+
+def reasons(env: Environment, table: str) -> dict[int, str]:
+    """What a quarantine says, by the line of the file."""
+    return {row["source_row"]: row["reason"] for row in env.tables.read(f"quarantine.{table}").to_pylist()}
+
+
+def content(env: Environment) -> dict[str, list[dict[str, Any]]]:
+    """Silver and quarantine, row by row."""
+    names = [name for name in env.tables.names() if name.startswith(("silver.", "quarantine."))]
+    return {
+        name: sorted(env.tables.read(name).to_pylist(), key=lambda row: (row["source_file"], row["source_row"]))
+        for name in names
+    }
+
+
+def balance(env: Environment, source: str) -> None:
+    """Every line that landed is in Silver or in quarantine, once."""
+    lines = sum(len(path.read_text(encoding="utf-8").splitlines()) - 1 for path in (landing(env) / source).glob("*.csv"))
+    assert lines == count(env, f"silver.{source}") + count(env, f"quarantine.{source}")
+
+
+def test_a_corrupt_file_is_quarantined_with_the_reason_and_the_rest_goes_on(fresh: Environment) -> None:
+    landed(fresh, "departures").write_bytes(bytes(range(256)) * 20)
+    run = ingest(fresh, SECOND)
+    (refused,) = fresh.tables.read("quarantine.departures").to_pylist()
+    assert refused["source_file"] == "departures/20130103T000000Z.csv"
+    assert refused["reason"].startswith("unreadable: ")
+    assert refused["available_at"] == FIRST
+    assert any("departures/20130103T000000Z.csv: unreadable" in note for note in run.notes)
+    assert set(fresh.tables.read("silver.departures")["source_file"].to_pylist()) == {"departures/20130104T000000Z.csv"}
+    assert all(count(fresh, f"silver.{table.name}") for table in SILVER)
+
+    before = content(fresh)
+    assert ingest(fresh, SECOND + DAY).written == {}
+    assert content(fresh) == before
+
+
+def test_a_line_with_too_many_fields_is_quarantined(fresh: Environment) -> None:
+    edit(landed(fresh, "schedule"), lambda number, row: [*row, "one", "more"] if number == 7 else row)
+    ingest(fresh, SECOND)
+    ((line, reason),) = reasons(fresh, "schedule").items()
+    assert line == 7
+    fields, of = re.findall(r"[0-9]+", reason)
+    assert reason == f"{fields} fields where the header has {of}"
+    assert int(fields) == int(of) + 2
+    balance(fresh, "schedule")
+
+
+def test_too_many_malformed_lines_stop_the_pipeline(fresh: Environment) -> None:
+    edit(landed(fresh, "schedule"), lambda number, row: row[:-1] if number % 10 == 0 else row)
+    for _ in range(2):
+        with pytest.raises(ContractError, match=r"landing/schedule: .* more than lakehouse.max_refused_share = 0.02"):
+            ingest(fresh, SECOND)
+        assert not {"bronze.schedule", "silver.schedule", "quarantine.schedule"} & set(fresh.tables.names())
+
+
+def test_a_file_that_lacks_a_column_is_quarantined(fresh: Environment) -> None:
+    ingest(fresh, FIRST)
+    before = count(fresh, "silver.departures")
+    late = landed(fresh, "departures", SECOND)
+    late.write_text(late.read_text(encoding="utf-8").replace("dep_delay", "delay", 1), encoding="utf-8")
+    ingest(fresh, SECOND)
+    assert reasons(fresh, "departures") == {0: "departures/20130104T000000Z.csv lacks the columns dep_delay"}
+    assert count(fresh, "silver.departures") == before
+    assert all(file != late.stem for file in fresh.tables.read("bronze.departures")["source_file"].to_pylist())
+
+
+def test_of_a_fact_that_comes_twice_the_first_is_kept(fresh: Environment) -> None:
+    ingest(fresh, FIRST)
+    before = content(fresh)["silver.departures"]
+    again = landed(fresh, "departures").read_text(encoding="utf-8").splitlines()[1:3]
+    second = landed(fresh, "departures", SECOND)
+    lines = len(second.read_text(encoding="utf-8").splitlines())
+    with second.open("a", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in again)
+    ingest(fresh, SECOND)
+    assert reasons(fresh, "departures") == {lines + 1: "duplicate flight_id", lines + 2: "duplicate flight_id"}
+    after = content(fresh)["silver.departures"]
+    assert after[: len(before)] == before
+    assert len({row["flight_id"] for row in after}) == len(after)
+    balance(fresh, "departures")
+
+
+def test_a_few_bad_rows_are_quarantined_with_the_rule_that_they_break(fresh: Environment) -> None:
+    put(landed(fresh, "arrivals"), "arr_delay", "never", range(2, 4))
+    put(landed(fresh, "arrivals"), "origin", "LHR", range(3, 5))
+    ingest(fresh, SECOND)
+    found = reasons(fresh, "arrivals")
+    assert sorted(found) == [2, 3, 4]
+    assert found[2].startswith("arr_delay: ")
+    assert "arr_delay: " in found[3]
+    assert "origin: isin" in found[3]
+    assert found[4].startswith("origin: isin")
+    raw = {row["source_row"]: row["raw"] for row in fresh.tables.read("quarantine.arrivals").to_pylist()}
+    assert "'arr_delay': 'never'" in raw[2]
+    balance(fresh, "arrivals")
+
+
+def test_a_contract_that_too_many_rows_break_stops_the_pipeline_with_nothing_written(
+    fresh: Environment, load_env: LoadEnv
+) -> None:
+    ingest(fresh, FIRST)
+    before = content(fresh)["silver.departures"]
+    put(landed(fresh, "departures", SECOND), "dep_delay", "99999", range(2, 60))
+    for _ in range(2):
+        with pytest.raises(ContractError) as caught:
+            ingest(fresh, SECOND)
+        assert "silver.departures: 58 of " in str(caught.value)
+        assert "58 x dep_delay: in_range(-120, 2000)" in str(caught.value)
+        assert content(fresh)["silver.departures"] == before
+        assert "quarantine.departures" not in content(fresh)
+    statuses = [row["status"] for row in fresh.tables.read(RUNS).to_pylist()]
+    assert sorted(statuses) == ["failed", "failed", "finished"]
+
+    raised = overlay(fresh.project, "raised", {"lakehouse": {"max_refused_share": 0.5}})
+    ingest(load_env("prod", fresh.project, raised), SECOND)
+    assert len(reasons(fresh, "departures")) == 58
+    balance(fresh, "departures")
+
+
+def test_sql_that_loses_rows_stops_the_pipeline(fresh: Environment) -> None:
+    class Lossy(SilverTable):
+        @property
+        def sql(self) -> str:
+            return f"SELECT * FROM ({super().sql}) WHERE dep_delay > 0"
+
+    ingest(fresh, SECOND)
+    fresh.tables.delete("silver.departures", "true")
+    table = next(table for table in SILVER if table.name == "departures")
+    with (
+        pytest.raises(ContractError, match="cleaning keeps every row, so that the contract can refuse with a reason"),
+        fresh.run("ingest", SECOND) as run,
+    ):
+        refresh_silver(fresh, run, Lossy(table.name, table.source, table.keys, table.contract))
+    assert count(fresh, "silver.departures") == 0
+
+
+def test_files_that_are_ingested_again_add_nothing(fresh: Environment) -> None:
+    put(landed(fresh, "arrivals"), "arr_delay", "never", range(2, 4))
+    ingest(fresh, SECOND)
+    before, bronze = content(fresh), count(fresh, "bronze.arrivals")
+    fresh.tables.delete(LEDGER, "true")
+    ingest(fresh, SECOND)
+    assert content(fresh) == before
+    assert count(fresh, "bronze.arrivals") == bronze
+
+
+# Feature tables: one row per entity and time, and none that belongs to another team is written.
+
+
+class Made(FeatureView):
+    """A feature view with SQL of the test's own."""
+
+    made = ""
+
+    @property
+    def sql(self) -> str:
+        return self.made
+
+
+def made(sql: str) -> FeatureView:
+    view = Made("made", ("origin",), DAY, DAY, ("silver.weather",), "made up")
+    type(view).made = sql
+    return view
+
+
+@pytest.mark.parametrize(
+    ("sql", "says"),
+    [
+        (
+            "SELECT origin, date_trunc('DAY', event_timestamp) AS event_timestamp, available_at, temp FROM silver.weather",
+            "feature_sql/made.sql gives more than one row for ",
+        ),
+        ("SELECT origin, event_timestamp, temp FROM silver.weather", "features.made lacks available_at"),
+        ("SELECT event_timestamp, available_at, temp FROM silver.weather", "features.made lacks origin"),
+    ],
+    ids=["two rows for one key", "no time of availability", "no key"],
+)
+def test_a_feature_table_that_cannot_be_joined_is_refused(prod: Environment, now: datetime, sql: str, says: str) -> None:
+    with pytest.raises(ContractError, match=says):
+        feature_store.refresh(prod, made(sql), now, None)
+    assert not prod.tables.exists("features.made")
+
+
+def test_a_feature_table_of_another_team_is_read_and_never_written(
+    project: Path, now: datetime, load_env: LoadEnv
+) -> None:
+    theirs, ours = project / "data" / "theirs" / "features", project / "data" / "prod" / "features"
+    theirs.mkdir(parents=True)
+    shutil.move(ours / "origin_weather", theirs / "weather")
+    external = {"view": "origin_weather", "path": "data/theirs/features/weather"}
+    prod = load_env("prod", project, overlay(project, "external", {"lakehouse": {"external_views": [external]}}))
+    before = {path: path.stat().st_mtime_ns for path in theirs.rglob("*")}
+    run = featurize(prod, now, backfill=True)
+    assert any("features.origin_weather is external" in note for note in run.notes)
+    assert "features.origin_weather" not in run.written
+    assert not (ours / "origin_weather").exists()
+    assert {path: path.stat().st_mtime_ns for path in theirs.rglob("*")} == before
+    assert "origin_weather__temp" in data.load(prod, now).train.columns
+
+
+# Compliance: a version that lacks what it must carry, or cannot do what it must do, never reaches Staging.
+
+
+@pytest.fixture
+def candidate(trained: Path, duplicate: Duplicate, tmp_path: Path, load_env: LoadEnv) -> Environment:
+    """prod of a project in which version 1 waits at the gates."""
+    return load_env("prod", duplicate(trained, tmp_path / "candidate"))
+
+
+def refusal(env: Environment, version: int, as_of: datetime) -> str:
+    """Deploy, see the version refused and archived everywhere, and return why."""
+    registry = Registry(env)
+    champion = registry.ledger.champion(as_of)
+    deploy(env, as_of)
+    assert registry.ledger.stage(version, as_of) == "Archived"
+    assert registry.ledger.champion(as_of) == champion
+    assert not registry.ledger.pending("Staging", as_of)
+    assert not registry.ledger.pending("Production", as_of)
+    registered = registry.version(version)
+    assert registered.tags["stage"] == "Archived"
+    aliases = registry.client.get_registered_model(registry.model).aliases
+    assert str(version) not in {str(number) for number in aliases.values()}
+    (rejected,) = [t for t in registry.ledger.all() if t.version == version and t.status == "rejected"]
+    assert rejected.reason in registered.description
+    return rejected.reason
+
+
+def untag(tag: str) -> Callable[[Registry], None]:
+    return lambda registry: registry.client.delete_model_version_tag(registry.model, "1", tag)
+
+
+def tag(name: str, value: str) -> Callable[[Registry], None]:
+    return lambda registry: registry.client.set_model_version_tag(registry.model, "1", name, value)
+
+
+def stored(registry: Registry, name: str) -> Path:
+    """The file of this name among the artifacts of version 1."""
+    (path,) = (registry.env.project / registry.settings.artifacts).rglob(name)
+    return path
+
+
+def without(name: str) -> Callable[[Registry], None]:
+    return lambda registry: stored(registry, name).unlink()
+
+
+def broken(name: str) -> Callable[[Registry], None]:
+    def tamper(registry: Registry) -> None:
+        stored(registry, name).write_bytes(b"garbage")
+
+    return tamper
+
+
+def rewritten(name: str, change: Callable[[str], str]) -> Callable[[Registry], None]:
+    def tamper(registry: Registry) -> None:
+        path = stored(registry, name)
+        path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+    return tamper
+
+
+def unsigned(text: str) -> str:
+    described = yaml.safe_load(text)
+    del described["signature"]
+    return yaml.safe_dump(described)
+
+
+def demanding(text: str) -> str:
+    """A signature that wants an input that the example lacks."""
+    described = yaml.safe_load(text)
+    inputs = json.loads(described["signature"]["inputs"])
+    described["signature"]["inputs"] = json.dumps([*inputs, {"type": "string", "name": "moon", "required": True}])
+    return yaml.safe_dump(described)
+
+
+TAMPERED: dict[str, tuple[Callable[[Registry], None], str]] = {
+    "no model card": (without("model_card.md"), "the model card is missing (model_card.md)"),
+    "a card without limits": (
+        rewritten("model_card.md", lambda text: text.replace("## Limits", "## Praise")),
+        "the model card has no section 'Limits'",
+    ),
+    "no digest of the data": (untag("data_digest"), "the tag 'data_digest' is missing"),
+    "an empty tag": (tag("code", ""), "the tag 'code' is missing"),
+    "no description": (untag("summary"), "the description is missing"),
+    "no data version": (untag("data_versions"), "the data version is missing: nobody could train this again"),
+    "no metrics per slice": (without("slices.json"), "the metrics per slice are missing (slices.json)"),
+    "no slice that is judged": (rewritten("slices.json", lambda text: "[]"), "no slice of origin has "),
+    "an unknown feature view": (
+        tag("feature_views", "origin_weather,crystal_ball"),
+        "it needs the feature view crystal_ball, which this code does not have",
+    ),
+    "no signature": (rewritten("MLmodel", unsigned), "the signature is missing"),
+    "no input example": (without("input_example.json"), "the input example is missing"),
+    "an input that it cannot score": (rewritten("MLmodel", demanding), "it cannot score its own input example: "),
+    "a broken model": (broken("model.skops"), "it does not load: "),
+}
+
+
+@pytest.mark.parametrize(("tamper", "says"), TAMPERED.values(), ids=list(TAMPERED))
+def test_a_version_that_does_not_comply_is_refused(
+    candidate: Environment, now: datetime, tamper: Callable[[Registry], None], says: str
+) -> None:
+    tamper(Registry(candidate))
+    assert says in refusal(candidate, 1, now)
+    assert not candidate.tables.exists(COMPARISONS)
+
+
+def test_a_version_whose_features_cannot_be_read_is_refused(candidate: Environment, now: datetime) -> None:
+    shutil.rmtree(candidate.tables.path("features.route_delays"))
+    assert "it needs features.route_delays, which prod cannot read" in refusal(candidate, 1, now)
+
+
+@pytest.mark.parametrize("limit", [{"at_least": 1e6}, {"at_most": -1e6}], ids=["at least", "at most"])
+def test_a_version_beyond_the_limit_of_a_slice_is_refused(
+    candidate: Environment, now: datetime, load_env: LoadEnv, limit: dict[str, float]
+) -> None:
+    limits = [{"metric": model.PRIMARY_METRIC, "column": "origin", "min_rows": 100, **limit}]
+    strict = overlay(candidate.project, "strict", {"registry": {"compliance": {"slice_limits": limits}}})
+    reason = refusal(load_env("prod", candidate.project, strict), 1, now)
+    side = "below 1e+06" if "at_least" in limit else "above -1e+06"
+    for origin in ("EWR", "JFK", "LGA"):
+        assert f"{model.PRIMARY_METRIC} of origin={origin} is " in reason
+    assert reason.count(side) == 3
+
+
+def test_a_limit_on_a_metric_that_nobody_measures_is_a_refusal(
+    candidate: Environment, now: datetime, load_env: LoadEnv
+) -> None:
+    limits = [{"metric": "acuracy", "column": "origin", "at_least": 0.0}]
+    misspelt = overlay(candidate.project, "misspelt", {"registry": {"compliance": {"slice_limits": limits}}})
+    reason = refusal(load_env("prod", candidate.project, misspelt), 1, now)
+    assert reason == "no slice of origin has acuracy on at least 200 rows"
+
+
+def test_all_reasons_are_given_at_once(candidate: Environment, now: datetime) -> None:
+    registry = Registry(candidate)
+    for name in ("no model card", "no description", "an unknown feature view"):
+        TAMPERED[name][0](registry)
+    assert refusal(candidate, 1, now).count("; ") == 2
+
+
+# Comparison: a challenger is promoted because it is better, on enough rows, and for no other reason.
+
+
+@pytest.fixture(scope="module")
+def shuffled(world: Path, load_env: LoadEnv, now: datetime) -> Trained:
+    """A model that learned from the training rows with their labels shuffled: it knows nothing."""
+    rows = data.load(load_env("prod", world), now)
+    labels = np.random.default_rng(0).permutation(rows.train["label"].to_numpy())
+    rows = replace(rows, train=rows.train.assign(label=labels))
+    fitted = model.build(model.DEFAULTS).fit(model.features(rows.train), labels)
+    measured = evaluation.evaluate(fitted, rows.train, rows.holdout)
+    return Trained(now, "shuffled", fitted, model.DEFAULTS, None, rows, measured)
+
+
+@pytest.fixture
+def lenient(load_env: LoadEnv) -> Callable[[Environment], Environment]:
+    """The same environment without limits on slices, so that the comparison has to do its work."""
+
+    def loaded(env: Environment) -> Environment:
+        settings = {"registry": {"compliance": {"slice_limits": []}}}
+        return load_env(env.name, env.project, overlay(env.project, "lenient", settings))
+
+    return loaded
+
+
+def enter(env: Environment, trained: Trained) -> int:
+    """Register a model and let it wait at the gates. Returns its version."""
+    registry = Registry(env)
+    version = record(registry, trained)
+    request_staging(registry, version, trained.as_of, "a test")
+    return version
+
+
+def comparison(env: Environment, challenger: int) -> dict[str, Any]:
+    (row,) = [row for row in env.tables.read(COMPARISONS).to_pylist() if row["challenger"] == challenger]
+    return dict(row)
+
+
+def test_a_model_trained_on_shuffled_labels_is_refused_against_the_champion(
+    prod: Environment, now: datetime, shuffled: Trained, lenient: Callable[[Environment], Environment]
+) -> None:
+    env = lenient(prod)
+    version = enter(env, shuffled)
+    reason = refusal(env, version, now)
+    assert reason.startswith(f"against version 1: {model.PRIMARY_METRIC} ")
+    row = comparison(env, version)
+    assert (row["champion"], row["accepted"], row["metric"]) == ("1", False, model.PRIMARY_METRIC)
+    assert row["high"] < 0
+
+
+def test_a_model_trained_on_shuffled_labels_is_refused_against_the_baseline(
+    candidate: Environment, now: datetime, shuffled: Trained, lenient: Callable[[Environment], Environment]
+) -> None:
+    env = lenient(candidate)
+    registry = Registry(env)
+    (first,) = registry.ledger.pending("Staging", now)
+    approval.refuse(registry, first, now, "test", "only the other one counts")
+    version = enter(env, shuffled)
+    assert refusal(env, version, now).startswith(f"against baseline: {model.PRIMARY_METRIC} ")
+    row = comparison(env, version)
+    assert (row["champion"], row["accepted"]) == (BASELINE, False)
+    assert registry.ledger.champion() is None
+
+
+def test_a_model_that_knows_nothing_does_not_even_comply(prod: Environment, now: datetime, shuffled: Trained) -> None:
+    """With the limits that the project ships. A regression's are wide: there the comparison is the gate."""
+    version = enter(prod, shuffled)
+    assert refusal(prod, version, now)
+
+
+def test_a_challenger_that_is_the_champion_again_is_refused(prod: Environment, now: datetime) -> None:
+    registry = Registry(prod)
+    first = registry.version(1)
+    version = registry.register(first.run_id, first.source, {**first.tags, "identity": "again"}, "the same once more")
+    request_staging(registry, version, now, "a test")
+    assert refusal(prod, version, now).startswith("against version 1: ")
+    row = comparison(prod, version)
+    assert (row["difference"], row["low"], row["high"], row["accepted"]) == (0, 0, 0, False)
+    assert row["challenger_score"] == row["champion_score"]
+
+
+def test_a_better_challenger_is_promoted_and_the_old_champion_archived(
+    candidate: Environment, now: datetime, shuffled: Trained
+) -> None:
+    registry = Registry(candidate)
+    old = record(registry, shuffled)
+    seat = Transition(registry.model, old, "Staging", "Production", now - DAY, "test", "somebody had to")
+    approval.promote(registry, seat, now - DAY, "test", "there was no other")
+    assert registry.ledger.champion(now) == old
+
+    run = deploy(candidate, now)
+    assert any(f"version 1 promoted over version {old}" in note for note in run.notes)
+    row = comparison(candidate, 1)
+    assert (row["champion"], row["accepted"]) == (str(old), True)
+    assert row["low"] > 0
+    assert [registry.ledger.champion(at) for at in (now - DAY, now)] == [old, 1]
+    assert (registry.ledger.stage(1), registry.ledger.stage(old)) == ("Production", "Archived")
+    assert [registry.version(number).tags["stage"] for number in (1, old)] == ["Production", "Archived"]
+    assert "replaced by version 1" in registry.version(old).description
+    aliases = registry.client.get_registered_model(registry.model).aliases
+    assert {name: int(number) for name, number in aliases.items()} == {"champion": 1}
+
+
+def test_on_too_few_rows_nobody_is_promoted(candidate: Environment, now: datetime, load_env: LoadEnv) -> None:
+    settings = {"registry": {"comparison": {"min_rows": 1_000_000}}}
+    env = load_env("prod", candidate.project, overlay(candidate.project, "many", settings))
+    assert "registry.comparison.min_rows is 1,000,000" in refusal(env, 1, now)
+
+
+def test_a_margin_that_is_not_reached_is_a_refusal(candidate: Environment, now: datetime, load_env: LoadEnv) -> None:
+    settings = {"registry": {"comparison": {"margin": 1000.0}}}
+    env = load_env("prod", candidate.project, overlay(candidate.project, "margin", settings))
+    assert "margin 1000" in refusal(env, 1, now)
+    assert comparison(env, 1)["low"] > 0
+
+
+# Approval: by the rule, or by a person with a name and a reason, and only after the comparison.
+
+
+@pytest.fixture
+def manual(candidate: Environment, load_env: LoadEnv) -> Environment:
+    """The same, where a person has to approve."""
+    return load_env("prod", candidate.project, overlay(candidate.project, "manual", {"registry": {"approval": "manual"}}))
+
+
+def answer(env: Environment, as_of: datetime, *, approve: bool, by: str = "Ada", reason: str = "I have looked") -> None:
+    approval.decide(Registry(env), 1, approve=approve, by=by, reason=reason, as_of=as_of)
+
+
+def test_a_winner_waits_for_a_person_with_a_review_pack(
+    manual: Environment, now: datetime, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry = Registry(manual)
+    deploy(manual, now)
+    assert registry.ledger.champion() is None
+    assert [t.version for t in registry.ledger.pending("Production", now)] == [1]
+    assert registry.version(1).tags["stage"] == "Staging"
+    assert f"{registry.model} version 1 waits for approval" in capsys.readouterr().err
+    pack = manual.tables.root / "review" / f"{registry.model}-v1"
+    review = (pack / "review.md").read_text(encoding="utf-8")
+    assert comparison(manual, 1)["reason"] in review
+    assert "registry approve 1 --env prod" in review
+    assert {"model_card.md", "slices.json", "shap_summary.png"} <= {path.name for path in pack.iterdir()}
+    assert all(f"]({path.name})" in review for path in pack.glob("*.png"))
+
+    again = deploy(manual, now + DAY)
+    assert again.notes == ["version 1 still waits for a person's approval"]
+    assert registry.ledger.champion() is None
+
+    answer(manual, now + DAY, approve=True)
+    assert [registry.ledger.champion(at) for at in (now, now + DAY)] == [None, 1]
+    approved = registry.ledger.all()[-1]
+    assert (approved.closed_by, approved.reason, approved.to_stage) == ("Ada", "I have looked", "Production")
+    assert int(registry.client.get_registered_model(registry.model).aliases["champion"]) == 1
+    assert "Ada: I have looked" in registry.version(1).description
+
+
+@pytest.mark.parametrize("approve", [True, False], ids=["approve", "reject"])
+@pytest.mark.parametrize(("by", "reason"), [("", "it is better"), ("Ada", ""), ("  ", "it is better"), ("Ada", "\n")])
+def test_a_decision_without_a_name_or_a_reason_is_refused(
+    world: Path, load_env: LoadEnv, now: datetime, approve: bool, by: str, reason: str
+) -> None:
+    with pytest.raises(ApprovalError, match="needs a name"):
+        answer(load_env("prod", world), now, approve=approve, by=by, reason=reason)
+
+
+def test_a_version_that_has_not_won_its_comparison_cannot_be_approved(manual: Environment, now: datetime) -> None:
+    registry = Registry(manual)
+    with pytest.raises(ApprovalError, match="version 1 waits for no approval"):
+        answer(manual, now, approve=True)
+    (request,) = registry.ledger.pending("Staging", now)
+    approval.admit(registry, request, now, "compliance", "all checks passed")
+    with pytest.raises(ApprovalError, match="has not won its comparison yet: run `deploy` first"):
+        answer(manual, now, approve=True)
+    assert (registry.ledger.champion(), registry.ledger.stage(1)) == (None, "Staging")
+
+
+def test_a_version_that_lost_its_comparison_cannot_be_approved(
+    manual: Environment, now: datetime, load_env: LoadEnv
+) -> None:
+    settings = {"registry": {"comparison": {"margin": 1000.0}}}
+    env = load_env("prod", manual.project, "manual", overlay(manual.project, "margin", settings))
+    refusal(env, 1, now)
+    with pytest.raises(ApprovalError, match="version 1 waits for no approval"):
+        answer(env, now, approve=True)
+    assert Registry(env).ledger.champion() is None
+
+
+def test_a_rejection_archives_the_version(manual: Environment, now: datetime) -> None:
+    registry = Registry(manual)
+    deploy(manual, now)
+    answer(manual, now, approve=False, reason="it is unfair to LGA")
+    assert (registry.ledger.champion(), registry.ledger.stage(1)) == (None, "Archived")
+    assert registry.version(1).tags["stage"] == "Archived"
+    assert "it is unfair to LGA" in registry.version(1).description
+    assert registry.client.get_registered_model(registry.model).aliases == {}
+    with pytest.raises(ApprovalError, match="waits for no approval"):
+        answer(manual, now, approve=True)
+
+
+def test_a_newer_challenger_takes_the_place_of_one_that_waits(
+    manual: Environment, now: datetime, shuffled: Trained, lenient: Callable[[Environment], Environment]
+) -> None:
+    deploy(manual, now)
+    registry = Registry(manual)
+    newer = enter(lenient(manual), shuffled)
+    (request,) = registry.ledger.pending("Staging", now)
+    approval.admit(registry, request, now, "compliance", "all checks passed")
+    assert (registry.ledger.stage(1), registry.ledger.stage(newer)) == ("Archived", "Staging")
+    assert f"superseded by version {newer}" in registry.version(1).description
+
+
+def test_a_rollback_puts_the_previous_champion_back(prod: Environment, now: datetime, shuffled: Trained) -> None:
+    registry = Registry(prod)
+    with pytest.raises(ApprovalError, match="no earlier champion"):
+        approval.rollback(registry, now, "Ada", "version 1 fails")
+    worse = record(registry, shuffled)
+    seat = Transition(registry.model, worse, "Staging", "Production", now + DAY, "test", "a mistake")
+    approval.promote(registry, seat, now + DAY, "test", "a mistake")
+    for by, reason in (("", "it fails"), ("Ada", " ")):
+        with pytest.raises(ApprovalError, match="needs a name"):
+            approval.rollback(registry, now + 2 * DAY, by, reason)
+    assert registry.ledger.champion() == worse
+
+    assert approval.rollback(registry, now + 2 * DAY, "Ada", "it fails at night") == 1
+    assert [registry.ledger.champion(now + n * DAY) for n in range(3)] == [1, worse, 1]
+    assert int(registry.client.get_registered_model(registry.model).aliases["champion"]) == 1
+    assert "rollback: it fails at night" in registry.version(1).description
+    assert registry.version(worse).tags["stage"] == "Archived"
+
+
+# Environments: dev reads what prod has, and changes none of it.
+
+
+def files(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def test_dev_trains_on_the_features_of_prod_and_changes_nothing_there(
+    project: Path, now: datetime, load_env: LoadEnv
+) -> None:
+    settings = {"lakehouse": {"features_from": "prod"}, "training": {"tuning": {"enabled": False}}}
+    dev = load_env("dev", project, overlay(project, "borrowed", settings))
+    prod = load_env("prod", project, "borrowed")
+    versions, before = len(Registry(prod).versions()), files(prod.tables.root)
+    train(dev, now)
+    deploy(dev, now)
+    assert Registry(dev).ledger.champion() == 1
+    assert Registry(dev).model != Registry(prod).model
+    assert files(prod.tables.root) == before
+    assert len(Registry(prod).versions()) == versions
+
+
+def test_dev_cannot_write_the_tables_of_prod(project: Path, now: datetime, load_env: LoadEnv) -> None:
+    dev = load_env("dev", project, overlay(project, "borrowed", {"lakehouse": {"features_from": "prod"}}))
+    before = files(project / "data" / "prod")
+    with pytest.raises(PermissionError, match="dev may read prod's tables, not write them"):
+        dev.sources.append("silver.schedule", dev.sources.read("silver.schedule"))
+    for pipeline in (ingest, featurize):
+        with pytest.raises(PermissionError, match="dev reads prod's silver and feature tables and never writes them"):
+            pipeline(dev, now)
+    assert files(project / "data" / "prod") == before
+    assert not dev.tables.exists(RUNS)
+
+
+def test_dev_cannot_change_the_model_of_prod(project: Path, now: datetime, load_env: LoadEnv) -> None:
+    dev, prod = load_env("dev", project), load_env("prod", project)
+    foreign, before = Registry(dev, "prod"), files(project / "data" / "prod")
+    first = foreign.version(1)
+    request = Transition(foreign.model, 1, "Staging", "Production", now, "dev", "a side door")
+    for write in (
+        lambda: foreign.register(first.run_id, first.source, dict(first.tags), "a version of dev's"),
+        lambda: foreign.reconcile(),
+        lambda: approval.promote(foreign, request, now, "dev", "a side door"),
+        lambda: approval.refuse(foreign, request, now, "dev", "a side door"),
+    ):
+        with pytest.raises(PermissionError, match=f"dev may read the model {foreign.model}, not change it"):
+            write()
+    assert files(project / "data" / "prod") == before
+    registry = Registry(prod)
+    assert [int(version.version) for version in registry.versions()] == [1]
+    assert registry.version(1).tags["stage"] == "Production"
+    assert registry.ledger.champion() == 1
