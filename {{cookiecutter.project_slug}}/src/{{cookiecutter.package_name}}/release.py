@@ -12,7 +12,7 @@ class NotReleasedError(Exception):
 def code_version(project: Path) -> str:
     """The release tag, or the nearest one with distance and commit; `-dirty` with uncommitted changes."""
     if not _is_source_checkout(project):
-        return metadata.version(__package__)
+        return _installed_version()
     return _git(project, "describe", "--tags", "--always", "--dirty") or "uncommitted"
 
 
@@ -22,7 +22,7 @@ def released_version(project: Path) -> str:
     Raises NotReleasedError for anything else.
     """
     if not _is_source_checkout(project):
-        version = metadata.version(__package__)
+        version = _installed_version()
         if "dev" in version or "+" in version:
             raise NotReleasedError(f"the installed version {version} is not a release: install a released wheel")
         return version
@@ -36,6 +36,12 @@ def released_version(project: Path) -> str:
     if not tag:
         raise NotReleasedError("HEAD carries no release tag: `git tag v<number>` on a commit whose checks passed")
     return tag
+
+
+def _installed_version() -> str:
+    """The version of the wheel, whose name need not be the package's; `0.dev0` where there is none."""
+    wheels = metadata.packages_distributions().get(str(__package__))
+    return metadata.version(wheels[0]) if wheels else "0.dev0"
 
 
 def _is_source_checkout(project: Path) -> bool:

@@ -23,7 +23,7 @@ from {{ cookiecutter.package_name }}.pipelines.infer import infer
 from {{ cookiecutter.package_name }}.pipelines.ingest import ingest
 from {{ cookiecutter.package_name }}.pipelines.monitor import monitor
 from {{ cookiecutter.package_name }}.pipelines.retrain import retrain
-from {{ cookiecutter.package_name }}.pipelines.train import train
+from {{ cookiecutter.package_name }}.pipelines.train import request_staging, train
 from {{ cookiecutter.package_name }}.registry.approval import rollback
 from {{ cookiecutter.package_name }}.registry.store import Registry
 from {{ cookiecutter.package_name }}.usecase.replay import land
@@ -33,6 +33,8 @@ pytestmark = pytest.mark.xdist_group("convergence")
 LoadEnv = Callable[..., Environment]
 Duplicate = Callable[[Path, Path], Path]
 Pipeline = Callable[[Environment, datetime], object]
+State = tuple[dict[str, pl.DataFrame], dict[str, Any]]
+Deaths = Callable[..., Iterator[tuple[str, Environment]]]
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 PIPELINES: dict[str, Pipeline] = {
@@ -50,9 +52,9 @@ WALL_CLOCK_METRICS = ("run_seconds", "rows_per_second")
 # Of several batches, or of one, the rows are the same; the files and lines they came in are not.
 PROVENANCE = ("source_file", "source_row")
 # Small batches, an alert that never ends, and a training every week: every pipeline has something to write.
-STORY = {
+STORY: dict[str, Any] = {
     "pipelines": {
-        "inference": {"batch_window": "3d"},
+        "inference": {"batch_window": "5d"},
         "retraining": {"mode": "scheduled", "every": "7d"},
     },
     "monitoring": {"rules": [{"name": "rows arrive", "metric": "rows", "columns": ["silver.*"], "above": 0}]},
@@ -64,6 +66,10 @@ def advance(env: Environment, as_of: datetime) -> None:
     land(env.project / env.settings(LakehouseSettings).landing, as_of)
     ingest(env, as_of)
     featurize(env, as_of)
+
+
+def overlay(project: Path, name: str, settings: dict[str, Any]) -> None:
+    (project / "conf" / f"{name}.yml").write_text(yaml.safe_dump(settings), encoding="utf-8")
 
 
 def tidy(rows: object, without: tuple[str, ...] = ()) -> pl.DataFrame:
@@ -94,21 +100,21 @@ def registered(env: Environment) -> dict[str, Any]:
     }
 
 
-def state(env: Environment) -> tuple[dict[str, pl.DataFrame], dict[str, Any]]:
+def state(env: Environment) -> State:
     return tables(env), registered(env)
 
 
-def assert_same(found: Environment, expected: tuple[dict[str, pl.DataFrame], dict[str, Any]]) -> None:
+def assert_same(found: Environment, expected: State, when: str = "") -> None:
+    """The tables and the registry are as `expected`; a failure names the table and `when`."""
     frames, models = expected
     ours = tables(found)
-    assert list(ours) == list(frames)
+    assert list(ours) == list(frames), when
     for name, frame in frames.items():
         try:
             assert_equal(ours[name], frame)
         except AssertionError as error:
-            error.add_note(f"the table is {name}")
-            raise
-    assert registered(found) == models
+            raise AssertionError(f"{name} differs {when}\n{error}") from error
+    assert registered(found) == models, when
 
 
 def assert_equal(found: pl.DataFrame, expected: pl.DataFrame) -> None:
@@ -183,7 +189,7 @@ def story(
     """Ten days after `world` every pipeline runs once: copies of the project as each one left it."""
     folder = tmp_path_factory.mktemp("story")
     project = duplicate(world, folder / "project")
-    (project / "conf" / "story.yml").write_text(yaml.safe_dump(STORY), encoding="utf-8")
+    overlay(project, "story", STORY)
     land(project / "data" / "landing", later)
     after = {"land": duplicate(project, folder / "land")}
     env = load_env("prod", project, "story")
@@ -241,9 +247,9 @@ class Killed(BaseException):
 
 
 class Mortal:
-    """Lets a process make so many writes to tables and registry, and no more; `writes` names those it tried.
+    """Lets a process make so many writes to tables and registry, and no more.
 
-    To die after a write is to die before the next one: nothing else reaches the disk in between.
+    To die after a write is to die before the next one: nothing else that counts reaches the disk in between.
     """
 
     TABLES = ("append", "replace", "upsert", "delete")
@@ -255,13 +261,12 @@ class Mortal:
         "delete_registered_model_alias",
     )
 
-    def __init__(self, patch: pytest.MonkeyPatch, survives: int) -> None:
+    def __init__(self, patch: pytest.MonkeyPatch, survives: int, *, tables_only: bool) -> None:
         from mlflow import MlflowClient
 
-        self.writes: list[str] = []
-        self._survives = survives
+        self._left = survives
         self._inside = False
-        for owner, names in ((Tables, self.TABLES), (MlflowClient, self.REGISTRY)):
+        for owner, names in ((Tables, self.TABLES), (MlflowClient, () if tables_only else self.REGISTRY)):
             for name in names:
                 patch.setattr(owner, name, self._counted(getattr(owner, name)))
 
@@ -270,9 +275,9 @@ class Mortal:
         def counted(*arguments: Any, **named: Any) -> Any:
             if self._inside:
                 return write(*arguments, **named)
-            self.writes.append(f"{write.__name__}({arguments[1]})")
-            if len(self.writes) > self._survives:
-                raise Killed(self.writes[self._survives])
+            if self._left <= 0:
+                raise Killed(f"{write.__name__}({arguments[1]})")
+            self._left -= 1
             self._inside = True
             try:
                 return write(*arguments, **named)
@@ -282,62 +287,59 @@ class Mortal:
         return counted
 
 
-def deaths(
-    run: Pipeline,
-    start: Path,
-    folder: Path,
-    open_project: Callable[[Path], Environment],
-    duplicate: Duplicate,
-    as_of: datetime,
-) -> Iterator[tuple[str, Environment]]:
-    """Kill `run` before each of its writes, each time in a new copy of `start`, and run it again; yield what it died of."""
-    for survives in count():
-        env = open_project(duplicate(start, folder / f"killed-{survives}"))
-        with pytest.MonkeyPatch.context() as patch:
-            Mortal(patch, survives)
-            try:
-                run(env, as_of)
-            except Killed as death:
-                reason = f"killed before write {survives + 1}: {death}"
-            else:
-                return
-        reborn = open_project(env.project)
-        run(reborn, as_of)
-        yield reason, reborn
+@pytest.fixture
+def deaths(tmp_path: Path, duplicate: Duplicate) -> Deaths:
+    """deaths(run, start, load): kill `run` before each of its writes and run it again, until nothing is left to kill.
 
+    Each time begins with a copy of the project `start`, which `load` opens, and yields how it died and where it ended.
+    """
 
-def assert_survives(
-    found: Iterator[tuple[str, Environment]], expected: tuple[dict[str, pl.DataFrame], dict[str, Any]], least: int
-) -> None:
-    number = 0
-    for reason, env in found:
-        number += 1
-        try:
-            assert_same(env, expected)
-        except AssertionError as error:
-            error.add_note(reason)
-            raise
-    assert number >= least, "too few writes were seen: the test kills nothing"
+    def kill(
+        run: Callable[[Environment], object],
+        start: Path,
+        load: Callable[[Path], Environment],
+        *,
+        tables_only: bool = False,
+    ) -> Iterator[tuple[str, Environment]]:
+        for survives in count():
+            project = duplicate(start, tmp_path / f"killed-{survives}")
+            with pytest.MonkeyPatch.context() as patch:
+                Mortal(patch, survives, tables_only=tables_only)
+                try:
+                    run(load(project))
+                except Killed as death:
+                    manner = f"killed before write {survives + 1}, {death}"
+                else:
+                    assert survives > 1, "the test kills nothing"
+                    return
+            reborn = load(project)
+            run(reborn)
+            yield manner, reborn
+
+    return kill
 
 
 def spoil(landing: Path) -> None:
-    """Land a file per source with rows that were there before, one that no contract allows and one of the wrong width."""
+    """Land a file per source with a row that was there before, one that no contract allows and one too short."""
     for folder in landing.iterdir():
-        (newest,) = folder.glob("20130102T000000Z.csv")
-        header, *lines = newest.read_text(encoding="utf-8").splitlines()
-        broken = ["x" * 9 if name == "origin" else value for name, value in zip(header.split(","), lines[0].split(","))]
-        rows = [header, *lines[:2], ",".join(broken), "too,short"]
+        header, *lines = (folder / "20130102T000000Z.csv").read_text(encoding="utf-8").splitlines()
+        broken = [
+            "nowhere" if column == "origin" else value
+            for column, value in zip(header.split(","), lines[1].split(","), strict=True)
+        ]
+        rows = [header, lines[0], ",".join(broken), "too,short"]
         (folder / "20130102T120000Z.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["ingest", "featurize"])
 def test_data_pipelines_killed_anywhere_and_run_again_end_the_same(
-    name: str, blank: Path, tmp_path: Path, load_env: LoadEnv, duplicate: Duplicate
+    name: str, blank: Path, tmp_path: Path, load_env: LoadEnv, duplicate: Duplicate, deaths: Deaths
 ) -> None:
-    def open_project(project: Path) -> Environment:
-        return load_env("prod", project)
+    def load(project: Path) -> Environment:
+        return load_env("prod", project, "lenient")
 
-    env, landing, end = open_project(blank), blank / "data" / "landing", datetime(2013, 1, 3, 6, 15)
+    overlay(blank, "lenient", {"lakehouse": {"max_refused_share": 0.5}})
+    env, landing, end = load(blank), blank / "data" / "landing", datetime(2013, 1, 3, 6, 15)
     advance(env, datetime(2013, 1, 2))
     land(landing, end)
     spoil(landing)
@@ -345,16 +347,48 @@ def test_data_pipelines_killed_anywhere_and_run_again_end_the_same(
         ingest(env, end)
     start = duplicate(blank, tmp_path / "start")
     PIPELINES[name](env, end)
-    found = deaths(PIPELINES[name], start, tmp_path, open_project, duplicate, end)
-    assert_survives(found, state(env), least=len(env.tables.names()) // 4)
+    expected = state(env)
+    for manner, reborn in deaths(lambda env: PIPELINES[name](env, end), start, load):
+        assert_same(reborn, expected, manner)
 
 
 @pytest.mark.parametrize("name", ["infer", "monitor", "train", "deploy"])
 def test_model_pipelines_killed_anywhere_and_run_again_end_the_same(
-    name: str, story: dict[str, Path], tmp_path: Path, load_env: LoadEnv, duplicate: Duplicate, later: datetime
+    name: str,
+    story: dict[str, Path],
+    load_env: LoadEnv,
+    later: datetime,
+    deaths: Deaths,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def open_project(project: Path) -> Environment:
+    def load(project: Path) -> Environment:
         return load_env("prod", project, "story")
 
-    found = deaths(PIPELINES[name], before(story, name), tmp_path, open_project, duplicate, later)
-    assert_survives(found, state(open_project(story[name])), least=3)
+    expected = state(load(story[name]))
+    for manner, reborn in deaths(lambda env: PIPELINES[name](env, later), before(story, name), load):
+        assert_same(reborn, expected, manner)
+        if name == "monitor":
+            assert "8 new alerts" in capsys.readouterr().err, f"nobody was told: {manner}"
+
+
+def test_a_deployment_killed_anywhere_leaves_one_challenger_to_wait_for_a_person(
+    trained: Path, tmp_path: Path, load_env: LoadEnv, now: datetime, duplicate: Duplicate, deaths: Deaths
+) -> None:
+    def load(project: Path) -> Environment:
+        return load_env("prod", project, "manual")
+
+    project = duplicate(trained, tmp_path / "waiting")
+    overlay(project, "manual", {"registry": {"approval": "manual"}})
+    env = load(project)
+    deploy(env, now)
+    registry = Registry(env)
+    first = registry.version(1)
+    second = registry.register(first.run_id, first.source, {**first.tags, "identity": "the same again"}, "")
+    request_staging(registry, second, now + HOUR, "a newer one")
+    start = duplicate(project, tmp_path / "start")
+    deploy(env, now + DAY)
+    expected = state(env)
+    assert [t.version for t in registry.ledger.pending("Production", now + DAY)] == [second]
+    for manner, reborn in deaths(lambda env: deploy(env, now + DAY), start, load, tables_only=True):
+        assert_same(reborn, expected, manner)
+        assert list(reborn.tables.root.glob(f"review/*-v{second}/review.md")), f"nothing to review: {manner}"

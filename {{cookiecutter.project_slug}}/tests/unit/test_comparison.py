@@ -34,7 +34,9 @@ def right(share: float, seed: int = 2, rows: int = ROWS) -> Array:
     return np.where(wrong, 1 - labels(rows), labels(rows))
 
 
-def judged(challenger: Array, champion: Array, *, measure: Measure = accuracy, greater: bool = True, **given: Any) -> Verdict:
+def judged(
+    challenger: Array, champion: Array, *, measure: Measure = accuracy, greater: bool = True, **given: Any
+) -> Verdict:
     blocks = given.pop("blocks", np.arange(len(challenger)) // 50)
     settings = SETTINGS.model_copy(update=given)
     return compare(

@@ -8,7 +8,14 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from {{ cookiecutter.package_name }}.config import ENVIRONMENTS, Config, ConfigError, Section, find_project, load_config
+from {{ cookiecutter.package_name }}.config import (
+    ENVIRONMENTS,
+    Config,
+    ConfigError,
+    Section,
+    find_project,
+    load_config,
+)
 from {{ cookiecutter.package_name }}.lakehouse.settings import Settings as LakehouseSettings
 from {{ cookiecutter.package_name }}.monitoring.settings import Settings as MonitoringSettings
 from {{ cookiecutter.package_name }}.training.settings import Settings as TrainingSettings
@@ -154,9 +161,9 @@ def test_an_unknown_environment_is_refused(copy: Path) -> None:
 def test_settings_cannot_be_changed(copy: Path) -> None:
     settings = load_config(copy, "prod").section(TrainingSettings)
     with pytest.raises(ValidationError, match="frozen"):
-        settings.min_rows = 1  # type: ignore[misc]
+        settings.min_rows = 1
     with pytest.raises(ValidationError, match="frozen"):
-        settings.tuning.trials = 1  # type: ignore[misc]
+        settings.tuning.trials = 1
 
 
 def test_a_section_that_no_room_claims_cannot_be_asked_for() -> None:

@@ -122,18 +122,20 @@ def test_sql_that_gives_another_type_stops_the_pipeline() -> None:
     given = rows(("AA1", 5.0))
     index = given.schema.get_field_index("delay")
     wrong = given.set_column(index, "delay", pa.array(["5.0"]))
-    with pytest.raises(ContractError, match=r"silver_sql/flights.sql does not give what its contract describes: delay"):
+    with pytest.raises(
+        ContractError, match=r"silver_sql/flights\.sql does not give what its contract describes: delay"
+    ):
         judge(FLIGHTS, wrong, known=None)
 
 
 def test_sql_that_leaves_a_column_out_stops_the_pipeline() -> None:
-    with pytest.raises(ContractError, match="silver_sql/flights.sql does not give what its contract describes"):
+    with pytest.raises(ContractError, match=r"silver_sql/flights\.sql does not give what its contract describes"):
         judge(FLIGHTS, rows(("AA1", 5.0)).drop_columns(["delay"]), known=None)
 
 
 def test_sql_that_adds_a_column_stops_the_pipeline() -> None:
     more = rows(("AA1", 5.0)).append_column("gate", pa.array(["B4"]))
-    with pytest.raises(ContractError, match="silver_sql/flights.sql does not give what its contract describes"):
+    with pytest.raises(ContractError, match=r"silver_sql/flights\.sql does not give what its contract describes"):
         judge(FLIGHTS, more, known=None)
 
 

@@ -131,5 +131,6 @@ def test_a_file_that_is_no_table_is_unreadable(tmp_path: Path, content: bytes) -
 def test_missing_columns_are_named(tmp_path: Path) -> None:
     file = LandedFile(landed(tmp_path, "a,b\n1,2\n"), APRIL)
     assert missing_columns(file, read(file).rows, ["a", "b", "source_row"]) == ""
-    assert missing_columns(file, read(file).rows, ["a", "c", "d"]) == "weather/20130401T000000Z.csv lacks the columns c, d"
+    lacking = missing_columns(file, read(file).rows, ["a", "c", "d"])
+    assert lacking == "weather/20130401T000000Z.csv lacks the columns c, d"
     assert missing_columns(file, pa.table({"a": []}), []) == ""

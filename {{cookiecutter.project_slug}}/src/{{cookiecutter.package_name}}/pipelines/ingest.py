@@ -101,12 +101,10 @@ def refresh_silver(env: Environment, run: Run, table: SilverTable) -> None:
 
 def _new_files(env: Environment, source: str, as_of: datetime) -> list[LandedFile]:
     folder = env.project / env.settings(Settings).landing
-    known = (
-        env.tables.read(landing.LEDGER, ["source_file"])["source_file"].to_pylist()
-        if env.tables.exists(landing.LEDGER)
-        else []
-    )
-    return [file for file in landing.landed_files(folder, source, as_of) if file.name not in set(known)]
+    known: set[str] = set()
+    if env.tables.exists(landing.LEDGER):
+        known.update(env.tables.read(landing.LEDGER, ["source_file"])["source_file"].to_pylist())
+    return [file for file in landing.landed_files(folder, source, as_of) if file.name not in known]
 
 
 def _columns(env: Environment, bronze: str) -> list[str]:
