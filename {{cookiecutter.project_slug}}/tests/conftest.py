@@ -3,7 +3,7 @@
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
@@ -61,7 +61,18 @@ def load_env() -> LoadEnv:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory, load_env: LoadEnv, now: datetime) -> Path:
+def small_model() -> Iterator[None]:
+    """Models of few trees, which are quick to fit, to explain and to load."""
+    from {{ cookiecutter.package_name }}.usecase import model
+
+    with pytest.MonkeyPatch.context() as patch:
+        if "max_iter" in model.DEFAULTS:
+            patch.setattr(model, "DEFAULTS", {**model.DEFAULTS, "max_iter": 40})
+        yield
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, load_env: LoadEnv, now: datetime, small_model: None) -> Path:
     """A project whose prod has ten weeks of data, features, and a version that waits at the gates.
 
     Not to be changed: tests copy it.

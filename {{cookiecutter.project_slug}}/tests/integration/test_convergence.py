@@ -1,7 +1,8 @@
 """Convergence: a pipeline is a function of `as_of`. Backfills equal replays, and a second run or a killed one ends the same."""
 
 import random
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import wraps
 from itertools import count
@@ -11,6 +12,7 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
+from mlflow import MlflowClient
 from polars.testing import assert_frame_equal
 
 from {{ cookiecutter.package_name }}.environment import RUNS, Environment
@@ -24,8 +26,9 @@ from {{ cookiecutter.package_name }}.pipelines.ingest import ingest
 from {{ cookiecutter.package_name }}.pipelines.monitor import monitor
 from {{ cookiecutter.package_name }}.pipelines.retrain import retrain
 from {{ cookiecutter.package_name }}.pipelines.train import request_staging, train
-from {{ cookiecutter.package_name }}.registry.approval import rollback
+from {{ cookiecutter.package_name }}.registry.approval import promote, rollback
 from {{ cookiecutter.package_name }}.registry.store import Registry
+from {{ cookiecutter.package_name }}.registry.transitions import Transition
 from {{ cookiecutter.package_name }}.usecase.replay import land
 
 pytestmark = pytest.mark.xdist_group("convergence")
@@ -34,6 +37,7 @@ LoadEnv = Callable[..., Environment]
 Duplicate = Callable[[Path, Path], Path]
 Pipeline = Callable[[Environment, datetime], object]
 State = tuple[dict[str, pl.DataFrame], dict[str, Any]]
+Writer = tuple[type, str]
 Deaths = Callable[..., Iterator[tuple[str, Environment]]]
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -46,17 +50,18 @@ PIPELINES: dict[str, Pipeline] = {
     "deploy": deploy,
     "retrain": retrain,
 }
+WRITERS: Sequence[Writer] = [
+    *((Tables, name) for name in ("append", "replace", "upsert", "delete")),
+    *((Registry, name) for name in ("register", "reconcile")),
+]
 # What a clock on the wall, or the number of a run, decides.
 WALL_CLOCK = ("ingested_at", "scored_at", "recorded_at", "run_id")
 WALL_CLOCK_METRICS = ("run_seconds", "rows_per_second")
 # Of several batches, or of one, the rows are the same; the files and lines they came in are not.
 PROVENANCE = ("source_file", "source_row")
-# Small batches, an alert that never ends, and a training every week: every pipeline has something to write.
+# A training every week and an alert that never ends: every pipeline has something to write.
 STORY: dict[str, Any] = {
-    "pipelines": {
-        "inference": {"batch_window": "5d"},
-        "retraining": {"mode": "scheduled", "every": "7d"},
-    },
+    "pipelines": {"retraining": {"mode": "scheduled", "every": "7d"}},
     "monitoring": {"rules": [{"name": "rows arrive", "metric": "rows", "columns": ["silver.*"], "above": 0}]},
 }
 
@@ -88,11 +93,11 @@ def tables(env: Environment) -> dict[str, pl.DataFrame]:
 
 
 def registered(env: Environment) -> dict[str, Any]:
-    """What MLflow's registry says of the environment's model."""
+    """What MLflow's registry says of the environment's model; nothing where there is no registry yet."""
+    if not (env.project / "data" / "mlflow").exists():
+        return {}
     registry = Registry(env)
     versions = registry.versions()
-    if not versions:
-        return {}
     aliases = registry.client.get_registered_model(registry.model).aliases
     return {
         "aliases": {alias: int(version) for alias, version in aliases.items()},
@@ -186,17 +191,31 @@ def later(now: datetime) -> datetime:
 def story(
     world: Path, tmp_path_factory: pytest.TempPathFactory, load_env: LoadEnv, duplicate: Duplicate, later: datetime
 ) -> dict[str, Path]:
-    """Ten days after `world` every pipeline runs once: copies of the project as each one left it."""
+    """Ten days after `world` every pipeline runs once: copies of the project as each one left it.
+
+    In the meantime a person has put a version into Production that saw little; so the new challenger wins.
+    """
     folder = tmp_path_factory.mktemp("story")
     project = duplicate(world, folder / "project")
     overlay(project, "story", STORY)
+    overlay(project, "hasty", {"training": {"fraction": 0.01, "min_rows": 10}})
+    env = load_env("prod", project, "story")
+    change = later - 5 * DAY
+    train(load_env("prod", project, "hasty"), change)
+    registry = Registry(env)
+    promote(
+        registry,
+        Transition(registry.model, 2, "None", "Production", change, "a person", "in a hurry"),
+        change,
+        "a person",
+        "trust me",
+    )
     land(project / "data" / "landing", later)
     after = {"land": duplicate(project, folder / "land")}
-    env = load_env("prod", project, "story")
     for name in ("ingest", "featurize", "infer", "monitor", "train", "deploy"):
         PIPELINES[name](env, later)
         after[name] = duplicate(project, folder / name)
-    assert Registry(env).ledger.champion(later) == 2
+    assert registry.ledger.champion(later) == 3
     return after
 
 
@@ -223,19 +242,19 @@ def test_one_large_batch_of_inference_equals_many_small_ones_also_where_the_cham
     advance(large, end)
     small = load_env("prod", duplicate(large.project, tmp_path / "small"), "story")
 
-    rollback(Registry(large), change, "a person", "version 2 is in doubt")
+    rollback(Registry(large), change, "a person", "version 3 is in doubt")
     infer(large, end)
     for step in range(1, 9):
         as_of = later + step * 6 * HOUR
         if as_of - 6 * HOUR < change <= as_of:
-            rollback(Registry(small), change, "a person", "version 2 is in doubt")
+            rollback(Registry(small), change, "a person", "version 3 is in doubt")
         infer(small, as_of)
 
     (name,) = [name for name in large.tables.names() if name.startswith("predictions.")]
     scored = pl.DataFrame(pl.from_arrow(large.tables.read(name))).filter(pl.col("prediction_time") > later)
     served = scored.group_by("model_version").agg(first=pl.min("prediction_time"), last=pl.max("prediction_time"))
-    assert dict(zip(served["model_version"], served["last"] <= change, strict=True)) == {2: True, 1: False}
-    assert dict(zip(served["model_version"], served["first"] > change, strict=True)) == {2: False, 1: True}
+    assert dict(zip(served["model_version"], served["last"] <= change, strict=True)) == {3: True, 2: False}
+    assert dict(zip(served["model_version"], served["first"] > change, strict=True)) == {3: False, 2: True}
     assert_equal(tables(small)[name], tables(large)[name])
 
 
@@ -247,28 +266,17 @@ class Killed(BaseException):
 
 
 class Mortal:
-    """Lets a process make so many writes to tables and registry, and no more.
+    """Lets a process make so many writes, and no more; `cause` names the one it died of.
 
     To die after a write is to die before the next one: nothing else that counts reaches the disk in between.
     """
 
-    TABLES = ("append", "replace", "upsert", "delete")
-    REGISTRY = (
-        "create_model_version",
-        "set_model_version_tag",
-        "update_model_version",
-        "set_registered_model_alias",
-        "delete_registered_model_alias",
-    )
-
-    def __init__(self, patch: pytest.MonkeyPatch, survives: int, *, tables_only: bool) -> None:
-        from mlflow import MlflowClient
-
+    def __init__(self, patch: pytest.MonkeyPatch, survives: int, writers: Sequence[Writer]) -> None:
+        self.cause = ""
         self._left = survives
         self._inside = False
-        for owner, names in ((Tables, self.TABLES), (MlflowClient, () if tables_only else self.REGISTRY)):
-            for name in names:
-                patch.setattr(owner, name, self._counted(getattr(owner, name)))
+        for owner, name in writers:
+            patch.setattr(owner, name, self._counted(getattr(owner, name)))
 
     def _counted(self, write: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(write)
@@ -276,7 +284,8 @@ class Mortal:
             if self._inside:
                 return write(*arguments, **named)
             if self._left <= 0:
-                raise Killed(f"{write.__name__}({arguments[1]})")
+                self.cause = self.cause or f"{write.__name__}{arguments[1:2]}"
+                raise Killed
             self._left -= 1
             self._inside = True
             try:
@@ -298,30 +307,29 @@ def deaths(tmp_path: Path, duplicate: Duplicate) -> Deaths:
         run: Callable[[Environment], object],
         start: Path,
         load: Callable[[Path], Environment],
-        *,
-        tables_only: bool = False,
+        writers: Sequence[Writer] = WRITERS,
     ) -> Iterator[tuple[str, Environment]]:
         for survives in count():
             project = duplicate(start, tmp_path / f"killed-{survives}")
             with pytest.MonkeyPatch.context() as patch:
-                Mortal(patch, survives, tables_only=tables_only)
+                mortal = Mortal(patch, survives, writers)
                 try:
                     run(load(project))
-                except Killed as death:
-                    manner = f"killed before write {survives + 1}, {death}"
+                except Killed:
+                    pass
                 else:
                     assert survives > 1, "the test kills nothing"
                     return
             reborn = load(project)
             run(reborn)
-            yield manner, reborn
+            yield f"killed before write {survives + 1}, {mortal.cause}", reborn
 
     return kill
 
 
 def spoil(landing: Path) -> None:
-    """Land a file per source with a row that was there before, one that no contract allows and one too short."""
-    for folder in landing.iterdir():
+    """Land files of two sources with a row that was there before, one that no contract allows and one too short."""
+    for folder in (landing / "arrivals", landing / "schedule"):
         header, *lines = (folder / "20130102T000000Z.csv").read_text(encoding="utf-8").splitlines()
         broken = [
             "nowhere" if column == "origin" else value
@@ -342,6 +350,8 @@ def test_data_pipelines_killed_anywhere_and_run_again_end_the_same(
     env, landing, end = load(blank), blank / "data" / "landing", datetime(2013, 1, 3, 6, 15)
     advance(env, datetime(2013, 1, 2))
     land(landing, end)
+    for source in ("departures", "weather"):  # two sources are enough to be killed between
+        (landing / source / "20130103T061500Z.csv").unlink()
     spoil(landing)
     if name == "featurize":
         ingest(env, end)
@@ -389,6 +399,25 @@ def test_a_deployment_killed_anywhere_leaves_one_challenger_to_wait_for_a_person
     deploy(env, now + DAY)
     expected = state(env)
     assert [t.version for t in registry.ledger.pending("Production", now + DAY)] == [second]
-    for manner, reborn in deaths(lambda env: deploy(env, now + DAY), start, load, tables_only=True):
+    for manner, reborn in deaths(lambda env: deploy(env, now + DAY), start, load):
         assert_same(reborn, expected, manner)
         assert list(reborn.tables.root.glob(f"review/*-v{second}/review.md")), f"nothing to review: {manner}"
+
+
+def test_mlflow_killed_anywhere_while_it_takes_over_the_stages_shows_them_in_the_end(
+    story: dict[str, Path], tmp_path: Path, load_env: LoadEnv, duplicate: Duplicate, deaths: Deaths
+) -> None:
+    def load(project: Path) -> Environment:
+        return load_env("prod", project, "story")
+
+    start = duplicate(story["train"], tmp_path / "start")
+    tables = load(start).tables.root
+    shutil.rmtree(tables / "ops")
+    shutil.copytree(load(story["deploy"]).tables.root / "ops", tables / "ops")
+    expected = registered(load(story["deploy"]))
+    assert registered(load(start)) != expected
+
+    changes = ("set_model_version_tag", "update_model_version", "set_registered_model_alias")
+    writers = [(MlflowClient, name) for name in (*changes, "delete_registered_model_alias")]
+    for manner, reborn in deaths(lambda env: Registry(env).reconcile(), start, load, writers):
+        assert registered(reborn) == expected, manner

@@ -500,8 +500,9 @@ def test_a_model_trained_on_shuffled_labels_is_refused_against_the_baseline(
     assert registry.ledger.champion() is None
 
 
-def test_a_model_that_knows_nothing_does_not_even_comply(prod: Environment, now: datetime, shuffled: Trained) -> None:
-    """With the limits that the project ships. A regression's are wide: there the comparison is the gate."""
+def test_a_model_that_knows_nothing_is_refused_by_the_settings_that_ship(
+    prod: Environment, now: datetime, shuffled: Trained
+) -> None:
     version = enter(prod, shuffled)
     assert refusal(prod, version, now)
 

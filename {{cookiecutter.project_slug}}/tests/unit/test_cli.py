@@ -105,7 +105,7 @@ def test_every_command_explains_itself(call: Call, words: tuple[str, ...]) -> No
     answer = call(*words, "--help")
     assert (answer.code, answer.err) == (0, "")
     command = COMMANDS[words]
-    assert command.help.splitlines()[0] in " ".join(answer.out.split())
+    assert "".join(command.help.splitlines()[0].split()) in "".join(answer.out.split())
     assert all(option.help for option in command.params), answer.out
 
 

@@ -108,7 +108,9 @@ def test_no_rows_at_all_cannot_decide() -> None:
 
 @pytest.mark.parametrize("broken", [lambda labels, scores: np.nan, lambda labels, scores: np.inf], ids=["nan", "inf"])
 def test_a_metric_that_cannot_be_computed_is_a_refusal(broken: Measure) -> None:
-    assert not judged(right(0.9), right(0.7), measure=broken).accepted
+    verdict = judged(right(0.9), right(0.7), measure=broken)
+    assert not verdict.accepted
+    assert "cannot decide" in verdict.reason
 
 
 def test_the_verdict_does_not_depend_on_chance_or_on_the_order_of_rows() -> None:

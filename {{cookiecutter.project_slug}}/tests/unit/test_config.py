@@ -96,26 +96,26 @@ def test_a_key_that_resembles_none_is_answered_with_those_that_are_known(copy: P
     )
 
 
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("training: {min_rows: '5'}", "training.min_rows: Input should be a valid integer (found '5')"),
-        ("training: {min_rows: 0}", "training.min_rows: Input should be greater than or equal to 1 (found 0)"),
-        ("training: {holdout: 30}", "training.holdout: a duration is a whole number and a unit: 7d, 12h, 30m or 45s"),
-        ("training: {tuning: {timeout: soon}}", "training.tuning.timeout: a duration is a whole number and a unit"),
-        ("training: {holdout: -3d}", "training.holdout: a duration is a whole number and a unit"),
-        ("training: {tuned_in: test}", "training.tuned_in: Input should be 'dev', 'staging' or 'prod' (found 'test')"),
-        ("pipelines: {released_code_only: 'no'}", "pipelines.released_code_only: Input should be a valid boolean"),
-        ("registry: {approval: maybe}", "registry.approval: Input should be 'automatic' or 'manual' (found 'maybe')"),
-        ("registry: {comparison: {confidence: 95}}", "registry.comparison.confidence: Input should be less than 1"),
-        ("lakehouse: {max_refused_share: 2}", "lakehouse.max_refused_share: Input should be less than or equal to 1"),
-        ("lakehouse: 5", "lakehouse: Input should be an object (found 5)"),
-        ("registry: {compliance: {slice_limits: [{metric: a, column: b}]}}", "without one it could not refuse"),
-        ("monitoring: {rules: [{name: a, metric: b}]}", "rule 'a' can never fire"),
-        ("trainnig: {min_rows: 5}", "trainnig: unknown section (did you mean 'training'?)"),
-        ("usecase: {a: 1}", "usecase: unknown section (known: "),
-    ],
-)
+WRONG = [
+    ("training: {min_rows: '5'}", "training.min_rows: Input should be a valid integer (found '5')"),
+    ("training: {min_rows: 0}", "training.min_rows: Input should be greater than or equal to 1 (found 0)"),
+    ("training: {holdout: 30}", "training.holdout: a duration is a whole number and a unit: 7d, 12h, 30m or 45s"),
+    ("training: {tuning: {timeout: soon}}", "training.tuning.timeout: a duration is a whole number and a unit"),
+    ("training: {holdout: -3d}", "training.holdout: a duration is a whole number and a unit"),
+    ("training: {tuned_in: test}", "training.tuned_in: Input should be 'dev', 'staging' or 'prod' (found 'test')"),
+    ("pipelines: {released_code_only: 'no'}", "pipelines.released_code_only: Input should be a valid boolean"),
+    ("registry: {approval: maybe}", "registry.approval: Input should be 'automatic' or 'manual' (found 'maybe')"),
+    ("registry: {comparison: {confidence: 95}}", "registry.comparison.confidence: Input should be less than 1"),
+    ("lakehouse: {max_refused_share: 2}", "lakehouse.max_refused_share: Input should be less than or equal to 1"),
+    ("lakehouse: 5", "lakehouse: Input should be an object (found 5)"),
+    ("registry: {compliance: {slice_limits: [{metric: a, column: b}]}}", "without one it could not refuse"),
+    ("monitoring: {rules: [{name: a, metric: b}]}", "rule 'a' can never fire"),
+    ("trainnig: {min_rows: 5}", "trainnig: unknown section (did you mean 'training'?)"),
+    ("usecase: {a: 1}", "usecase: unknown section (known: "),
+]
+
+
+@pytest.mark.parametrize(("text", "says"), WRONG, ids=[says.split(":")[0] for _, says in WRONG])
 def test_a_wrong_value_is_one_line_with_the_file_the_key_and_the_reason(copy: Path, text: str, says: str) -> None:
     write(copy, "late", text)
     (line,) = problems(copy, "dev", "late")

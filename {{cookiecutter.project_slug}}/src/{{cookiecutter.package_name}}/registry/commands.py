@@ -69,6 +69,7 @@ def rollback_command(by: By, reason: Reason, env: EnvOption = "dev", as_of: AsOf
 @top.command()
 def ui(port: Annotated[int, typer.Option(help="Port on this machine.")] = 5000) -> None:
     """Open MLflow's own pages on the registry, at http://127.0.0.1:PORT, until Ctrl-C."""
+    import os
     import subprocess
     import sys
 
@@ -79,7 +80,9 @@ def ui(port: Annotated[int, typer.Option(help="Port on this machine.")] = 5000) 
     env = Environment.load("dev")
     uri = tracking_uri(env.project, env.settings(Settings).tracking_uri)
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1"]
-    raise typer.Exit(subprocess.call([*command, "--port", str(port)]))
+    # One worker, and none of the server's own background jobs, which take as much memory each.
+    quiet = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    raise typer.Exit(subprocess.call([*command, "--workers", "1", "--port", str(port)], env=quiet))
 
 
 def _decide(version: int, env: str, as_of: AsOfOption, by: str, reason: str, *, approve: bool) -> None:

@@ -1,0 +1,145 @@
+"""All pipelines on a subset, in staging: from landing files to a dashboard."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from {{ cookiecutter.package_name }}.environment import RUNS, Environment
+from {{ cookiecutter.package_name }}.lakehouse.retention import expire
+from {{ cookiecutter.package_name }}.lakehouse.settings import Settings as LakehouseSettings
+from {{ cookiecutter.package_name }}.monitoring.dashboard import collect, write_dashboard
+from {{ cookiecutter.package_name }}.monitoring.settings import Settings as MonitoringSettings
+from {{ cookiecutter.package_name }}.pipelines.deploy import deploy
+from {{ cookiecutter.package_name }}.pipelines.featurize import featurize
+from {{ cookiecutter.package_name }}.pipelines.infer import infer
+from {{ cookiecutter.package_name }}.pipelines.ingest import ingest
+from {{ cookiecutter.package_name }}.pipelines.monitor import monitor
+from {{ cookiecutter.package_name }}.pipelines.status import status
+from {{ cookiecutter.package_name }}.pipelines.train import train
+from {{ cookiecutter.package_name }}.registry.store import Registry
+from {{ cookiecutter.package_name }}.usecase import model
+from {{ cookiecutter.package_name }}.usecase.features import FEATURE_VIEWS
+from {{ cookiecutter.package_name }}.usecase.replay import land
+
+pytestmark = pytest.mark.xdist_group("integration")
+
+LoadEnv = Callable[..., Environment]
+WEEKS = timedelta(days=14)
+
+
+@pytest.fixture(scope="module")
+def staging(
+    world: Path,
+    duplicate: Callable[[Path, Path], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+    load_env: LoadEnv,
+    now: datetime,
+) -> Environment:
+    """Staging after its whole life cycle: trained at `now`, two weeks scored and monitored."""
+    env = load_env("staging", duplicate(world, tmp_path_factory.mktemp("staging") / "project"))
+    for pipeline in (ingest, featurize, train, deploy):
+        pipeline(env, now)
+    land(env.project / env.settings(LakehouseSettings).landing, now + WEEKS)
+    for pipeline in (ingest, featurize, infer, monitor):
+        pipeline(env, now + WEEKS)
+    return env
+
+
+def read(env: Environment, name: str) -> pl.DataFrame:
+    return pl.DataFrame(pl.from_arrow(env.tables.read(name)))
+
+
+def test_every_landed_row_is_in_silver_or_in_quarantine(staging: Environment) -> None:
+    files = read(staging, "ops.files").with_columns(source=pl.col("source_file").str.split("/").list.first())
+    for source, rows, malformed in files.group_by("source").agg(pl.sum("rows", "malformed")).iter_rows():
+        kept = read(staging, f"silver.{source}").height
+        refused = f"quarantine.{source}"
+        assert rows + malformed == kept + (read(staging, refused).height if staging.tables.exists(refused) else 0)
+
+
+def test_every_feature_view_has_rows_that_were_known_after_they_happened(staging: Environment) -> None:
+    for view in FEATURE_VIEWS:
+        rows = read(staging, view.table)
+        assert rows.height > 0
+        assert (rows["available_at"] >= rows["event_timestamp"]).all()
+        assert rows.select(*view.keys, "event_timestamp").is_unique().all()
+
+
+def test_the_version_carries_what_a_reviewer_needs(staging: Environment) -> None:
+    registry = Registry(staging)
+    names = registry.artifact_names(1)
+    assert {"model_card.md", "slices.json", "reference.parquet", "config.yml", "shap_summary.png"} <= names
+    tags = registry.version(1).tags
+    assert tags["feature_views"].split(",") == [view.name for view in FEATURE_VIEWS]
+    assert registry.load(1).metadata.signature is not None
+    run = registry.client.get_run(registry.version(1).run_id)
+    assert model.PRIMARY_METRIC in run.data.metrics
+    assert run.inputs.dataset_inputs
+    aliases = registry.client.get_registered_model(registry.model).aliases
+    assert {name: int(number) for name, number in aliases.items()} == {"champion": 1}
+
+
+def test_every_flight_that_was_due_has_one_prediction_by_the_champion(staging: Environment, now: datetime) -> None:
+    rows = read(staging, f"predictions.{Registry(staging).settings.model}")
+    due = staging.engine.query(
+        "SELECT count(*) AS due FROM silver.schedule WHERE scheduled_departure - INTERVAL 7200 SECONDS "
+        f"BETWEEN TIMESTAMP '{now + timedelta(seconds=1)}' AND TIMESTAMP '{now + WEEKS}'"
+    ).to_pylist()[0]["due"]
+    assert rows.height == due > 0
+    assert rows["flight_id"].is_unique().all()
+    assert rows["model_version"].unique().to_list() == [1]
+    assert (rows["feature_time"] <= rows["prediction_time"]).all()
+    assert rows["score"].is_finite().all()
+    assert rows["run_id"].unique().to_list() == [Registry(staging).version(1).run_id]
+
+
+def test_monitoring_measures_data_drift_performance_and_pipelines(staging: Environment) -> None:
+    measured = set(read(staging, "monitoring.metrics")["metric"])
+    assert {"rows", "missing_rate", "psi", "ks", "freshness_seconds", "label_coverage", "run_seconds"} <= measured
+    assert {model.PRIMARY_METRIC, f"baseline_{model.PRIMARY_METRIC}"} <= measured
+
+
+def test_every_run_is_on_record_and_status_tells(staging: Environment, now: datetime) -> None:
+    runs = read(staging, RUNS)
+    assert set(runs["status"]) == {"finished"}
+    assert runs.height == 8
+    lines = list(status(staging, now + WEEKS))
+    assert f"champion: {Registry(staging).model} version 1" in lines
+
+
+def test_the_dashboard_is_one_file(staging: Environment, tmp_path: Path) -> None:
+    data = collect(
+        staging.tables,
+        staging.settings(MonitoringSettings),
+        title="test",
+        environment=staging.name,
+        metric=model.PRIMARY_METRIC,
+        higher_is_better=model.GREATER_IS_BETTER,
+    )
+    page = write_dashboard(tmp_path / "dashboard.html", data).read_text(encoding="utf-8")
+    assert model.PRIMARY_METRIC in page
+    assert "<script src=" not in page
+
+
+def test_dev_reads_stagings_tables_for_debugging(staging: Environment, load_env: LoadEnv) -> None:
+    overlay = "lakehouse: {features_from: staging}\n"
+    (staging.project / "conf" / "debug.yml").write_text(overlay, encoding="utf-8")
+    dev = load_env("dev", staging.project, "debug")
+    found = dev.engine.query("SELECT count(*) AS n FROM silver.schedule").to_pylist()[0]["n"]
+    assert found == read(staging, "silver.schedule").height
+
+
+def test_expired_rows_are_gone_and_do_not_come_back(
+    staging: Environment, duplicate: Callable[[Path, Path], Path], tmp_path: Path, load_env: LoadEnv, now: datetime
+) -> None:
+    env = load_env("staging", duplicate(staging.project, tmp_path / "project"))
+    before, after = read(env, "silver.schedule"), now + WEEKS
+    expire(env, now + env.settings(LakehouseSettings).expire_after + timedelta(days=1))  # type: ignore[operator]
+    kept = read(env, "silver.schedule")
+    assert 0 < kept.height < before.height
+    assert read(env, "bronze.schedule")["landed_at"].min() == after
+    ingest(env, after + timedelta(days=1))
+    assert read(env, "silver.schedule").equals(kept)
