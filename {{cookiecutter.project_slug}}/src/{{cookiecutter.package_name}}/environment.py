@@ -12,17 +12,16 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from .config import Config, S, find_project, load_config
 from .lakehouse.duckdb_engine import DuckDb
 from .lakehouse.settings import Settings as LakehouseSettings
-from .lakehouse.tables import Tables
+from .lakehouse.tables import Source, Tables
 from .pipelines.settings import Settings as PipelineSettings
 from .release import NotReleasedError, code_version, released_version
 
 RUNS = "ops.runs"
-_READ_TOGETHER = ("silver", "features")
+READ_TOGETHER = ("silver", "features")
 
 
 @dataclass
@@ -91,16 +90,14 @@ class Environment:
     def engine(self) -> DuckDb:
         return DuckDb(self.find, memory_limit=self._lakehouse.memory_limit)
 
-    def find(self, name: str) -> ds.Dataset | None:
+    def find(self, name: str) -> Source | None:
         """The table that `name` means here: external, another environment's, or this one's."""
         for external in self._lakehouse.external_views:
             if name == f"features.{external.view}":
                 path = self.project / external.path
-                return Tables(path.parent.parent, owner="another team", reader=self.name).dataset(
-                    f"{path.parent.name}.{path.name}"
-                )
-        tables = self.sources if name.split(".")[0] in _READ_TOGETHER else self.tables
-        return tables.dataset(name) if tables.exists(name) else None
+                return Tables(path.parent.parent, owner="another team").source(f"{path.parent.name}.{path.name}")
+        tables = self.sources if name.split(".")[0] in READ_TOGETHER else self.tables
+        return tables.source(name) if tables.exists(name) else None
 
     @contextmanager
     def run(self, pipeline: str, as_of: datetime) -> Iterator[Run]:

@@ -1,4 +1,4 @@
-"""Convergence: a pipeline is a function of `as_of`. Backfills equal replays, and a second run or a killed one ends the same."""
+"""A pipeline is a function of `as_of`: a backfill equals a replay, and a second run, or a killed one, ends the same."""
 
 import random
 import shutil
@@ -16,7 +16,6 @@ from mlflow import MlflowClient
 from polars.testing import assert_frame_equal
 
 from {{ cookiecutter.package_name }}.environment import RUNS, Environment
-from {{ cookiecutter.package_name }}.lakehouse.retention import expire
 from {{ cookiecutter.package_name }}.lakehouse.settings import Settings as LakehouseSettings
 from {{ cookiecutter.package_name }}.lakehouse.tables import Tables
 from {{ cookiecutter.package_name }}.pipelines.deploy import deploy
@@ -133,9 +132,6 @@ def moments(start: datetime, end: datetime, number: int) -> list[datetime]:
     return [start + timedelta(minutes=m - m % 60 if i == 0 else m) for i, m in enumerate(minutes)]
 
 
-# ---------------------------------------------------------------------------- backfill and replay
-
-
 @pytest.mark.parametrize("time", moments(datetime(2013, 1, 3), datetime(2013, 1, 12), 3), ids=str)
 def test_a_backfill_as_it_was_known_at_a_time_equals_a_run_at_that_time(
     world: Path, blank: Path, load_env: LoadEnv, time: datetime
@@ -161,24 +157,6 @@ def test_features_brought_up_step_by_step_equal_a_backfill(world: Path, blank: P
     for name in [name for name in env.tables.names() if name.startswith(("silver.", "features."))]:
         known = backfill.engine.query(f"SELECT * FROM {name}", as_of=steps[-1])
         assert_equal(tidy(pl.from_arrow(env.tables.read(name)), PROVENANCE), tidy(pl.from_arrow(known), PROVENANCE))
-
-
-def test_what_expired_stays_away(blank: Path, load_env: LoadEnv) -> None:
-    staging = load_env("staging", blank)
-    advance(staging, datetime(2013, 1, 3))
-    advance(staging, datetime(2013, 1, 5))
-    limit = staging.settings(LakehouseSettings).expire_after
-    assert limit
-    later = datetime(2013, 1, 4) + limit
-    expire(staging, later)
-    kept = tables(staging)
-    assert kept["silver.arrivals"]["source_file"].unique().to_list() == ["arrivals/20130105T000000Z.csv"]
-    expire(staging, later)
-    ingest(staging, later)
-    assert_same(staging, (kept, {}))
-
-
-# ------------------------------------------------------------------------ a round of all pipelines
 
 
 @pytest.fixture(scope="module")
@@ -256,9 +234,6 @@ def test_one_large_batch_of_inference_equals_many_small_ones_also_where_the_cham
     assert dict(zip(served["model_version"], served["last"] <= change, strict=True)) == {3: True, 2: False}
     assert dict(zip(served["model_version"], served["first"] > change, strict=True)) == {3: False, 2: True}
     assert_equal(tables(small)[name], tables(large)[name])
-
-
-# ----------------------------------------------------------------------------- killed and run again
 
 
 class Killed(BaseException):

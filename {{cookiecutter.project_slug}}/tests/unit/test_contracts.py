@@ -97,10 +97,10 @@ def test_facts_that_became_available_together_are_kept_in_the_order_of_the_file(
     assert good(judge(FLIGHTS, rows(("AA1", 1.0), ("AA1", 2.0)), known=None)) == [2]
 
 
-def test_a_fact_that_the_table_has_already_is_a_duplicate() -> None:
+def test_a_fact_that_the_table_has_already_is_refused_as_known() -> None:
     judged = judge(FLIGHTS, rows(("AA1", 1.0), ("AA2", 2.0)), known=pa.table({"flight": ["AA1"]}))
     assert good(judged) == [3]
-    assert refused(judged) == {2: "duplicate flight"}
+    assert refused(judged) == {2: "already known: flight"}
 
 
 def test_a_bad_row_does_not_take_the_place_of_a_good_one_with_the_same_key() -> None:

@@ -11,6 +11,7 @@ import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
+from {{ cookiecutter.package_name }}.lakehouse.duckdb_engine import DuckDb
 from {{ cookiecutter.package_name }}.lakehouse.tables import Tables
 
 NAME = "silver.flights"
@@ -60,9 +61,24 @@ def test_another_environment_can_read_and_never_write(tables: Tables, write: Cal
 
 
 def test_every_method_that_writes_is_among_those_tested() -> None:
-    readers = {"names", "path", "exists", "version", "dataset", "read", "schema", "history"}
+    readers = {"names", "path", "exists", "version", "source", "dataset", "read", "schema", "history"}
     doors = {name for name in vars(Tables) if not name.startswith("_")}
     assert doors - readers == {name for name in WRITERS if name.isidentifier()} - {"create"}
+
+
+def test_text_can_be_compared_in_tables_that_were_merged_and_compacted(tables: Tables) -> None:
+    tables.upsert(NAME, flights(("AA1", 6), ("ZZ9", 9)), ["flight"])
+    tables.compact(NAME)
+    assert tables.read(NAME, ["delay"], pc.field("flight") == "ZZ9").to_pylist() == [{"delay": 9}]
+    found = DuckDb(tables.source).query(f"SELECT delay FROM {NAME} WHERE flight = 'ZZ9'")
+    assert found.to_pylist() == [{"delay": 9}]
+
+
+def test_a_replacement_may_bring_a_new_column_and_older_rows_lack_it(tables: Tables) -> None:
+    wider = flights(("ZZ9", 9)).append_column("gate", pa.array(["B7"]))
+    tables.replace(NAME, wider, where="flight = 'ZZ9'")
+    rows = DuckDb(tables.source).query(f"SELECT flight, gate FROM {NAME} ORDER BY flight").to_pylist()
+    assert [row["gate"] for row in rows] == [None, None, "B7"]
 
 
 def test_reading_takes_columns_and_filters(tables: Tables) -> None:

@@ -133,6 +133,7 @@ def test_a_rollback_returns_to_the_champion_before(ledger: Ledger) -> None:
     ledger.record(moved(1, "Archived", "Production", day(7)), moved(2, "Production", "Archived", day(7)))
     assert [ledger.champion(at) for at in (day(4), day(6), day(7))] == [1, 2, 1]
     assert (ledger.stage(1), ledger.stage(2)) == ("Production", "Archived")
+    assert ledger.previous_champion() is None  # and not the version that was rolled back from
 
 
 def test_models_do_not_see_one_another(ledger: Ledger, prod: Environment) -> None:

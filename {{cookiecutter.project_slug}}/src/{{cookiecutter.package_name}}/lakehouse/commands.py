@@ -17,23 +17,35 @@ def sql(
     rows: Annotated[int, typer.Option(help="How many rows to print.")] = 50,
 ) -> None:
     """Ask any table a question, in SQL; without a question, list the tables. --as-of shows what was known then."""
+    import duckdb
     from rich.console import Console
     from rich.table import Table
 
-    from ..environment import Environment
+    from ..environment import READ_TOGETHER, Environment
 
     environment = Environment.load(env)
     if not query:
-        listing = [*environment.tables.names()]
-        if environment.sources is not environment.tables:
-            listing += [f"{name} (of {environment.sources.owner})" for name in environment.sources.names()]
+        owner, borrowed = environment.sources.owner, environment.sources is not environment.tables
+        listing = [
+            name for name in environment.tables.names() if not (borrowed and name.split(".")[0] in READ_TOGETHER)
+        ]
+        if borrowed:
+            shared = [name for name in environment.sources.names() if name.split(".")[0] in READ_TOGETHER]
+            listing += [f"{name} (of {owner})" for name in shared]
         typer.echo("\n".join(listing) or f"{env} has no tables yet: run ingest")
         return
-    result = environment.engine.query(query, as_of=as_of)
-    table = Table(*result.column_names)
-    for row in result.slice(0, rows).to_pylist():
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
-    Console().print(table)
+    try:
+        result = environment.engine.query(query, as_of=as_of)
+    except duckdb.Error as error:
+        raise typer.BadParameter(str(error)) from error
+    if result.num_columns > 8:  # as lines: nobody can read that many columns side by side
+        for number, row in enumerate(result.slice(0, rows).to_pylist(), 1):
+            typer.echo("\n".join([f"-- row {number}", *(f"{name:<32} {value}" for name, value in row.items())]))
+    else:
+        table = Table(*result.column_names)
+        for row in result.slice(0, rows).to_pylist():
+            table.add_row(*("" if value is None else str(value) for value in row.values()))
+        Console().print(table)
     if result.num_rows > rows:
         typer.echo(f"{rows} of {result.num_rows:,} rows (--rows shows more)")
 

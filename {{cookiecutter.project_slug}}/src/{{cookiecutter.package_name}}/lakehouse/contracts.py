@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 USECASE = __package__.rpartition(".")[0] + ".usecase"
 PROVENANCE = ("source_file", "source_row")
+KNOWN = "already known:"  # a delivery that comes twice is harmless, and no reason to stop
 
 
 class ContractError(Exception):
@@ -57,13 +58,16 @@ def judge(table: SilverTable, rows: pa.Table, known: pa.Table | None) -> Judged:
     frame = pl.DataFrame(pl.from_arrow(rows)).with_row_index("_row")
     broken = _failures(table, frame)
     keeps = frame.join(broken, on="_row", how="anti").sort("available_at", *PROVENANCE)
-    repeated = keeps.filter(~pl.struct(table.keys).is_first_distinct())
+    keys = ", ".join(table.keys)
+    seen = keeps.clear()
     if known is not None:
         seen = keeps.join(pl.DataFrame(pl.from_arrow(known)), on=list(table.keys), how="semi", nulls_equal=True)
-        repeated = pl.concat([repeated, seen]).unique("_row")
-    duplicates = repeated.select("_row", pl.lit(f"duplicate {', '.join(table.keys)}").alias("reason"))
-    reasons = pl.concat([broken, duplicates])
-    good = keeps.join(duplicates, on="_row", how="anti").drop("_row")
+    fresh = keeps.join(seen, on="_row", how="anti", maintain_order="left")
+    first = pl.struct(table.keys).is_first_distinct()
+    again = seen.select("_row", pl.lit(f"{KNOWN} {keys}").alias("reason"))
+    duplicates = fresh.filter(~first).select("_row", pl.lit(f"duplicate {keys}").alias("reason"))
+    reasons = pl.concat([broken, again, duplicates])
+    good = fresh.filter(first).drop("_row")
     refused = frame.join(reasons, on="_row").select(*PROVENANCE, "reason")
     if good.height + refused.height != rows.num_rows:
         raise ContractError(f"{table.name}: {rows.num_rows} rows in, {good.height} good and {refused.height} refused")

@@ -7,15 +7,16 @@ from importlib import resources
 
 import duckdb
 import pyarrow as pa
-import pyarrow.dataset as ds
+
+from .tables import Source
 
 SCHEMAS = ("bronze", "silver", "quarantine", "features", "predictions", "monitoring", "ops", "given")
 _QUALIFIED_NAME = re.compile(rf"\b({'|'.join(SCHEMAS)})\.([A-Za-z_]\w*)")
-Find = Callable[[str], "ds.Dataset | None"]
+Find = Callable[[str], Source | None]
 
 
 class DuckDb:
-    """Answers SQL over `schema.table` names, which `find` resolves to datasets (None: no such table)."""
+    """Answers SQL over `schema.table` names, which `find` resolves to Parquet files (None: no such table)."""
 
     def __init__(self, find: Find = lambda name: None, *, memory_limit: str = "1GB") -> None:
         self._find = find
@@ -80,9 +81,8 @@ class DuckDb:
             name = f"{schema}.{table}"
             source = given[name] if name in given else self._find(name)
             if source is None:
-                continue
-            raw = f"{schema}__{table}"
-            connection.register(raw, source)
+                raise LookupError(f"there is no table {name} here yet: `sql` without a question lists those there are")
+            raw = _register(connection, f"{schema}__{table}", source)
             conditions = [
                 f"available_at {operator} TIMESTAMP '{limit}'"
                 for operator, limit in (("<=", as_of), (">", since))
@@ -92,6 +92,15 @@ class DuckDb:
             connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
             connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {raw}{where}")
         return connection
+
+
+def _register(connection: duckdb.DuckDBPyConnection, name: str, source: pa.Table | Source) -> str:
+    """Make a source known to DuckDB; returns what to select from."""
+    if isinstance(source, Source) and source.files:
+        # A column that came later is null in older files.
+        return f"read_parquet({list(source.files)!r}, union_by_name = true)"
+    connection.register(name, source.schema.empty_table() if isinstance(source, Source) else source)
+    return name
 
 
 def _age(view: str) -> str:

@@ -1,12 +1,21 @@
 """Delta tables on disk: one environment's lakehouse, read by name and written in single transactions."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import DeltaTable, write_deltalake
+
+
+@dataclass(frozen=True)
+class Source:
+    """What an engine needs to read a table: its Parquet files and its schema."""
+
+    files: tuple[str, ...]
+    schema: pa.Schema
 
 
 class Tables:
@@ -37,15 +46,26 @@ class Tables:
         """The Delta version that a reader sees now."""
         return int(self._open(name).version())
 
+    def source(self, name: str) -> Source:
+        """The table's files and schema, for an engine that reads no more of them than it needs."""
+        table = self._open(name)
+        return Source(tuple(table.file_uris()), pa.schema(table.schema().to_arrow()))
+
     def dataset(self, name: str) -> ds.Dataset:
-        """The table as a lazy dataset: filters and column choices reach the files."""
+        """The table as a lazy Arrow dataset."""
         return self._open(name).to_pyarrow_dataset()
 
     def read(self, name: str, columns: Sequence[str] | None = None, where: pc.Expression | None = None) -> pa.Table:
-        return self.dataset(name).to_table(columns=list(columns) if columns else None, filter=where)
+        """The whole table, or some of it. Meant for small tables: what is left out is read all the same.
+
+        Arrow cannot push a comparison with text down to files that a Delta merge has written (as string_view).
+        """
+        rows = self.dataset(name).to_table()
+        rows = rows if where is None else rows.filter(where)
+        return rows.select(list(columns)) if columns else rows
 
     def schema(self, name: str) -> pa.Schema:
-        return self.dataset(name).schema
+        return self.source(name).schema
 
     def append(self, name: str, rows: pa.Table) -> int:
         """Add rows; a new column widens the table. Returns the number of rows written."""
@@ -56,8 +76,10 @@ class Tables:
     def replace(self, name: str, rows: pa.Table | pa.RecordBatchReader, where: str) -> None:
         """Put `rows` in the place of those for which the SQL predicate `where` holds, in one transaction."""
         self._refuse_foreign_write(name)
-        predicate = where if self.exists(name) else None
-        write_deltalake(self._folder(name), rows, mode="overwrite", predicate=predicate)
+        if self.exists(name):
+            write_deltalake(self._folder(name), rows, mode="overwrite", predicate=where, schema_mode="merge")
+        else:
+            write_deltalake(self._folder(name), rows)
 
     def upsert(self, name: str, rows: pa.Table, keys: Sequence[str]) -> int:
         """Insert rows, or update those whose keys are there; keys must be unique within `rows`."""

@@ -19,17 +19,6 @@ def dashboard(
 ) -> None:
     """Write the dashboard: one HTML file that needs neither a server nor a network."""
     from ..environment import Environment
-    from ..usecase import model
-    from .dashboard import collect, write_dashboard
-    from .settings import Settings
+    from ..pipelines.monitor import publish
 
-    environment = Environment.load(env)
-    data = collect(
-        environment.tables,
-        environment.settings(Settings),
-        title=environment.project.name,
-        environment=environment.name,
-        metric=model.PRIMARY_METRIC,
-        higher_is_better=model.GREATER_IS_BETTER,
-    )
-    typer.echo(write_dashboard(output or environment.tables.root / "dashboard.html", data))
+    typer.echo(publish(Environment.load(env), output))

@@ -28,7 +28,9 @@ def notify(title: str, lines: Iterable[str], services: Sequence[str] = (), conso
 
 
 def _send(title: str, body: str, services: Sequence[str]) -> list[str]:
-    from apprise import Apprise  # slow to import: paid only when there is something to send
+    from apprise import (
+        Apprise,  # slow to import: paid only when there is something to send
+    )
 
     failures = []
     for variable in services:

@@ -4,7 +4,13 @@ import re
 from datetime import timedelta
 from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PositiveInt,
+    model_validator,
+)
 
 from ..config import Duration, Section
 

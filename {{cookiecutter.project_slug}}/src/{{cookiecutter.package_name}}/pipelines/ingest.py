@@ -1,6 +1,5 @@
 """Ingest and prepare: landing files to Bronze as received, Bronze to Silver by SQL and contract."""
 
-from collections.abc import Iterable
 from datetime import datetime
 
 import polars as pl
@@ -8,7 +7,7 @@ import pyarrow as pa
 
 from ..environment import Environment, Run
 from ..lakehouse import landing
-from ..lakehouse.contracts import ContractError, SilverTable, judge
+from ..lakehouse.contracts import KNOWN, ContractError, SilverTable, judge
 from ..lakehouse.landing import LandedFile
 from ..lakehouse.settings import Settings
 from ..usecase.tables import SILVER
@@ -70,7 +69,7 @@ def load_bronze(env: Environment, run: Run, source: str) -> None:
         return
     arrived = pa.concat_tables(batches, promote_options="default") if batches else None
     if arrived is not None:
-        _refuse_if_too_many(env, f"landing/{source}", len(refused), len(refused) + arrived.num_rows, refused)
+        _refuse_if_too_many(env, bronze, len(refused) + arrived.num_rows, refused)
     _quarantine(env, run, source, refused)
     if arrived is not None and arrived.num_rows:
         files = ", ".join(f"'{entry['source_file']}'" for entry in ledger)
@@ -94,7 +93,7 @@ def refresh_silver(env: Environment, run: Run, table: SilverTable) -> None:
     known = env.tables.read(silver, table.keys) if env.tables.exists(silver) else None
     judged = judge(table, typed, known)
     raw = _with_reasons(pending, judged.refused)
-    _refuse_if_too_many(env, silver, len(raw), pending.num_rows, raw)
+    _refuse_if_too_many(env, silver, pending.num_rows, [row for row in raw if not _is_known(row)])
     _quarantine(env, run, table.name, raw)
     run.wrote(silver, env.tables.append(silver, judged.good))
 
@@ -170,15 +169,17 @@ def _quarantine(env: Environment, run: Run, name: str, rows: list[dict[str, obje
         run.wrote(f"quarantine.{name}", env.tables.upsert(f"quarantine.{name}", table, ["source_file", "source_row"]))
 
 
-def _refuse_if_too_many(
-    env: Environment, what: str, refused: int, total: int, rows: Iterable[dict[str, object]]
-) -> None:
+def _is_known(row: dict[str, object]) -> bool:
+    return str(row["reason"]).startswith(KNOWN)
+
+
+def _refuse_if_too_many(env: Environment, table: str, total: int, rows: list[dict[str, object]]) -> None:
     limit = env.settings(Settings).max_refused_share
-    if refused <= limit * total:
+    if len(rows) <= limit * total:
         return
     reasons = pl.Series([str(row["reason"]) for row in rows]).value_counts(sort=True).head(3)
     detail = "; ".join(f"{count:,} x {reason}" for reason, count in reasons.iter_rows())
     raise ContractError(
-        f"{what}: {refused:,} of {total:,} rows would be refused, more than lakehouse.max_refused_share = {limit:g}: "
-        f"{detail}. Nothing was written; mend the source or its SQL, or raise the share, and run again"
+        f"{table}: {len(rows):,} of {total:,} rows would be refused, more than lakehouse.max_refused_share = "
+        f"{limit:g}: {detail}. The table is unchanged; mend the source or its SQL, or raise the share, and run again"
     )

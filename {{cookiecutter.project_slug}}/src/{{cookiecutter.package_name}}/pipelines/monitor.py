@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 
 import pandas as pd
 import polars as pl
-import pyarrow.compute as pc
 
 from ..environment import RUNS, Environment, Run
 from ..lakehouse.contracts import usecase_sql
 from ..lakehouse.frames import entities
 from ..monitoring import alerts, metrics
+from ..monitoring.dashboard import collect, write_dashboard
 from ..monitoring.metrics import Volume, Window
 from ..monitoring.notify import notify
 from ..monitoring.settings import Settings
@@ -43,6 +44,19 @@ def monitor(env: Environment, as_of: datetime) -> Run:
         run.wrote(METRICS, rows.height)
         raise_alerts(env, run)
         return run
+
+
+def publish(env: Environment, target: Path | None = None) -> Path:
+    """Write the dashboard of `env`, by default beside its tables. Returns the file."""
+    data = collect(
+        env.tables,
+        env.settings(Settings),
+        title=__package__.split(".")[0].replace("_", " ").title(),
+        environment=env.name,
+        metric=model.PRIMARY_METRIC,
+        higher_is_better=model.GREATER_IS_BETTER,
+    )
+    return write_dashboard(target or env.tables.root / "dashboard.html", data)
 
 
 def measure(env: Environment, registry: Registry, window: Window) -> Iterator[pl.DataFrame]:
@@ -83,7 +97,8 @@ def raise_alerts(env: Environment, run: Run) -> None:
     """Write the alerts that the rules find, and send those that were not there before."""
     settings = env.settings(Settings)
     history = pl.DataFrame(pl.from_arrow(env.tables.read(METRICS)))
-    run.notes.extend(alerts.silent(history, settings.rules))
+    if env.last_finished("monitor", before=run.as_of):  # a first run has not seen every metric yet
+        run.notes.extend(alerts.silent(history, settings.rules))
     found = alerts.evaluate(history, settings.rules, run.as_of)
     if env.tables.exists(ALERTS):
         known = pl.DataFrame(pl.from_arrow(env.tables.read(ALERTS, alerts.KEYS)))
@@ -101,8 +116,8 @@ def _predictions(env: Environment, registry: Registry, window: Window) -> pl.Dat
     table = f"predictions.{registry.settings.model}"
     if not env.tables.exists(table):
         return pl.DataFrame()
-    inside = (pc.field("prediction_time") > window.start) & (pc.field("prediction_time") <= window.end)
-    return pl.DataFrame(pl.from_arrow(env.tables.read(table, where=inside)))
+    inside = f"prediction_time > TIMESTAMP '{window.start}' AND prediction_time <= TIMESTAMP '{window.end}'"
+    return pl.DataFrame(pl.from_arrow(env.engine.query(f"SELECT * FROM {table} WHERE {inside}")))
 
 
 def _volume(env: Environment, table: str, window: Window) -> Volume:
@@ -118,5 +133,5 @@ def _first_prediction(env: Environment, registry: Registry, as_of: datetime) -> 
     table = f"predictions.{registry.settings.model}"
     if not env.tables.exists(table):
         return as_of - env.settings(Settings).window
-    first: datetime = pc.min(env.tables.read(table, ["prediction_time"])["prediction_time"]).as_py()
+    first: datetime = env.engine.query(f"SELECT min(prediction_time) AS first FROM {table}")["first"][0].as_py()
     return first

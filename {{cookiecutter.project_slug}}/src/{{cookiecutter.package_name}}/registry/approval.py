@@ -51,6 +51,7 @@ def decide(registry: Registry, number: int, *, approve: bool, by: str, reason: s
     """
     if not by.strip() or not reason.strip():
         raise ApprovalError("an approval or rejection needs a name (--by) and a reason (--reason)")
+    _refuse_backdating(registry, as_of)
     waiting = [t for t in registry.ledger.pending("Production", as_of) if t.version == number]
     if not waiting:
         raise ApprovalError(f"{registry.model} version {number} waits for no approval (see `registry show`)")
@@ -66,6 +67,7 @@ def rollback(registry: Registry, as_of: datetime, by: str, reason: str) -> int:
     """Put the champion before the present one back into Production. Returns its number; raises ApprovalError."""
     if not by.strip() or not reason.strip():
         raise ApprovalError("a rollback needs a name (--by) and a reason (--reason)")
+    _refuse_backdating(registry, as_of)
     previous = registry.ledger.previous_champion()
     if previous is None:
         raise ApprovalError(f"{registry.model} has no earlier champion to go back to")
@@ -91,16 +93,24 @@ def review_pack(registry: Registry, number: int, comparison: str) -> Path:
     names = sorted(name for name in registry.artifact_names(number) if Path(name).suffix in {".md", ".png", ".json"})
     for name in names:
         (folder / name).write_bytes(registry.files(number, name).read_bytes())
+    command = f".venv/bin/python -m {__package__.split('.')[0]} registry"
     pictures = "\n\n".join(f"![{name}]({name})" for name in names if name.endswith(".png"))
     (folder / "review.md").write_text(
         f"# {registry.model} version {number} asks for Production\n\n{registry.version(number).tags['summary']}\n\n"
         f"Comparison: {comparison}\n\n"
         "Read the [model card](model_card.md) and [the slices](slices.json), then answer:\n\n"
-        f"    registry approve {number} --env {registry.owner} --by NAME --reason WHY\n"
-        f"    registry reject {number} --env {registry.owner} --by NAME --reason WHY\n\n{pictures}\n",
+        f"    {command} approve {number} --env {registry.owner} --by NAME --reason WHY\n"
+        f"    {command} reject {number} --env {registry.owner} --by NAME --reason WHY\n\n{pictures}\n",
         encoding="utf-8",
     )
     return folder
+
+
+def _refuse_backdating(registry: Registry, as_of: datetime) -> None:
+    """Raise ApprovalError for a decision dated before one that has been made: it would rewrite what happened."""
+    newest = max((t.closed_at for t in registry.ledger.all() if t.closed_at), default=None)
+    if newest and as_of < newest:
+        raise ApprovalError(f"{registry.model} was last decided on as of {newest}: a decision cannot be dated {as_of}")
 
 
 def _move(

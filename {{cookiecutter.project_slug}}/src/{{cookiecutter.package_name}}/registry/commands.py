@@ -17,28 +17,26 @@ Reason = Annotated[str, typer.Option(help="Why; kept in the audit table.")]
 @app.command()
 def show(env: EnvOption = "dev", as_of: AsOfOption = None) -> None:
     """All versions with their stage, metric and history."""
-    from rich.console import Console
-    from rich.table import Table
-
     from ..environment import Environment
     from ..usecase.model import PRIMARY_METRIC
     from .store import Registry
 
-    registry = Registry(Environment.load(env))
-    now = logical_time(as_of)
-    table = Table("version", "as of", "stage", PRIMARY_METRIC, "baseline", "code", "history", title=registry.model)
+    registry, now = Registry(Environment.load(env)), logical_time(as_of)
     for version in registry.versions():
         number, tags = int(version.version), version.tags
-        history = [
-            f"{t.closed_at or t.requested_at:%Y-%m-%d} {t.to_stage}: {t.status} {t.reason}"
-            for t in registry.ledger.all()
-            if t.version == number and t.requested_at <= now
-        ]
-        metric, baseline = (tags.get(f"{kind}.{PRIMARY_METRIC}", "") for kind in ("metric", "baseline"))
-        stage = registry.ledger.stage(number, now)
-        cells = str(number), tags["as_of"][:10], stage, metric[:6], baseline[:6], tags["code"]
-        table.add_row(*cells, "\n".join(history))
-    Console().print(table)
+        metric, baseline = (float(tags.get(f"{kind}.{PRIMARY_METRIC}", "nan")) for kind in ("metric", "baseline"))
+        typer.echo(f"{registry.model} version {number}: {registry.ledger.stage(number, now)}")
+        typer.echo(
+            f"  as of {tags['as_of']}, code {tags['code']}, {PRIMARY_METRIC} {metric:.4f} (baseline {baseline:.4f})"
+        )
+        for move in registry.ledger.all():
+            if move.version == number and move.requested_at <= now:
+                closed = (
+                    f"{move.closed_at} {move.status} by {move.closed_by}: {move.reason}"
+                    if move.closed_at
+                    else "pending"
+                )
+                typer.echo(f"  {move.requested_at} {move.to_stage} asked by {move.requested_by}; {closed}")
 
 
 @app.command()

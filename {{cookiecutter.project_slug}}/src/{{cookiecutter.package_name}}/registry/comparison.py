@@ -67,8 +67,8 @@ def compare(
     observed = difference(slice(None))
     accepted = bool(low > 0 and observed >= settings.margin)
     reason = (
-        f"{metric} {ours:.4f} against {theirs:.4f}: better by {observed:+.4f} "
-        f"({settings.confidence:.0%} interval {low:+.4f} to {high:+.4f}, margin {settings.margin:g})"
+        f"{metric} {ours:.4f} against {theirs:.4f}: difference {observed:+.4f} "
+        f"({settings.confidence:.0%} interval {low:+.4f} to {high:+.4f}, positive is better)"
     )
     return Verdict(metric, ours, theirs, observed, low, high, settings.margin, accepted, reason)
 

@@ -88,7 +88,10 @@ class Registry:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         tags = {**tags, "stage": "None"}
-        made = self.client.create_model_version(self.model, source, run_id, tags, description=description)
+        logged = source.rpartition("/")[2]
+        made = self.client.create_model_version(
+            self.model, source, run_id, tags, description=description, model_id=logged
+        )
         return int(made.version)
 
     def load(self, number: int) -> Any:

@@ -103,10 +103,13 @@ class Ledger:
             yield begin, finish, self.champion(begin)
 
     def previous_champion(self) -> int | None:
-        """The version that was in Production before the present one."""
-        held = [t.version for t in self._approved(datetime.max) if t.to_stage == "Production"]
-        present = self.champion()
-        return next((version for version in reversed(held) if version != present), None)
+        """The version that the present one replaced; one that was rolled back from does not count."""
+        held: list[int] = []
+        for move in self._approved(datetime.max):
+            if move.to_stage == "Production":
+                held = held[: held.index(move.version)] if move.version in held else held
+                held.append(move.version)
+        return held[-2] if len(held) > 1 else None
 
     def _approved(self, as_of: datetime) -> list[Transition]:
         return [t for t in self.all() if t.status == "approved" and t.closed_at and t.closed_at <= as_of]

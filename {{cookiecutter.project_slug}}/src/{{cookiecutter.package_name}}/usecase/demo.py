@@ -12,23 +12,26 @@ from functools import partial
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 
 from ..config import find_project
 from ..environment import Environment
 from ..lakehouse.settings import Settings as LakehouseSettings
-from ..monitoring.dashboard import collect, write_dashboard
-from ..monitoring.settings import Settings as MonitoringSettings
 from ..pipelines.deploy import deploy
 from ..pipelines.featurize import featurize
 from ..pipelines.infer import infer
 from ..pipelines.ingest import ingest
-from ..pipelines.monitor import monitor
+from ..pipelines.monitor import monitor, publish
 from ..pipelines.retrain import retrain
 from ..pipelines.train import train
 from ..registry.store import Registry
-from . import model
 from .replay import land
 
 AUTHOR = "demo@localhost"
@@ -53,15 +56,7 @@ def run_demo() -> None:
             progress.advance(task)
         progress.update(task, description=f"{'2013 is over':<40}")
     summarise(console, envs)
-    data = collect(
-        prod.tables,
-        prod.settings(MonitoringSettings),
-        title=project.name,
-        environment=prod.name,
-        metric=model.PRIMARY_METRIC,
-        higher_is_better=model.GREATER_IS_BETTER,
-    )
-    dashboard = write_dashboard(prod.tables.root / "dashboard.html", data)
+    dashboard = publish(prod)
     console.print(f"\nDashboard: [bold]{dashboard}[/]", soft_wrap=True)
 
 
