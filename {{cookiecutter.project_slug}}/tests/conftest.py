@@ -39,7 +39,7 @@ def settings() -> dict[str, Any]:
         "registry": {
             "approval": "automatic",
             "compliance": {"slice_limits": [limit | {"min_rows": 300} for limit in limits]},
-            "comparison": {"confidence": 0.8, "resamples": 100, "min_rows": 200},
+            "comparison": {"confidence": 0.8, "resamples": 50, "min_rows": 200},
         },
     }
 

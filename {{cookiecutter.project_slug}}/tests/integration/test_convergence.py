@@ -58,6 +58,7 @@ WALL_CLOCK = ("ingested_at", "scored_at", "recorded_at", "run_id")
 WALL_CLOCK_METRICS = ("run_seconds", "rows_per_second")
 # Of several batches, or of one, the rows are the same; the files and lines they came in are not.
 PROVENANCE = ("source_file", "source_row")
+SEEN: dict[tuple[str, frozenset[str]], pl.DataFrame] = {}
 # A training every week and an alert that never ends: every pipeline has something to write.
 STORY: dict[str, Any] = {
     "pipelines": {"retraining": {"mode": "scheduled", "every": "7d"}},
@@ -76,19 +77,23 @@ def overlay(project: Path, name: str, settings: dict[str, Any]) -> None:
     (project / "conf" / f"{name}.yml").write_text(yaml.safe_dump(settings), encoding="utf-8")
 
 
-def tidy(rows: object, without: tuple[str, ...] = ()) -> pl.DataFrame:
+def tidy(rows: Any, without: tuple[str, ...] = ()) -> pl.DataFrame:
     """Rows in an order of their own: by every column that is no float."""
     frame = pl.DataFrame(rows).drop(*WALL_CLOCK, *without, strict=False)
     return frame.sort([name for name, kind in frame.schema.items() if not kind.is_float()])
 
 
+def rows_of(env: Environment, name: str) -> pl.DataFrame:
+    """A table without what the wall clock decides. Delta's files never change: the same files are read once."""
+    files = frozenset(Path(file).name for file in env.tables.dataset(name).files)
+    if (name, files) not in SEEN:
+        rows = tidy(pl.from_arrow(env.tables.read(name)))
+        SEEN[name, files] = rows.filter(~pl.col("metric").is_in(WALL_CLOCK_METRICS)) if "metric" in rows else rows
+    return SEEN[name, files]
+
+
 def tables(env: Environment) -> dict[str, pl.DataFrame]:
-    """Every table but `ops.runs`, without what the wall clock decides."""
-    found = {name: tidy(pl.from_arrow(env.tables.read(name))) for name in env.tables.names() if name != RUNS}
-    if "monitoring.metrics" in found:
-        metrics = found["monitoring.metrics"]
-        found["monitoring.metrics"] = metrics.filter(~pl.col("metric").is_in(WALL_CLOCK_METRICS))
-    return found
+    return {name: rows_of(env, name) for name in env.tables.names() if name != RUNS}
 
 
 def registered(env: Environment) -> dict[str, Any]:
@@ -115,7 +120,8 @@ def assert_same(found: Environment, expected: State, when: str = "") -> None:
     assert list(ours) == list(frames), when
     for name, frame in frames.items():
         try:
-            assert_equal(ours[name], frame)
+            if ours[name] is not frame:
+                assert_equal(ours[name], frame)
         except AssertionError as error:
             raise AssertionError(f"{name} differs {when}\n{error}") from error
     assert registered(found) == models, when

@@ -144,7 +144,7 @@ def test_a_line_with_too_many_fields_is_quarantined(fresh: Environment) -> None:
 def test_too_many_malformed_lines_stop_the_pipeline(fresh: Environment) -> None:
     edit(landed(fresh, "schedule"), lambda number, row: row[:-1] if number % 10 == 0 else row)
     for _ in range(2):
-        with pytest.raises(ContractError, match=r"landing/schedule: .* more than lakehouse.max_refused_share = 0.02"):
+        with pytest.raises(ContractError, match=r"bronze.schedule: .* more than lakehouse.max_refused_share = 0.02"):
             ingest(fresh, SECOND)
         assert not {"bronze.schedule", "silver.schedule", "quarantine.schedule"} & set(fresh.tables.names())
 
@@ -160,6 +160,15 @@ def test_a_file_that_lacks_a_column_is_quarantined(fresh: Environment) -> None:
     assert all(file != late.stem for file in fresh.tables.read("bronze.departures")["source_file"].to_pylist())
 
 
+def test_a_file_that_is_delivered_again_under_another_name_is_harmless(fresh: Environment) -> None:
+    ingest(fresh, FIRST)
+    before = content(fresh)["silver.departures"]
+    landed(fresh, "departures", SECOND).write_bytes(landed(fresh, "departures").read_bytes())
+    ingest(fresh, SECOND)
+    assert content(fresh)["silver.departures"] == before
+    assert set(reasons(fresh, "departures").values()) == {"already known: flight_id"}
+
+
 def test_of_a_fact_that_comes_twice_the_first_is_kept(fresh: Environment) -> None:
     ingest(fresh, FIRST)
     before = content(fresh)["silver.departures"]
@@ -169,7 +178,8 @@ def test_of_a_fact_that_comes_twice_the_first_is_kept(fresh: Environment) -> Non
     with second.open("a", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for line in again)
     ingest(fresh, SECOND)
-    assert reasons(fresh, "departures") == {lines + 1: "duplicate flight_id", lines + 2: "duplicate flight_id"}
+    known = "already known: flight_id"
+    assert reasons(fresh, "departures") == {lines + 1: known, lines + 2: known}
     after = content(fresh)["silver.departures"]
     assert after[: len(before)] == before
     assert len({row["flight_id"] for row in after}) == len(after)

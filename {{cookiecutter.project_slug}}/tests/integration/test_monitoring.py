@@ -64,7 +64,7 @@ def drift(env: Environment) -> None:
     table = f"predictions.{Registry(env).settings.model}"
     rows = pl.DataFrame(pl.from_arrow(env.tables.read(table)))
     cut = rows["prediction_time"].max() - timedelta(days=21)  # type: ignore[operator]
-    shifted = rows["score"].min() + 0.1 * (rows["score"] - rows["score"].min())  # type: ignore[operator]
+    shifted = rows["score"].min() + 0.1 * (rows["score"] - rows["score"].min())
     moved = rows.with_columns(pl.when(pl.col("prediction_time") > cut).then(shifted).otherwise("score").alias("score"))
     env.tables.replace(table, moved.to_arrow(), where="true")
 
@@ -107,7 +107,7 @@ def test_an_alert_leads_to_one_training_and_the_cooldown_is_kept(watched: LoadEn
     monitor(prod, later)
     runs = retrain(prod, later)
     assert [run.pipeline for run in runs] == ["train", "deploy"]
-    request = [t for t in Registry(prod).ledger.all() if t.version == 2][0]
+    request = next(t for t in Registry(prod).ledger.all() if t.version == 2)
     assert request.request_reason.startswith(f"alert {RULE['name']}")
     assert due(prod, later + timedelta(days=1)) == ""
 

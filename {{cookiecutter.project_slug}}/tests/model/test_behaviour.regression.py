@@ -105,12 +105,6 @@ def test_a_trifle_in_the_weather_moves_scores_by_a_trifle(score: Score, held_out
     assert np.abs(score(warmer) - score(held_out)).mean() < 0.01 * score(held_out).std()
 
 
-def test_scoring_changes_nothing_in_its_input(score: Score, held_out: pd.DataFrame) -> None:
-    before = held_out.copy()
-    score(held_out)
-    pd.testing.assert_frame_equal(held_out, before)
-
-
 # Direction: more trouble before the flight, a longer delay.
 
 

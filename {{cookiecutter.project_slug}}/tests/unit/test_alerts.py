@@ -17,7 +17,9 @@ LATER = datetime(2014, 1, 1)
 
 
 def rule(**given: Any) -> Rule:
-    return Rule.model_validate({"name": "drift", "metric": "ks", "above": 0.2, "windows": "2 of 3", **given}, strict=False)
+    return Rule.model_validate(
+        {"name": "drift", "metric": "ks", "above": 0.2, "windows": "2 of 3", **given}, strict=False
+    )
 
 
 def history(

@@ -58,7 +58,9 @@ def test_a_better_challenger_is_accepted_with_the_numbers() -> None:
     assert verdict.champion == pytest.approx(0.7, abs=0.03)
     assert verdict.difference == pytest.approx(verdict.challenger - verdict.champion)
     assert 0 < verdict.low < verdict.difference < verdict.high
-    assert verdict.reason.startswith(f"accuracy {verdict.challenger:.4f} against {verdict.champion:.4f}: difference +0.")
+    assert verdict.reason.startswith(
+        f"accuracy {verdict.challenger:.4f} against {verdict.champion:.4f}: difference +0."
+    )
 
 
 def test_a_worse_challenger_is_refused() -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-import {{ cookiecutter.package_name }}
+import {{ cookiecutter.package_name }} as package
 from {{ cookiecutter.package_name }}.lakehouse.duckdb_engine import DuckDb
 
-PACKAGE = Path({{ cookiecutter.package_name }}.__file__).parent
+PACKAGE = Path(package.__file__).parent
 # The macros themselves are DuckDB's alone.
 FILES = sorted(file for file in PACKAGE.rglob("*.sql") if file.name != "dialect.sql")
 

@@ -9,7 +9,6 @@ from pydantic import ValidationError
 
 from {{ cookiecutter.package_name }}.monitoring.settings import Rule, Settings
 
-
 DRIFT = {"name": "drift", "metric": "ks", "above": 0.2}
 
 

@@ -85,7 +85,9 @@ def test_without_services_alerts_go_to_the_console(console: Console) -> None:
     assert all(line in printed(console) for line in LINES)  # the brackets of a slice are not taken for markup
 
 
-def test_a_failed_delivery_is_reported_and_the_alert_is_not_lost(inbox: Inbox, stored: Stored, console: Console) -> None:
+def test_a_failed_delivery_is_reported_and_the_alert_is_not_lost(
+    inbox: Inbox, stored: Stored, console: Console
+) -> None:
     inbox.status = 500
     (failure,) = notify("alerts", LINES, stored(inbox.url), console)
     assert "500" in failure
@@ -93,7 +95,9 @@ def test_a_failed_delivery_is_reported_and_the_alert_is_not_lost(inbox: Inbox, s
     assert all(text in printed(console) for text in [*LINES, "not delivered"])
 
 
-def test_one_service_that_is_down_does_not_keep_the_others_from_being_told(inbox: Inbox, stored: Stored, console: Console) -> None:
+def test_one_service_that_is_down_does_not_keep_the_others_from_being_told(
+    inbox: Inbox, stored: Stored, console: Console
+) -> None:
     with socket.socket() as free:  # bound but not listening: connections are refused
         free.bind(("127.0.0.1", 0))
         down = f"json://127.0.0.1:{free.getsockname()[1]}/secret-token"

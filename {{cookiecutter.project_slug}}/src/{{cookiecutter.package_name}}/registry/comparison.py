@@ -68,7 +68,7 @@ def compare(
     accepted = bool(low > 0 and observed >= settings.margin)
     reason = (
         f"{metric} {ours:.4f} against {theirs:.4f}: difference {observed:+.4f} "
-        f"({settings.confidence:.0%} interval {low:+.4f} to {high:+.4f}, positive is better)"
+        f"({settings.confidence:.0%} interval {low:+.4f} to {high:+.4f}, margin {settings.margin:g})"
     )
     return Verdict(metric, ours, theirs, observed, low, high, settings.margin, accepted, reason)
 
