@@ -129,7 +129,10 @@ def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(under)
     for key, value in over.items():
         below = merged.get(key)
-        merged[key] = _merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+        if isinstance(below, Mapping) and (value is None or isinstance(value, Mapping)):
+            merged[key] = _merge(below, value or {})  # a heading with nothing under it changes nothing
+        else:
+            merged[key] = value
     return merged
 
 
@@ -145,7 +148,7 @@ def _describe(layers: Mapping[str, Any], section: str, model: type[Section], ite
 
 
 def _unknown_section(layers: Mapping[str, Any], name: str, models: Mapping[str, type[Section]]) -> str:
-    return f"{_origin(layers, (name,))}: {name}: unknown section{_suggestion(name, list(models))}"
+    return f"{_origin(layers, (name,))}: {name}: unknown section{_suggestion(str(name), list(models))}"
 
 
 def _suggestion(wrong: str, known: list[str]) -> str:

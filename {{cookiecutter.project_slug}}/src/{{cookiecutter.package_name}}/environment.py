@@ -71,12 +71,15 @@ class Environment:
 
     @cached_property
     def sources(self) -> Tables:
-        """The tables from which silver and features are read: this environment's, or another's, read-only."""
-        origin = self._lakehouse.features_from
-        if origin in (None, self.name):
+        """The tables from which silver and features are read: this environment's, or another's."""
+        return self.tables_of(self._lakehouse.features_from or self.name)
+
+    def tables_of(self, owner: str) -> Tables:
+        """The tables of an environment: this one's, or another's, which can only be read."""
+        if owner == self.name:
             return self.tables
-        peer = load_config(self.project, str(origin), self._overlays).section(LakehouseSettings)
-        return Tables(self.project / peer.root, owner=str(origin), reader=self.name)
+        peer = load_config(self.project, owner, self._overlays).section(LakehouseSettings)
+        return Tables(self.project / peer.root, owner=owner, reader=self.name)
 
     def refuse_to_build_what_is_borrowed(self) -> None:
         """Raise PermissionError where silver and features are another environment's: they are read only."""

@@ -279,9 +279,10 @@ class Mortal:
 
 @pytest.fixture
 def deaths(tmp_path: Path, duplicate: Duplicate) -> Deaths:
-    """deaths(run, start, load): kill `run` before each of its writes and run it again, until nothing is left to kill.
+    """deaths(run, start, load): kill `run` after each of its writes and run it again, until nothing is left to kill.
 
     Each time begins with a copy of the project `start`, which `load` opens, and yields how it died and where it ended.
+    With `first=0` it is killed before its first write, too.
     """
 
     def kill(
@@ -289,8 +290,9 @@ def deaths(tmp_path: Path, duplicate: Duplicate) -> Deaths:
         start: Path,
         load: Callable[[Path], Environment],
         writers: Sequence[Writer] = WRITERS,
+        first: int = 1,
     ) -> Iterator[tuple[str, Environment]]:
-        for survives in count():
+        for survives in count(first):
             project = duplicate(start, tmp_path / f"killed-{survives}")
             with pytest.MonkeyPatch.context() as patch:
                 mortal = Mortal(patch, survives, writers)
@@ -299,7 +301,7 @@ def deaths(tmp_path: Path, duplicate: Duplicate) -> Deaths:
                 except Killed:
                     pass
                 else:
-                    assert survives > 1, "the test kills nothing"
+                    assert survives > first, "the test kills nothing"
                     return
             reborn = load(project)
             run(reborn)
@@ -356,7 +358,9 @@ def test_model_pipelines_killed_anywhere_and_run_again_end_the_same(
         return load_env("prod", project, "story")
 
     expected = state(load(story[name]))
-    for manner, reborn in deaths(lambda env: PIPELINES[name](env, later), before(story, name), load):
+    # A training leaves a run in MLflow before it writes anything else.
+    first = 0 if name == "train" else 1
+    for manner, reborn in deaths(lambda env: PIPELINES[name](env, later), before(story, name), load, first=first):
         assert_same(reborn, expected, manner)
         if name == "monitor":
             assert "8 new alerts" in capsys.readouterr().err, f"nobody was told: {manner}"

@@ -17,12 +17,14 @@ from {{ cookiecutter.package_name }}.pipelines.featurize import featurize
 from {{ cookiecutter.package_name }}.pipelines.infer import infer
 from {{ cookiecutter.package_name }}.pipelines.ingest import ingest
 from {{ cookiecutter.package_name }}.pipelines.monitor import monitor
+from {{ cookiecutter.package_name }}.pipelines.retrain import retrain
 from {{ cookiecutter.package_name }}.pipelines.status import status
 from {{ cookiecutter.package_name }}.pipelines.train import train
 from {{ cookiecutter.package_name }}.registry.store import Registry
 from {{ cookiecutter.package_name }}.usecase import model
 from {{ cookiecutter.package_name }}.usecase.features import FEATURE_VIEWS
 from {{ cookiecutter.package_name }}.usecase.replay import land
+from {{ cookiecutter.package_name }}.usecase.tables import SILVER
 
 pytestmark = pytest.mark.xdist_group("integration")
 
@@ -38,14 +40,26 @@ def staging(
     load_env: LoadEnv,
     now: datetime,
 ) -> Environment:
-    """Staging after its whole life cycle: trained at `now`, two weeks scored and monitored."""
-    env = load_env("staging", duplicate(world, tmp_path_factory.mktemp("staging") / "project"))
+    """Staging after its whole life cycle: trained at `now`, two weeks scored and monitored. Not to be changed."""
+    project = duplicate(world, tmp_path_factory.mktemp("staging") / "project")
+    (project / "conf" / "weekly.yml").write_text("pipelines: {retraining: {mode: scheduled, every: 7d}}\n")
+    env = load_env("staging", project, "weekly")
     for pipeline in (ingest, featurize, train, deploy):
         pipeline(env, now)
-    land(env.project / env.settings(LakehouseSettings).landing, now + WEEKS)
+    landing = project / env.settings(LakehouseSettings).landing
+    spoil(landing / "weather" / "20130320T000000Z.csv")
+    land(landing, now + WEEKS)
     for pipeline in (ingest, featurize, infer, monitor):
         pipeline(env, now + WEEKS)
     return env
+
+
+def spoil(file: Path) -> None:
+    """Land a file with a row that was there before, one of an airport that nobody knows, and one that is too short."""
+    (first,) = file.parent.glob("*.csv")
+    header, known, other = first.read_text(encoding="utf-8").splitlines()[:3]
+    nowhere = other.replace(other[: other.index(",")], "XXX", 1)
+    file.write_text("\n".join([header, known, nowhere, "too,short"]) + "\n", encoding="utf-8")
 
 
 def read(env: Environment, name: str) -> pl.DataFrame:
@@ -53,11 +67,23 @@ def read(env: Environment, name: str) -> pl.DataFrame:
 
 
 def test_every_landed_row_is_in_silver_or_in_quarantine(staging: Environment) -> None:
-    files = read(staging, "ops.files").with_columns(source=pl.col("source_file").str.split("/").list.first())
-    for source, rows, malformed in files.group_by("source").agg(pl.sum("rows", "malformed")).iter_rows():
-        kept = read(staging, f"silver.{source}").height
-        refused = f"quarantine.{source}"
-        assert rows + malformed == kept + (read(staging, refused).height if staging.tables.exists(refused) else 0)
+    landing = staging.project / staging.settings(LakehouseSettings).landing
+    for table in SILVER:
+        files = [file.read_text(encoding="utf-8").splitlines()[1:] for file in (landing / table.source).glob("*.csv")]
+        refused = f"quarantine.{table.name}"
+        rows = read(staging, refused).height if staging.tables.exists(refused) else 0
+        assert sum(map(len, files)) == read(staging, f"silver.{table.name}").height + rows
+        assert read(staging, f"silver.{table.name}").select(table.keys).is_unique().all()
+
+
+def test_bad_rows_are_in_quarantine_with_their_reasons(staging: Environment) -> None:
+    refused = read(staging, "quarantine.weather").sort("source_row")
+    assert refused["source_file"].unique().to_list() == ["weather/20130320T000000Z.csv"]
+    assert refused["source_row"].to_list() == [2, 3, 4]
+    duplicate, airport, short = refused["reason"]
+    assert duplicate.startswith("duplicate origin, event_timestamp")
+    assert airport.startswith("origin:")
+    assert "2 fields" in short
 
 
 def test_every_feature_view_has_rows_that_were_known_after_they_happened(staging: Environment) -> None:
@@ -93,6 +119,7 @@ def test_every_flight_that_was_due_has_one_prediction_by_the_champion(staging: E
     assert rows["model_version"].unique().to_list() == [1]
     assert (rows["feature_time"] <= rows["prediction_time"]).all()
     assert rows["score"].is_finite().all()
+    assert rows["model"].unique().to_list() == [Registry(staging).model]
     assert rows["run_id"].unique().to_list() == [Registry(staging).version(1).run_id]
 
 
@@ -108,6 +135,23 @@ def test_every_run_is_on_record_and_status_tells(staging: Environment, now: date
     assert runs.height == 8
     lines = list(status(staging, now + WEEKS))
     assert f"champion: {Registry(staging).model} version 1" in lines
+
+
+def test_retraining_ends_with_a_decision_that_is_on_record(
+    staging: Environment, duplicate: Callable[[Path, Path], Path], tmp_path: Path, load_env: LoadEnv, now: datetime
+) -> None:
+    env = load_env("staging", duplicate(staging.project, tmp_path / "project"), "weekly")
+    assert [run.pipeline for run in retrain(env, now + WEEKS)] == ["train", "deploy"]
+    registry = Registry(env)
+    assert not registry.ledger.pending("Staging", now + WEEKS)
+    assert not registry.ledger.pending("Production", now + WEEKS)
+    compared = read(env, "ops.comparisons").filter(pl.col("challenger") == 2)
+    assert compared["champion"].to_list() == ["1"]
+    assert compared["metric"].to_list() == [model.PRIMARY_METRIC]
+    promoted = compared["accepted"].item()
+    assert registry.ledger.champion() == (2 if promoted else 1)
+    assert [registry.ledger.stage(n) for n in (1, 2)] == ["Archived", "Production"][:: 1 if promoted else -1]
+    assert [v.tags["stage"] for v in registry.versions()] == [registry.ledger.stage(n) for n in (1, 2)]
 
 
 def test_the_dashboard_is_one_file(staging: Environment, tmp_path: Path) -> None:

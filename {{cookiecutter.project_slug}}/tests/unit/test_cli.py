@@ -202,3 +202,16 @@ def test_sql_shows_dev_the_tables_that_it_reads_of_prod(here: Path, call: Call) 
     Environment.load("prod", here).tables.append("silver.flights", pa.table({"flight": ["AA1"]}))
     assert call("sql").out == "silver.flights (of prod)\n"
     assert "AA1" in call("sql", "select * from silver.flights").out
+
+
+@pytest.mark.parametrize("words", [("sql", "select * from silver.schedule"), ("train",)], ids=["sql", "train"])
+def test_a_table_that_is_not_there_is_one_message_that_names_it(here: Path, call: Call, words: tuple[str, ...]) -> None:
+    message = refused(call(*words, "--env", "prod"))
+    assert "silver.schedule" in message
+    assert "\n" not in message
+
+
+def test_a_mistake_in_sql_is_no_traceback(here: Path, call: Call) -> None:
+    answer = call("sql", "selct 1", "--env", "prod")
+    assert (answer.code, answer.out) == (2, "")
+    assert "syntax error" in answer.err

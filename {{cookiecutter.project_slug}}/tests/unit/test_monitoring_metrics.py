@@ -117,7 +117,7 @@ def test_an_empty_window_is_counted_and_nothing_else(frame: pl.DataFrame) -> Non
 
 
 def test_pipelines_report_failures_seconds_and_throughput() -> None:
-    inside, outside = WINDOW.end, WINDOW.start
+    inside, outside = WINDOW.end - timedelta(hours=1), WINDOW.end
     runs = pl.DataFrame(
         [
             ("score", inside, 2.0, 100, "finished"),

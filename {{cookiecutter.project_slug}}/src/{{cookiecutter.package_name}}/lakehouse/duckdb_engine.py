@@ -54,7 +54,7 @@ class DuckDb:
         the prediction time the one with the latest `event_timestamp` counts; older than its time to live, it is
         null. Columns are named `<view>__<column>`; `feature_time` is the latest event time that was used.
         """
-        times = [f"{view}.event_timestamp" for view, *_ in views]
+        times = [f"CASE WHEN {_age(view)} <= {ttl} THEN {view}.event_timestamp END" for view, _, ttl, _ in views]
         sql = "SELECT spine.*, " + ", ".join(
             [
                 f'CASE WHEN {_age(view)} <= {ttl} THEN {view}."{column}" END AS "{view}__{column}"'

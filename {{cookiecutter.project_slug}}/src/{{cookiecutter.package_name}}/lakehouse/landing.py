@@ -1,5 +1,6 @@
 """The landing zone: CSV files as sources deliver them, `<landing>/<source>/<time of landing>.csv`."""
 
+from csv import Error as CsvError
 from csv import reader
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -66,7 +67,7 @@ def read(file: LandedFile) -> Lines:
                 null_values=[""],
             ),
         )
-    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+    except (pa.ArrowInvalid, UnicodeDecodeError, CsvError) as error:
         raise UnreadableFileError(str(error).splitlines()[0]) from error
     bad = {number for number, _, _ in malformed}
     numbers = [n for n in range(2, rows.num_rows + len(bad) + 2) if n not in bad]
@@ -88,7 +89,7 @@ def missing_columns(file: LandedFile, rows: pa.Table, expected: list[str]) -> st
 
 
 def _header(path: Path) -> list[str]:
-    with path.open(encoding="utf-8", newline="") as lines:
+    with path.open(encoding="utf-8-sig", newline="") as lines:
         return next(reader(lines), [])
 
 

@@ -135,9 +135,10 @@ def performance(
 def pipelines(window: Window, runs: pl.DataFrame) -> pl.DataFrame:
     """Return runs, failed runs, mean seconds and throughput of each pipeline for the as_of of one window.
 
-    `runs` holds rows of `ops.runs`. Seconds and throughput count finished runs only.
+    `runs` holds rows of `ops.runs`. Seconds and throughput count finished runs only. A run as of the window's end
+    belongs to the next window: the one that measures this window is among them, and has not ended yet.
     """
-    inside = runs.filter(pl.col("as_of") > window.start, pl.col("as_of") <= window.end)
+    inside = runs.filter(pl.col("as_of") >= window.start, pl.col("as_of") < window.end)
     finished = pl.col("status") == "finished"
     table = inside.group_by("pipeline").agg(
         runs=pl.len(),

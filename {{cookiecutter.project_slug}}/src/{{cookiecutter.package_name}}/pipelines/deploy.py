@@ -28,8 +28,9 @@ def deploy(env: Environment, as_of: datetime) -> Run:
         registry.reconcile()
         for request in registry.ledger.pending("Staging", as_of):
             check_compliance(env, registry, request, run)
+        approval.supersede(registry, as_of)
         for request in registry.ledger.pending("Production", as_of):
-            if approval.won_comparison(registry, request.version):
+            if approval.waits_for_a_person(registry, request.version):
                 run.note(f"version {request.version} still waits for a person's approval")
             else:
                 check_comparison(env, registry, request, run)

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+import duckdb
 import polars as pl
 import pyarrow as pa
 
@@ -83,7 +84,10 @@ def refresh_silver(env: Environment, run: Run, table: SilverTable) -> None:
     pending = _pending(env, table, run.as_of)
     if not pending.num_rows:
         return
-    typed = env.engine.query(table.sql, given={f"bronze.{table.source}": pending})
+    try:
+        typed = env.engine.query(table.sql, given={f"bronze.{table.source}": pending})
+    except duckdb.Error as error:  # a column that the source no longer sends, for one
+        raise ContractError(f"silver_sql/{table.name}.sql does not fit bronze.{table.source}: {error}") from error
     if typed.num_rows != pending.num_rows:
         raise ContractError(
             f"silver_sql/{table.name}.sql made {typed.num_rows} rows of {pending.num_rows}: "

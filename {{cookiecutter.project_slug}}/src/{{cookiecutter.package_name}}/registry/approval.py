@@ -27,13 +27,17 @@ def promote(registry: Registry, request: Transition, as_of: datetime, by: str, r
 
 
 def admit(registry: Registry, request: Transition, as_of: datetime, by: str, reason: str) -> None:
-    """Let the version into Staging and request Production; a challenger that still waited is superseded."""
+    """Let the version into Staging and request Production, in one transaction."""
     follow = Transition(registry.model, request.version, "Staging", "Production", as_of, by, reason)
     registry.ledger.record(request.closed("approved", as_of, by, reason), follow)
-    for older in registry.ledger.pending("Production", as_of):
-        if older.version < request.version:
-            refuse(registry, older, as_of, by, f"superseded by version {request.version}")
     registry.reconcile()
+
+
+def supersede(registry: Registry, as_of: datetime) -> None:
+    """Of the versions that wait for Production keep the newest."""
+    waiting = registry.ledger.pending("Production", as_of)
+    for request in waiting[:-1]:
+        refuse(registry, request, as_of, "deploy", f"superseded by version {waiting[-1].version}")
 
 
 def refuse(registry: Registry, request: Transition, as_of: datetime, by: str, reason: str) -> None:
@@ -86,9 +90,15 @@ def won_comparison(registry: Registry, number: int) -> bool:
     return any(tables.read(COMPARISONS, ["accepted"], mine)["accepted"].to_pylist())
 
 
+def waits_for_a_person(registry: Registry, number: int) -> bool:
+    """Whether all is done that a person needs to decide: the comparison is won and the review pack is there."""
+    pack = _pack(registry, number) / "review.md"
+    return registry.settings.approval == "manual" and won_comparison(registry, number) and pack.exists()
+
+
 def review_pack(registry: Registry, number: int, comparison: str) -> Path:
     """Gather what a person needs to decide: the comparison, the model card, slices and plots. Returns its folder."""
-    folder = registry.env.tables.root / "review" / f"{registry.model}-v{number}"
+    folder = _pack(registry, number)
     folder.mkdir(parents=True, exist_ok=True)
     names = sorted(name for name in registry.artifact_names(number) if Path(name).suffix in {".md", ".png", ".json"})
     for name in names:
@@ -104,6 +114,10 @@ def review_pack(registry: Registry, number: int, comparison: str) -> Path:
         encoding="utf-8",
     )
     return folder
+
+
+def _pack(registry: Registry, number: int) -> Path:
+    return registry.env.tables.root / "review" / f"{registry.model}-v{number}"
 
 
 def _refuse_backdating(registry: Registry, as_of: datetime) -> None:

@@ -79,7 +79,7 @@ def ui(port: Annotated[int, typer.Option(help="Port on this machine.")] = 5000) 
     uri = tracking_uri(env.project, env.settings(Settings).tracking_uri)
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1"]
     # One worker, and none of the server's own background jobs, which take as much memory each.
-    quiet = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    quiet = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     raise typer.Exit(subprocess.call([*command, "--workers", "1", "--port", str(port)], env=quiet))
 
 

@@ -7,6 +7,8 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 from ..environment import Environment
 from .settings import Settings
@@ -40,6 +42,7 @@ class Registry:
         warnings.filterwarnings("ignore", module="mlflow")
         logging.getLogger("alembic").setLevel(logging.WARNING)
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing leaves this machine unasked
         import mlflow
 
         logging.getLogger("mlflow").setLevel(logging.ERROR)
@@ -105,8 +108,12 @@ class Registry:
         import mlflow
 
         version = self.version(number)
-        where = version.source if artifact == "model" else f"runs:/{version.run_id}/{artifact}"
-        return Path(mlflow.artifacts.download_artifacts(artifact_uri=where))
+        if artifact == "model":
+            return Path(mlflow.artifacts.download_artifacts(artifact_uri=version.source))
+        store = urlparse(self.client.get_run(version.run_id).info.artifact_uri)
+        if store.scheme == "file":  # there already; MLflow would make a copy at each call
+            return Path(url2pathname(store.path), artifact)
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=f"runs:/{version.run_id}/{artifact}"))
 
     def artifact_names(self, number: int) -> set[str]:
         return {item.path for item in self.client.list_artifacts(self.version(number).run_id)}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 
 import pyarrow as pa
 
@@ -56,10 +56,10 @@ class Transition:
 
 
 class Ledger:
-    """The transitions of one environment's model."""
+    """The transitions of a model `<env>.<name>`, kept in the tables of the environment that owns it."""
 
     def __init__(self, env: Environment, model: str) -> None:
-        self._tables = env.tables
+        self._tables = env.tables_of(model.partition(".")[0])
         self._model = model
 
     def record(self, *transitions: Transition) -> None:
@@ -74,7 +74,7 @@ class Ledger:
             return []
         rows = self._tables.read(TRANSITIONS).to_pylist()
         mine = [Transition(**row) for row in rows if row["model"] == self._model]
-        return sorted(mine, key=lambda t: (t.closed_at or datetime.max, t.recorded_at or datetime.max, t.version))
+        return sorted(mine, key=_order)
 
     def pending(self, to_stage: Stage, as_of: datetime) -> list[Transition]:
         """Requests that wait at `as_of`, oldest first."""
@@ -113,3 +113,9 @@ class Ledger:
 
     def _approved(self, as_of: datetime) -> list[Transition]:
         return [t for t in self.all() if t.status == "approved" and t.closed_at and t.closed_at <= as_of]
+
+
+def _order(transition: Transition) -> tuple[datetime, datetime, int, int]:
+    """What was closed first, comes first; of what one transaction closed, a rejection before the move to Archived."""
+    closed, recorded = transition.closed_at or datetime.max, transition.recorded_at or datetime.max
+    return closed, recorded, transition.version, get_args(Stage).index(transition.to_stage)

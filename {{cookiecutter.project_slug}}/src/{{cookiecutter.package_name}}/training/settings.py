@@ -1,5 +1,6 @@
 """Settings of training: what a model is trained and judged on, and how its hyperparameters are found."""
 
+from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -14,7 +15,7 @@ class Tuning(Section):
 
     enabled: bool = False
     trials: Annotated[int, Field(ge=1)] = 10
-    timeout: Duration
+    timeout: Annotated[Duration, Field(gt=timedelta(0))]
     folds: Annotated[int, Field(ge=2)] = 3
     fraction: Share = Field(1.0, description="share of the training rows that the search sees")
 
