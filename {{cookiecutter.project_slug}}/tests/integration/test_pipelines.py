@@ -58,7 +58,7 @@ def spoil(file: Path) -> None:
     """Land a file with a row that was there before, one of an airport that nobody knows, and one that is too short."""
     (first,) = file.parent.glob("*.csv")
     header, known, other = first.read_text(encoding="utf-8").splitlines()[:3]
-    nowhere = other.replace(other[: other.index(",")], "XXX", 1)
+    nowhere = other.replace(other[: other.index(",")], "ZZZ", 1)
     file.write_text("\n".join([header, known, nowhere, "too,short"]) + "\n", encoding="utf-8")
 
 
