@@ -27,6 +27,15 @@ OPTIONS = {
             "tests/model/test_behaviour.py",
         ),
     ),
+    "deployment_pattern": Option(
+        choices=("deploy_code", "deploy_models"),
+        variants=("src/<package>/usecase/story.py",),
+        paths={
+            "src/<package>/pipelines/promote.py": ("deploy_models",),
+            "src/<package>/promotion": ("deploy_models",),
+            "tests/integration/test_promotion.py": ("deploy_models",),
+        },
+    ),
 }
 
 

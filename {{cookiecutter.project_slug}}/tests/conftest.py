@@ -25,11 +25,11 @@ Duplicate = Callable[[Path, Path], Path]
 
 
 def settings() -> dict[str, Any]:
-    """conf/test.yml: the project's own settings on a small budget, where nobody needs to approve."""
+    """conf/test.yml: the project's own settings on a small budget, where anything runs and nobody approves."""
     base = yaml.safe_load((CONF / "base.yml").read_text(encoding="utf-8"))
     limits = base["registry"]["compliance"]["slice_limits"]
     return {
-        "pipelines": {"released_code_only": False},
+        "pipelines": {"released_code_only": False, "refused": []},
         "training": {
             "holdout": "14d",
             "fraction": 0.2,

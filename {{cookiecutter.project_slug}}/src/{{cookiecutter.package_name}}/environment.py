@@ -65,6 +65,10 @@ class Environment:
     def settings(self, model: type[S]) -> S:
         return self.config.section(model)
 
+    def settings_of(self, owner: str, model: type[S]) -> S:
+        """The settings of an environment: this one's, or another's."""
+        return load_config(self.project, owner, self._overlays).section(model)
+
     @cached_property
     def code(self) -> str:
         return code_version(self.project)
@@ -78,7 +82,7 @@ class Environment:
         """The tables of an environment: this one's, or another's, which can only be read."""
         if owner == self.name:
             return self.tables
-        peer = load_config(self.project, owner, self._overlays).section(LakehouseSettings)
+        peer = self.settings_of(owner, LakehouseSettings)
         return Tables(self.project / peer.root, owner=owner, reader=self.name)
 
     def refuse_to_build_what_is_borrowed(self) -> None:
@@ -104,7 +108,13 @@ class Environment:
 
     @contextmanager
     def run(self, pipeline: str, as_of: datetime) -> Iterator[Run]:
-        """Run a pipeline; raises NotReleasedError before any work where only releases may run."""
+        """Run a pipeline.
+
+        Before any work raises PermissionError where the settings refuse this pipeline, and NotReleasedError where
+        only releases may run.
+        """
+        if pipeline in self.settings(PipelineSettings).refused:
+            raise PermissionError(f"{self.name} does not {pipeline}: see pipelines.refused in conf/{self.name}.yml")
         if self.settings(PipelineSettings).released_code_only:
             try:
                 released_version(self.project)

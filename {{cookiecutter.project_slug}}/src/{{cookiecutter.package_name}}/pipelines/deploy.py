@@ -38,7 +38,7 @@ def deploy(env: Environment, as_of: datetime) -> Run:
 
 
 def check_compliance(env: Environment, registry: Registry, request: Transition, run: Run) -> None:
-    reasons = compliance.violations(env, registry, request.version)
+    reasons = compliance.violations(env, registry, request.version, run.as_of)
     if reasons:
         approval.refuse(registry, request, run.as_of, "compliance", "; ".join(reasons))
         run.note(f"version {request.version} refused by compliance: {'; '.join(reasons)}")

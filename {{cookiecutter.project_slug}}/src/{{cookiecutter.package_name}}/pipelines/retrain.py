@@ -29,8 +29,9 @@ def due(env: Environment, as_of: datetime) -> str:
     last = env.last_finished("train", before=as_of)
     if settings.mode == "scheduled" and (last is None or as_of - last >= settings.every):
         return f"scheduled every {settings.every.days} days"
-    if settings.mode == "triggered" and env.tables.exists(ALERTS):
-        alerts = pl.DataFrame(pl.from_arrow(env.tables.read(ALERTS)))
+    tables = env.tables_of(settings.alerts_from or env.name)
+    if settings.mode == "triggered" and tables.exists(ALERTS):
+        alerts = pl.DataFrame(pl.from_arrow(tables.read(ALERTS)))
         alert = retraining_due(alerts, last, settings.cooldown, as_of)
         return f"alert {alert.rule}: {alert.message}" if alert else ""
     return ""

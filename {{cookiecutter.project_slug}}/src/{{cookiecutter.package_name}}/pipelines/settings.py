@@ -20,9 +20,15 @@ class Retraining(Section):
     mode: Literal["manual", "scheduled", "triggered"] = "manual"
     every: Duration
     cooldown: Duration = Field(description="the least time between two trainings that alerts ask for")
+    alerts_from: Literal["dev", "staging", "prod"] | None = Field(
+        None, description="environment whose alerts are answered; null means its own"
+    )
 
 
 class Settings(Section):
     released_code_only: bool = True
+    refused: tuple[Literal["ingest", "featurize", "train", "deploy", "infer", "monitor"], ...] = Field(
+        (), description="pipelines that do not run in this environment"
+    )
     inference: Inference
     retraining: Retraining

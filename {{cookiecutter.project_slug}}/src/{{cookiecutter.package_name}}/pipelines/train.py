@@ -50,11 +50,11 @@ def inherited_parameters(env: Environment, as_of: datetime) -> Mapping[str, Any]
     return json.loads(tuned.tags["parameters"]) if tuned else model.DEFAULTS
 
 
-def request_staging(registry: Registry, number: int, as_of: datetime, reason: str) -> None:
-    """Ask for the version's move to Staging, once."""
-    if any(t.version == number and t.to_stage == "Staging" for t in registry.ledger.all()):
-        return
-    registry.ledger.record(Transition(registry.model, number, "None", "Staging", as_of, "train", reason))
+def request_staging(registry: Registry, number: int, as_of: datetime, reason: str, by: str = "train") -> None:
+    """Ask for the version's move to Staging, once, and let MLflow say so."""
+    if not any(t.version == number and t.to_stage == "Staging" for t in registry.ledger.all()):
+        registry.ledger.record(Transition(registry.model, number, "None", "Staging", as_of, by, reason))
+    registry.reconcile()
 
 
 def _identity(env: Environment, as_of: datetime, rows: data.TrainingData, parameters: Mapping[str, Any] | None) -> str:

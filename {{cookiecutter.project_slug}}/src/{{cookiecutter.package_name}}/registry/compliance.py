@@ -3,12 +3,16 @@
 import json
 import math
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ..environment import Environment
 from ..lakehouse.feature_store import FeatureView
+from ..lakehouse.frames import entities
 from ..usecase import model
 from ..usecase.features import FEATURE_VIEWS
 from .settings import SliceLimit
@@ -17,14 +21,15 @@ from .store import Registry
 CARD_SECTIONS = ("Intended use", "Training data", "Evaluation", "Limits")
 
 
-def violations(env: Environment, registry: Registry, number: int) -> list[str]:
+def violations(env: Environment, registry: Registry, number: int, as_of: datetime) -> list[str]:
     """Every reason to refuse the version; an empty list means that it complies."""
+    unreadable = list(_features(env, registry, number))
     return [
         *_records(registry, number),
         *_card(registry, number),
-        *_features(env, registry, number),
+        *unreadable,
         *_slices(registry, number),
-        *_prediction(registry, number),
+        *_prediction(registry, number, None if unreadable else _newest_rows(env, as_of)),
     ]
 
 
@@ -80,7 +85,12 @@ def _beyond(limit: SliceLimit, row: dict[str, float]) -> str:
     return ""
 
 
-def _prediction(registry: Registry, number: int) -> Iterator[str]:
+def _newest_rows(env: Environment, as_of: datetime) -> pd.DataFrame:
+    """What the model would be asked here: the rows of the last day."""
+    return entities(env, as_of, as_of - timedelta(days=1), as_of).to_pandas()
+
+
+def _prediction(registry: Registry, number: int, newest: pd.DataFrame | None) -> Iterator[str]:
     folder = registry.files(number, "model")  # not inside the try: an outage is no fault of the model
     import mlflow
 
@@ -94,14 +104,20 @@ def _prediction(registry: Registry, number: int) -> Iterator[str]:
     example = loaded.input_example if _has_example(folder) else None
     if example is None:
         yield "the input example is missing"
-        return
+    else:
+        yield from _scoring(loaded, example, "its own input example")
+    if newest is not None and not newest.empty:
+        yield from _scoring(loaded, newest, f"the newest rows of {registry.env.name}")
+
+
+def _scoring(loaded: Any, rows: pd.DataFrame, whose: str) -> Iterator[str]:
     try:
-        scores = model.score(np.asarray(loaded.predict(example)))
+        scores = model.score(np.asarray(loaded.predict(model.features(rows))))
     except Exception as error:
-        yield f"it cannot score its own input example: {str(error).splitlines()[0]}"
+        yield f"it cannot score {whose}: {str(error).splitlines()[0]}"
         return
-    if len(scores) != len(example) or not all(math.isfinite(value) for value in scores):
-        yield f"it gives {len(scores)} scores, not all finite, for {len(example)} rows"
+    if len(scores) != len(rows) or not all(math.isfinite(value) for value in scores):
+        yield f"it gives {len(scores)} scores, not all finite, for the {len(rows)} rows of {whose}"
 
 
 def _has_example(folder: Path) -> bool:

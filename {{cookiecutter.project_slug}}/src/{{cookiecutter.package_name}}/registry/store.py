@@ -25,12 +25,13 @@ class Registry:
     """The registered model `<owner>.<model>`.
 
     `owner` is the environment the model belongs to; opened from another one, every writer raises PermissionError.
+    `settings` say where that one keeps its models, if not where this one does.
     """
 
-    def __init__(self, env: Environment, owner: str | None = None) -> None:
+    def __init__(self, env: Environment, owner: str | None = None, settings: Settings | None = None) -> None:
         self.env = env
         self.owner = owner or env.name
-        self.settings = env.settings(Settings)
+        self.settings = settings or env.settings(Settings)
         self.model = f"{self.owner}.{self.settings.model}"
 
     @cached_property
@@ -46,8 +47,9 @@ class Registry:
         import mlflow
 
         logging.getLogger("mlflow").setLevel(logging.ERROR)
-        mlflow.set_tracking_uri(tracking_uri(self.env.project, self.settings.tracking_uri))
-        return mlflow.MlflowClient()
+        uri = tracking_uri(self.env.project, self.settings.tracking_uri)
+        mlflow.set_tracking_uri(uri)
+        return mlflow.MlflowClient(uri)
 
     def experiment(self) -> str:
         """The id of the model's experiment, which is created where it is missing."""
@@ -91,7 +93,7 @@ class Registry:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         tags = {**tags, "stage": "None"}
-        logged = source.rpartition("/")[2]
+        logged = source.rpartition("/")[2] if source.startswith("models:/") else None
         made = self.client.create_model_version(
             self.model, source, run_id, tags, description=description, model_id=logged
         )
@@ -107,13 +109,14 @@ class Registry:
         """The version's artifacts on this machine: the logged model, or what its run logged beside it."""
         import mlflow
 
-        version = self.version(number)
+        version, uri = self.version(number), self.client.tracking_uri
         if artifact == "model":
-            return Path(mlflow.artifacts.download_artifacts(artifact_uri=version.source))
+            return Path(mlflow.artifacts.download_artifacts(artifact_uri=version.source, tracking_uri=uri))
         store = urlparse(self.client.get_run(version.run_id).info.artifact_uri)
         if store.scheme == "file":  # there already; MLflow would make a copy at each call
             return Path(url2pathname(store.path), artifact)
-        return Path(mlflow.artifacts.download_artifacts(artifact_uri=f"runs:/{version.run_id}/{artifact}"))
+        logged = f"runs:/{version.run_id}/{artifact}"
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=logged, tracking_uri=uri))
 
     def artifact_names(self, number: int) -> set[str]:
         return {item.path for item in self.client.list_artifacts(self.version(number).run_id)}
@@ -128,14 +131,16 @@ class Registry:
             stage = self.ledger.stage(number)
             if stage == "Staging":
                 aliases["challenger"] = number
+            asked = [t.to_stage for t in history if t.version == number and t.status == "pending"]
+            tags = {"stage": stage, "requested": asked[-1] if asked else "None"}
             lines = [
                 f"{t.closed_at:%Y-%m-%d} {t.from_stage} -> {t.to_stage} {t.status} by {t.closed_by}: {t.reason}"
                 for t in history
                 if t.version == number and t.closed_at
             ]
             description = "\n".join([version.tags.get("summary", ""), *lines])
-            if version.tags.get("stage") != stage:
-                self.client.set_model_version_tag(self.model, version.version, "stage", stage)
+            for name in [name for name, value in tags.items() if version.tags.get(name) != value]:
+                self.client.set_model_version_tag(self.model, version.version, name, tags[name])
             if version.description != description:
                 self.client.update_model_version(self.model, version.version, description)
         self._point(aliases)

@@ -1,14 +1,11 @@
 """The demonstration: a year of real flights through dev, staging and prod, in one process.
 
-The first three months are the history that the first models learn from; then time goes forward month by month.
-Nothing here decides anything: what is promoted, refused or retrained follows from the data and conf/*.yml.
+`story.py` has the steps. Nothing here decides anything: what is promoted, refused or retrained follows from the data
+and conf/*.yml.
 """
 
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
-from datetime import datetime
-from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -23,21 +20,11 @@ from rich.table import Table
 
 from ..config import find_project
 from ..environment import Environment
-from ..lakehouse.settings import Settings as LakehouseSettings
-from ..pipelines.deploy import deploy
-from ..pipelines.featurize import featurize
-from ..pipelines.infer import infer
-from ..pipelines.ingest import ingest
-from ..pipelines.monitor import monitor, publish
-from ..pipelines.retrain import retrain
-from ..pipelines.train import train
+from ..pipelines.monitor import publish
 from ..registry.store import Registry
-from .replay import land
+from .story import story
 
 AUTHOR = "demo@localhost"
-FIRST_RELEASE = datetime(2013, 4, 1)
-MONTHS = [datetime(2013, month, 1) for month in range(5, 13)] + [datetime(2014, 1, 1)]
-Step = tuple[str, Callable[[], object]]
 
 
 def run_demo() -> None:
@@ -54,7 +41,7 @@ def run_demo() -> None:
             progress.update(task, description=f"{description:<40}")
             act()
             progress.advance(task)
-        progress.update(task, description=f"{'2013 is over':<40}")
+        progress.update(task, description=f"{'done':<40}")
     summarise(console, envs)
     dashboard = publish(prod)
     console.print(f"\nDashboard: [bold]{dashboard}[/]", soft_wrap=True)
@@ -98,30 +85,6 @@ def git(project: Path, *arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def story(dev: Environment, staging: Environment, prod: Environment) -> Iterator[Step]:
-    """The steps, in order."""
-    landing = prod.project / prod.settings(LakehouseSettings).landing
-    start, first_month = FIRST_RELEASE, MONTHS[0]
-    yield "sources: land January to March", partial(land, landing, start)
-    yield "prod: ingest the history", partial(ingest, prod, start)
-    yield "prod: compute features", partial(featurize, prod, start)
-    yield "dev: tune and train on prod's features", partial(train, dev, start, reason="first model")
-    yield "dev: gates", partial(deploy, dev, start)
-    yield "staging: ingest", partial(ingest, staging, start)
-    yield "staging: compute features", partial(featurize, staging, start)
-    yield "staging: train on a subset", partial(train, staging, start, reason="integration test")
-    yield "staging: gates", partial(deploy, staging, start)
-    yield "prod: train", partial(train, prod, start, reason="first model")
-    yield "prod: gates", partial(deploy, prod, start)
-    for month in MONTHS:
-        name = f"{month:%Y-%m-%d}"
-        yield f"sources: land up to {name}", partial(land, landing, month)
-        for env in (prod, staging) if month == first_month else (prod,):
-            for pipeline in (ingest, featurize, infer, monitor):
-                yield f"{env.name}: {pipeline.__name__} {name}", partial(pipeline, env, month)
-        yield f"prod: retrain if due {name}", partial(retrain, prod, month)
-
-
 def summarise(console: Console, envs: dict[str, Environment]) -> None:
     """Print what happened to every model version, and why."""
     table = Table("when", "model", "what", "why", title="What happened, and why")
@@ -129,7 +92,7 @@ def summarise(console: Console, envs: dict[str, Environment]) -> None:
         for move in Registry(env).ledger.all():
             when, label = f"{move.closed_at or move.requested_at:%Y-%m-%d}", f"{name} v{move.version}"
             if move.to_stage == "Staging":
-                table.add_row(when, label, "trained", move.request_reason)
+                table.add_row(when, label, "registered", move.request_reason)
             if move.status == "rejected":
                 table.add_row(when, label, "[red]refused[/]", f"{move.closed_by}: {move.reason}")
             elif move.to_stage == "Production":
