@@ -1,8 +1,10 @@
 """A model version's way from one environment to another: copied inside a store, or through a folder between two."""
 
 import hashlib
+import io
 import json
 import shutil
+from contextlib import redirect_stderr
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,8 @@ def copy_version(origin: Registry, number: int, target: Registry, as_of: datetim
     version = origin.version(number)
     copied = target.find(version.tags["identity"])
     if copied is None:
-        copied = target.client.copy_model_version(f"models:/{origin.model}/{number}", target.model)
+        with redirect_stderr(io.StringIO()):  # MLflow tells what it does; so does the run
+            copied = target.client.copy_model_version(f"models:/{origin.model}/{number}", target.model)
     if copied.tags.get("promoted_from") != origin.owner:
         for name, value in _marks(origin.owner, number, version.run_id, as_of).items():
             target.client.set_model_version_tag(target.model, str(copied.version), name, value)
