@@ -64,6 +64,29 @@ def rollback_command(by: By, reason: Reason, env: EnvOption = "dev", as_of: AsOf
     typer.echo(f"version {number} is in Production again")
 
 
+@app.command()
+def listen(
+    env: EnvOption = "dev",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8080,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Start `deploy` when MLflow's webhook says that a version asks for Staging, until Ctrl-C.
+
+    The secret of the webhook is read from the environment variable MLFLOW_WEBHOOK_SECRET.
+    """
+    import os
+
+    from ..environment import Environment
+    from .store import Registry
+    from .webhook import SECRET, Guard, Receiver, deployer
+
+    environment = Environment.load(env)
+    guard, model = Guard(os.environ.get(SECRET, "")), Registry(environment).model
+    with Receiver((host, port), guard, model, deployer(env, environment.project, typer.echo), typer.echo) as receiver:
+        typer.echo(f"listening for {model} at http://{host}:{receiver.server_port}")
+        receiver.serve_forever()
+
+
 @top.command()
 def ui(port: Annotated[int, typer.Option(help="Port on this machine.")] = 5000) -> None:
     """Open MLflow's own pages on the registry, at http://127.0.0.1:PORT, until Ctrl-C."""
