@@ -34,7 +34,13 @@ def render(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable
 
 
 @pytest.fixture(params=VARIANTS.values(), ids=list(VARIANTS), scope="session")
-def variant(request: pytest.FixtureRequest, render: Callable[..., Path]) -> Path:
-    """A repository rendered with the defaults, and with each other choice of each option."""
-    answers: dict[str, str] = request.param
+def answers(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The defaults, and each other choice of each option."""
+    given: dict[str, str] = request.param
+    return given
+
+
+@pytest.fixture(scope="session")
+def variant(answers: dict[str, str], render: Callable[..., Path]) -> Path:
+    """A repository rendered with these answers."""
     return render(**answers)

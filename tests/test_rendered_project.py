@@ -43,6 +43,12 @@ def test_its_own_lint_and_tests_pass(template: Path, tmp_path: Path, problem_typ
     make(bake(template, tmp_path, {"problem_type": problem_type}), "lint", "test")
 
 
+def test_models_are_promoted_where_that_is_the_pattern(template: Path, tmp_path: Path) -> None:
+    project = bake(template, tmp_path, {"deployment_pattern": "deploy_models"})
+    tests = "tests/integration/test_promotion.py tests/unit/test_cli.py tests/unit/test_config.py"
+    make(project, "lint", "test", f"TESTS={tests}")
+
+
 def test_no_project_can_take_the_name_of_what_it_installs(template: Path, tmp_path: Path) -> None:
     project = bake(template, tmp_path, {})
     make(project, "setup")

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -41,7 +42,7 @@ class Guard:
         self._seen: dict[str, int] = {}
         self._lock = threading.Lock()
 
-    def refusal(self, headers: Mapping[str, str], body: bytes) -> str:
+    def refusal(self, headers: "Message[str, str] | Mapping[str, str]", body: bytes) -> str:
         """Why not to believe a delivery; nothing for a genuine one, which is known from then on."""
         names = ("Delivery-Id", "Timestamp", "Signature")
         delivery, stamp, signature = (headers.get(f"X-MLflow-{name}") or "" for name in names)
