@@ -87,7 +87,8 @@ def _beyond(limit: SliceLimit, row: dict[str, float]) -> str:
 
 def _newest_rows(env: Environment, as_of: datetime) -> pd.DataFrame:
     """What the model would be asked here: the rows of the last day."""
-    return entities(env, as_of, as_of - timedelta(days=1), as_of).to_pandas()
+    rows: pd.DataFrame = entities(env, as_of, as_of - timedelta(days=1), as_of).to_pandas()
+    return rows
 
 
 def _prediction(registry: Registry, number: int, newest: pd.DataFrame | None) -> Iterator[str]:
