@@ -88,13 +88,15 @@ def test_a_request_for_staging_reaches_the_gates_by_itself(
 
         run = client.create_run(registry.experiment())
         client.log_text(run.info.run_id, "not a model", "model/MLmodel")
-        number = registry.register(run.info.run_id, f"{run.info.artifact_uri}/model", {"summary": "a test"}, "a test")
+        tags = {"summary": "a test", "feature_views": "crystal_ball"}
+        number = registry.register(run.info.run_id, f"{run.info.artifact_uri}/model", tags, "a test")
         request_staging(registry, number, datetime.now(UTC).replace(tzinfo=None, microsecond=0), "a test")
         wait(lambda: registry.ledger.stage(number) == "Archived", mlflow, listener)
         wait(lambda: "ended" in listener.read_text(), mlflow, listener)
 
     (decision,) = [t for t in registry.ledger.all() if t.status == "rejected"]
     assert (decision.to_stage, decision.closed_by) == ("Staging", "compliance")
+    assert "it needs the feature view crystal_ball, which this code does not have" in decision.reason
     assert "it does not load" in decision.reason
     lines = listener.read_text()
     assert lines.count("202, version 1 asks for Staging") == 1
