@@ -172,6 +172,14 @@ def test_dev_refuses_to_build_what_it_borrows_from_prod(here: Path, call: Call) 
     assert not (here / "data" / "prod").exists()
 
 
+def test_a_pipeline_that_the_settings_refuse_does_not_run(here: Path, call: Call) -> None:
+    (here / "conf" / "prod.yml").write_text(
+        "lakehouse:\n  root: data/prod\npipelines:\n  refused: [infer]\n", encoding="utf-8"
+    )
+    assert refused(call("infer", "--env", "prod")) == "prod does not infer: see pipelines.refused in conf/prod.yml"
+    assert not (here / "data" / "prod").exists()
+
+
 @pytest.mark.parametrize("decision", ["approve", "reject"])
 def test_a_decision_needs_a_name_and_a_reason(here: Path, call: Call, decision: str) -> None:
     for by, reason in (("", "it is better"), ("Ada", " ")):

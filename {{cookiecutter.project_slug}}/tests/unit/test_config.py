@@ -104,6 +104,7 @@ WRONG = [
     ("training: {holdout: -3d}", "training.holdout: a duration is a whole number and a unit"),
     ("training: {tuned_in: test}", "training.tuned_in: Input should be 'dev', 'staging' or 'prod' (found 'test')"),
     ("pipelines: {released_code_only: 'no'}", "pipelines.released_code_only: Input should be a valid boolean"),
+    ("pipelines: {refused: [trian]}", "pipelines.refused.0: Input should be 'ingest', 'featurize', 'train'"),
     ("registry: {approval: maybe}", "registry.approval: Input should be 'automatic' or 'manual' (found 'maybe')"),
     ("registry: {comparison: {confidence: 95}}", "registry.comparison.confidence: Input should be less than 1"),
     ("lakehouse: {max_refused_share: 2}", "lakehouse.max_refused_share: Input should be less than or equal to 1"),
