@@ -15,6 +15,7 @@ TEXT = {"project_name": 60, "description": 200, "author": 80}
 CHOICES = {
     "license": ("MIT", "Apache-2.0", "BSD-3-Clause", "proprietary"),
     "problem_type": ("classification", "regression"),
+    "sample": ("flights", "none"),
 }
 NAMES = {
     "project_slug": ("hyphens", r"[a-z][a-z0-9]*(-[a-z0-9]+)*"),
@@ -22,13 +23,14 @@ NAMES = {
 }
 LONGEST_NAME = 40
 EXAMPLES = {
-    "project_name": "Flight Delays",
-    "project_slug": "flight-delays",
-    "package_name": "flight_delays",
-    "description": "Predicts which flights will arrive late.",
+    "project_name": "Early Warning",
+    "project_slug": "early-warning",
+    "package_name": "early_warning",
+    "description": "Predicts which orders will be returned.",
     "author": "Data Science Team",
     "license": "MIT",
     "problem_type": "classification",
+    "sample": "flights",
 }
 # What the rendered repository installs, by the names to import and to install: a project of the same name
 # would hide it, or be hidden. The tests compare this with the pins and with a real installation.

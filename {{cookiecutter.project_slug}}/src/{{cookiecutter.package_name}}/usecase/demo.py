@@ -1,13 +1,12 @@
-"""The demonstration: a year of real flights through dev, staging and prod, in one process.
+"""The demonstration: the sample through dev, staging and prod, in one process.
 
-The first three months are the history that the first models learn from; then time goes forward month by month.
+First comes the history that the first models learn from; then time goes forward, stop by stop.
 Nothing here decides anything: what is promoted, refused or retrained follows from the data and conf/*.yml.
 """
 
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -32,11 +31,9 @@ from ..pipelines.monitor import monitor, publish
 from ..pipelines.retrain import retrain
 from ..pipelines.train import train
 from ..registry.store import Registry
-from .replay import land
+from .replay import FIRST_RELEASE, STOPS, land
 
 AUTHOR = "demo@localhost"
-FIRST_RELEASE = datetime(2013, 4, 1)
-MONTHS = [datetime(2013, month, 1) for month in range(5, 13)] + [datetime(2014, 1, 1)]
 Step = tuple[str, Callable[[], object]]
 
 
@@ -54,7 +51,7 @@ def run_demo() -> None:
             progress.update(task, description=f"{description:<40}")
             act()
             progress.advance(task)
-        progress.update(task, description=f"{'2013 is over':<40}")
+        progress.update(task, description=f"{'done':<40}")
     summarise(console, envs)
     dashboard = publish(prod)
     console.print(f"\nDashboard: [bold]{dashboard}[/]", soft_wrap=True)
@@ -101,8 +98,8 @@ def git(project: Path, *arguments: str) -> str:
 def story(dev: Environment, staging: Environment, prod: Environment) -> Iterator[Step]:
     """The steps, in order."""
     landing = prod.project / prod.settings(LakehouseSettings).landing
-    start, first_month = FIRST_RELEASE, MONTHS[0]
-    yield "sources: land January to March", partial(land, landing, start)
+    start = FIRST_RELEASE
+    yield f"sources: land up to {start:%Y-%m-%d}", partial(land, landing, start)
     yield "prod: ingest the history", partial(ingest, prod, start)
     yield "prod: compute features", partial(featurize, prod, start)
     yield "dev: tune and train on prod's features", partial(train, dev, start, reason="first model")
@@ -113,13 +110,13 @@ def story(dev: Environment, staging: Environment, prod: Environment) -> Iterator
     yield "staging: gates", partial(deploy, staging, start)
     yield "prod: train", partial(train, prod, start, reason="first model")
     yield "prod: gates", partial(deploy, prod, start)
-    for month in MONTHS:
-        name = f"{month:%Y-%m-%d}"
-        yield f"sources: land up to {name}", partial(land, landing, month)
-        for env in (prod, staging) if month == first_month else (prod,):
+    for stop in STOPS:
+        name = f"{stop:%Y-%m-%d}"
+        yield f"sources: land up to {name}", partial(land, landing, stop)
+        for env in (prod, staging) if stop == STOPS[0] else (prod,):
             for pipeline in (ingest, featurize, infer, monitor):
-                yield f"{env.name}: {pipeline.__name__} {name}", partial(pipeline, env, month)
-        yield f"prod: retrain if due {name}", partial(retrain, prod, month)
+                yield f"{env.name}: {pipeline.__name__} {name}", partial(pipeline, env, stop)
+        yield f"prod: retrain if due {name}", partial(retrain, prod, stop)
 
 
 def summarise(console: Console, envs: dict[str, Environment]) -> None:
