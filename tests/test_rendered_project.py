@@ -2,12 +2,15 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from bake import PROMPTS, ROOT, bake
+from bake import ROOT, bake
+from matrix import NAMED, Answers
 from pre_gen_project import INSTALLED
 
 # One process for all of them: they share environments, and each keeps both cores busy by itself.
@@ -33,14 +36,72 @@ def make(project: Path, *targets: str) -> None:
     """Run make there as a person would, without what this test's own make and pytest have set."""
     ours = ("MAKE", "MFLAGS", "PYTEST_", "VIRTUAL_ENV")
     settings = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    settings["MYPY_CACHE_DIR"] = f"{environment(project)}/mypy"
     command = ["make", *targets, f"VENV={environment(project)}"]
     subprocess.run(command, cwd=project, env=settings, stdin=subprocess.DEVNULL, check=True)
 
 
-# Working in a repository leaves caches and data in it, so none of these is a render that others share.
-@pytest.mark.parametrize("problem_type", PROMPTS["problem_type"])
-def test_its_own_lint_and_tests_pass(template: Path, tmp_path: Path, problem_type: str) -> None:
-    make(bake(template, tmp_path, {"problem_type": problem_type}), "lint", "test")
+def linted(project: Path) -> str:
+    """Identifies all that lint and types depend on: the Python, and the settings of the tools."""
+    pyproject = tomllib.loads((project / "pyproject.toml").read_text())
+    metadata = pyproject["project"] | {"license": None, "description": None, "authors": None}
+    digest = hashlib.sha256(repr(pyproject | {"project": metadata}).encode())
+    digest.update((project / "constraints.txt").read_bytes())
+    for path in sorted(project.rglob("*.py")):
+        digest.update(str(path.relative_to(project)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+CLEAN: set[str] = set()
+
+
+# Working in a repository leaves caches and data in it, so each of these works in a copy of its own.
+
+
+def test_its_own_lint_passes(variant: Path, tmp_path: Path) -> None:
+    """Style and types of every row; rows whose Python is the same are looked at once."""
+    if linted(variant) not in CLEAN:
+        make(Path(shutil.copytree(variant, tmp_path / "project")), "lint")
+        CLEAN.add(linted(variant))
+
+
+def test_a_wrong_type_does_not_pass_its_lint(render: Callable[..., Path], tmp_path: Path) -> None:
+    project = Path(shutil.copytree(render(sample="none"), tmp_path / "project"))
+    (module,) = project.glob("src/*/release.py")
+    module.write_text(module.read_text() + "\n\nNUMBER: int = code_version(Path())\n")
+    assert linted(project) not in CLEAN
+    with pytest.raises(subprocess.CalledProcessError):
+        make(project, "lint")
+
+
+# The whole of a year of flights takes minutes: once is enough. The blank projects run every gate as well.
+ANCHORS = {name: NAMED[name] for name in ("defaults", "smallest", "blank regression")}
+
+
+@pytest.mark.parametrize("answers", ANCHORS.values(), ids=ANCHORS)
+def test_its_own_tests_pass(template: Path, tmp_path: Path, answers: Answers) -> None:
+    make(bake(template, tmp_path, answers), "test")
+
+
+def test_the_model_of_flights_behaves_as_a_regression_too(template: Path, tmp_path: Path) -> None:
+    project = bake(template, tmp_path, NAMED["regression"])
+    make(project, "setup")
+    command = [f"{environment(project)}/bin/pytest", "-q", "tests/model", "tests/unit/test_feature_sql.py"]
+    subprocess.run(command, cwd=project, check=True)
+
+
+def test_the_blank_project_has_a_demonstration(template: Path, tmp_path: Path) -> None:
+    """It ends with a promotion, a refusal and a training that an alert has asked for, in prod."""
+    project = bake(template, tmp_path, NAMED["smallest"])
+    make(project, "demo")
+    python = environment(project) / "bin" / "python"
+    sql = "SELECT DISTINCT status || ' ' || to_stage || ' ' || request_reason AS what FROM ops.transitions"
+    command = [str(python), "-m", "early_warning", "sql", "--env", "prod", sql]
+    table = subprocess.check_output(command, cwd=project, env=os.environ | {"PYTHONPATH": "src"}, text=True)
+    assert "approved Production" in table
+    assert "rejected Production" in table
+    assert "alert " in table
+    assert (project / "data" / "prod" / "dashboard.html").stat().st_size > 10_000
 
 
 def test_no_project_can_take_the_name_of_what_it_installs(template: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ TURN = datetime(2025, 5, 12)
 
 ISO = "%Y-%m-%dT%H:%M:%SZ"
 EVERY = timedelta(minutes=144)
-KINDS = {"a": -10.0, "b": 0.0, "c": 10.0}
+KINDS = {"a": -25.0, "b": 0.0, "c": 25.0}
 HEADERS = {
     "items": ("item_id", "kind", "amount", "published_at"),
     "outcomes": ("item_id", "kind", "outcome", "published_at"),
