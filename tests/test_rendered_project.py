@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from bake import ROOT, bake
-from matrix import NAMED, Answers
+from matrix import NAMED
 from pre_gen_project import INSTALLED
 
 # One process for all of them: they share environments, and each keeps both cores busy by itself.
@@ -74,19 +74,25 @@ def test_a_wrong_type_does_not_pass_its_lint(render: Callable[..., Path], tmp_pa
         make(project, "lint")
 
 
-# The whole of a year of flights takes minutes: once is enough. The blank projects run every gate as well.
-ANCHORS = {name: NAMED[name] for name in ("defaults", "smallest", "blank regression")}
+# The whole of a year of flights takes minutes: once is enough. The blank project goes through every gate, too.
+ANCHORS = ("defaults", "smallest")
+# What another kind of label has a say in.
+AS_REGRESSION = {
+    "regression": ("tests/model", "tests/unit/test_feature_sql.py"),
+    "blank regression": ("tests/model", "tests/integration", "tests/unit/test_usecase_sql.py"),
+}
 
 
-@pytest.mark.parametrize("answers", ANCHORS.values(), ids=ANCHORS)
-def test_its_own_tests_pass(template: Path, tmp_path: Path, answers: Answers) -> None:
-    make(bake(template, tmp_path, answers), "test")
+@pytest.mark.parametrize("name", ANCHORS)
+def test_its_own_tests_pass(template: Path, tmp_path: Path, name: str) -> None:
+    make(bake(template, tmp_path, NAMED[name]), "test")
 
 
-def test_the_model_of_flights_behaves_as_a_regression_too(template: Path, tmp_path: Path) -> None:
-    project = bake(template, tmp_path, NAMED["regression"])
+@pytest.mark.parametrize("name", AS_REGRESSION)
+def test_its_own_tests_pass_for_a_regression_too(template: Path, tmp_path: Path, name: str) -> None:
+    project = bake(template, tmp_path, NAMED[name])
     make(project, "setup")
-    command = [f"{environment(project)}/bin/pytest", "-q", "tests/model", "tests/unit/test_feature_sql.py"]
+    command = [f"{environment(project)}/bin/pytest", "-n", "2", "--dist", "loadgroup", *AS_REGRESSION[name]]
     subprocess.run(command, cwd=project, check=True)
 
 
@@ -96,7 +102,7 @@ def test_the_blank_project_has_a_demonstration(template: Path, tmp_path: Path) -
     make(project, "demo")
     python = environment(project) / "bin" / "python"
     sql = "SELECT DISTINCT status || ' ' || to_stage || ' ' || request_reason AS what FROM ops.transitions"
-    command = [str(python), "-m", "early_warning", "sql", "--env", "prod", sql]
+    command = [python, "-m", "early_warning", "sql", "--env", "prod", sql]
     table = subprocess.check_output(command, cwd=project, env=os.environ | {"PYTHONPATH": "src"}, text=True)
     assert "approved Production" in table
     assert "rejected Production" in table

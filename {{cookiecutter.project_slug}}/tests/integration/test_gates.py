@@ -6,7 +6,6 @@ Each test makes the bad case for real, in tables, files or a registered version,
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -192,7 +191,6 @@ def shuffled(world: Path, load_env: LoadEnv, now: datetime) -> Trained:
     """A model that learned from the training rows with their labels shuffled: it knows nothing."""
     rows = data.load(load_env("prod", world), now)
     labels = np.random.default_rng(0).permutation(rows.train["label"].to_numpy())
-    rows = replace(rows, train=rows.train.assign(label=labels))
     fitted = model.build(model.DEFAULTS).fit(model.features(rows.train), labels)
     measured = evaluation.evaluate(fitted, rows.train, rows.holdout)
     return Trained(now, "shuffled", fitted, model.DEFAULTS, None, rows, measured)

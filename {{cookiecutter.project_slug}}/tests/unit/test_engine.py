@@ -161,7 +161,7 @@ def test_views_join_side_by_side_each_with_its_own_keys() -> None:
     }
     views = [VIEW, ("sales", ("shop", "kind"), 3600 * 24, ("share",))]
     rows = DuckDb().point_in_time(spine, views, as_of=NOON, given=given).to_pylist()
-    found = {(r["shop"], r["kind"]): (r["stock__level"], r["route__share"], r["feature_time"]) for r in rows}
+    found = {(r["shop"], r["kind"]): (r["stock__level"], r["sales__share"], r["feature_time"]) for r in rows}
     assert found == {
         ("north", "tea"): (50.0, None, NOON - HOUR),
         ("north", "tin"): (50.0, 0.5, NOON - HOUR),
