@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from bake import ROOT, bake
-from matrix import NAMED
-from pre_gen_project import INSTALLED
+from matrix import DEFAULTS, NAMED
+from pre_gen_project import installed
 
 # One process for all of them: they share environments, and each keeps both cores busy by itself.
 pytestmark = pytest.mark.xdist_group("rendered projects")
@@ -74,7 +74,7 @@ def test_a_wrong_type_does_not_pass_its_lint(render: Callable[..., Path], tmp_pa
         make(project, "lint")
 
 
-# The whole of a year of flights takes minutes: once is enough. The blank project goes through every gate, too.
+# A year of flights takes minutes: once is enough. The blank project goes through every gate as well.
 ANCHORS = ("defaults", "smallest")
 # What another kind of label has a say in.
 AS_REGRESSION = {
@@ -102,7 +102,7 @@ def test_the_blank_project_has_a_demonstration(template: Path, tmp_path: Path) -
     make(project, "demo")
     python = environment(project) / "bin" / "python"
     sql = "SELECT DISTINCT status || ' ' || to_stage || ' ' || request_reason AS what FROM ops.transitions"
-    command = [python, "-m", "early_warning", "sql", "--env", "prod", sql]
+    command = [str(python), "-m", "early_warning", "sql", "--env", "prod", sql]
     table = subprocess.check_output(command, cwd=project, env=os.environ | {"PYTHONPATH": "src"}, text=True)
     assert "approved Production" in table
     assert "rejected Production" in table
@@ -116,7 +116,7 @@ def test_no_project_can_take_the_name_of_what_it_installs(template: Path, tmp_pa
     python = environment(project) / "bin" / "python"
     names = subprocess.check_output([python, "-c", IMPORT_NAMES], text=True).split()
     public = {name.lower().replace("-", "_") for name in names if name[0].isalpha()}
-    assert public - INSTALLED - {project.name.replace("-", "_")} == set()
+    assert public - installed(DEFAULTS) - {project.name.replace("-", "_")} == set()
 
 
 @pytest.mark.browser
