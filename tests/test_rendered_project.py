@@ -105,7 +105,7 @@ def test_the_blank_project_has_a_demonstration(template: Path, tmp_path: Path) -
     command = [str(python), "-m", "early_warning", "sql", "--env", "prod", sql]
     table = subprocess.check_output(command, cwd=project, env=os.environ | {"PYTHONPATH": "src"}, text=True)
     assert "approved Production" in table
-    assert "rejected Production" in table
+    assert "rejected Staging" in table
     assert "alert " in table
     assert (project / "data" / "prod" / "dashboard.html").stat().st_size > 10_000
 

@@ -112,7 +112,7 @@ def test_a_replay(template: Path, tmp_path: Path, run: Run, expected: dict[str, 
 def test_the_settings_of_whoever_renders_do_not_leak_in(
     template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: dict[str, tuple[bytes, int]]
 ) -> None:
-    """Neither answers of theirs nor keys that the template does not know; a replay stays out of their home."""
+    """Neither their answers nor keys that the template does not know; a replay stays out of their home."""
     context = {"description": "Mine", "problem_type": "regression", "secret": "hunter2"}
     config = {"default_context": context, "replay_dir": str(tmp_path / "replay")}
     for path in (tmp_path / "config.yml", tmp_path / "home" / ".cookiecutterrc"):
