@@ -16,7 +16,7 @@ CHOICES: dict[str, list[str]] = {
     if isinstance(choices, list) and not name.startswith("_")
 }
 DEFAULTS = {name: choices[0] for name, choices in CHOICES.items()}
-# What is not named has its default.
+# What is not named has its default. The defaults are also what renders most.
 NAMED: dict[str, dict[str, str]] = {
     "defaults": {},
     "smallest": {"sample": "none"},

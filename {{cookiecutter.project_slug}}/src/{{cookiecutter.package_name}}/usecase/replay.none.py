@@ -1,7 +1,7 @@
 """The example's clock: makes up ten items a day and puts them into the landing zone as they became known.
 
-It stands in for your sources, so that every pipeline has something to work on. Once they deliver files of their own,
-delete this file with demo.py and commands.py.
+It stands in for your sources, so that every pipeline and test has something to work on. Put here a few weeks of your
+own rows, for the tests; demo.py and commands.py can go once your sources deliver files of their own.
 """
 
 import csv
