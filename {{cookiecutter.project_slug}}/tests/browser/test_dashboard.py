@@ -22,27 +22,27 @@ START = datetime(2013, 4, 1)
 WEEKS = 20
 SETTINGS = Settings.model_validate(
     {
-        "slices": ["origin"],
-        "rules": [{"name": "moved", "metric": "ks", "above": 0.2, "except_columns": ["weather__temp"]}],
+        "slices": ["region"],
+        "rules": [{"name": "moved", "metric": "ks", "above": 0.2, "except_columns": ["season__level"]}],
     }
 )
 
 
 def write_tables(tables: Tables) -> None:
-    """Twenty weeks with a season in the temperature, a wind that drifts in July, and a second champion in June."""
+    """Twenty weeks with a season in the temperature, a price that drifts in July, and a second champion in June."""
     rng = np.random.default_rng(5)
-    names = ("weather__temp", "weather__wind", "score")
+    names = ("season__level", "season__price", "score")
     reference = pl.DataFrame({name: rng.normal(size=4_000) for name in names})
     found = []
     for i, window in enumerate(metrics.windows(timedelta(days=7), START, START + timedelta(days=7 * WEEKS))):
         frame = pl.DataFrame({name: rng.normal(size=600) for name in names}).with_columns(
-            pl.col("weather__temp") + i / 4,
-            pl.col("weather__wind") + (2 if 14 <= i < 17 else 0),
-            origin=pl.Series(rng.choice(["EWR", "JFK"], 600)),
+            pl.col("season__level") + i / 4,
+            pl.col("season__price") + (2 if 14 <= i < 17 else 0),
+            region=pl.Series(rng.choice(["north", "south"], 600)),
             label=pl.Series(rng.uniform(size=600) < 0.3),
         )
         found += [
-            metrics.volumes(window, {"silver.arrivals": metrics.Volume(600, window.end - timedelta(hours=1))}),
+            metrics.volumes(window, {"silver.outcomes": metrics.Volume(600, window.end - timedelta(hours=1))}),
             metrics.inputs(window, frame, reference, SETTINGS, features=names[:2], model_version=1 + (i > 8)),
             metrics.performance(window, frame, SETTINGS, lambda labels, scores: {"roc_auc": 0.7, "brier": 0.2}),
         ]
@@ -50,14 +50,20 @@ def write_tables(tables: Tables) -> None:
     tables.append("monitoring.metrics", known.to_arrow())
     raised = alerts.evaluate(known, SETTINGS.rules, datetime(2014, 1, 1))
     tables.append("ops.alerts", raised.to_arrow())
-    tables.append("silver.arrivals", pa.table({"flight": ["a"] * 600}))
+    tables.append("silver.outcomes", pa.table({"item": ["a"] * 600}))
     june = START + timedelta(days=61)
     moves = [
         (1, "Staging", "Production", START),
         (2, "Staging", "Production", june),
         (1, "Production", "Archived", june),
     ]
-    common = {"model": "late", "status": "approved", "requested_by": "train", "request_reason": "", "closed_by": "rule"}
+    common = {
+        "model": "due",
+        "status": "approved",
+        "requested_by": "train",
+        "request_reason": "",
+        "closed_by": "rule",
+    }
     tables.append(
         "ops.transitions",
         pa.Table.from_pylist(
@@ -90,7 +96,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     write_tables(full)
     written = {}
     for tables in (full, empty):
-        data = dashboard.collect(tables, SETTINGS, title="Late?", environment="prod", metric="roc_auc")
+        data = dashboard.collect(tables, SETTINGS, title="Worth it?", environment="prod", metric="roc_auc")
         written[tables.root.name] = dashboard.write_dashboard(tables.root / "dashboard.html", data)
     return written
 
@@ -165,13 +171,13 @@ def test_drift_marks_what_a_rule_watches_and_opens_a_feature(browser: Browser, p
     page.locator("[data-pick=drift] button[value=ks]").click()
     rows = page.locator("#drift-heat tbody tr")
     assert rows.count() == 3
-    assert rows.nth(0).locator("th").inner_text() == "weather__wind"
+    assert rows.nth(0).locator("th").inner_text() == "season__price"
     assert rows.nth(0).locator("td.over").count() == 3
-    season = rows.filter(has_text="weather__temp")
+    season = rows.filter(has_text="season__level")
     assert season.locator("td.over").count() == 0
     assert season.locator("td.unwatched").count() == WEEKS
     season.locator("button").click()
-    assert page.locator("#feature-name").inner_text() == "weather__temp"
+    assert page.locator("#feature-name").inner_text() == "season__level"
     assert page.locator("#feature-charts svg").count() == 4
     rows.nth(0).locator("td.over").first.hover()
     assert "limit" in page.locator("#tip").inner_text()

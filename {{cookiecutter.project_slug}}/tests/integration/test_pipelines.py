@@ -8,6 +8,8 @@ import polars as pl
 import pytest
 
 from {{ cookiecutter.package_name }}.environment import RUNS, Environment
+from {{ cookiecutter.package_name }}.lakehouse.contracts import usecase_sql
+from {{ cookiecutter.package_name }}.lakehouse.landing import NAME_FORMAT
 from {{ cookiecutter.package_name }}.lakehouse.retention import expire
 from {{ cookiecutter.package_name }}.lakehouse.settings import Settings as LakehouseSettings
 from {{ cookiecutter.package_name }}.monitoring.dashboard import collect, write_dashboard
@@ -22,14 +24,16 @@ from {{ cookiecutter.package_name }}.pipelines.status import status
 from {{ cookiecutter.package_name }}.pipelines.train import train
 from {{ cookiecutter.package_name }}.registry.store import Registry
 from {{ cookiecutter.package_name }}.usecase import model
-from {{ cookiecutter.package_name }}.usecase.features import FEATURE_VIEWS
+from {{ cookiecutter.package_name }}.usecase.features import ENTITY_KEY, FEATURE_VIEWS
 from {{ cookiecutter.package_name }}.usecase.replay import land
 from {{ cookiecutter.package_name }}.usecase.tables import SILVER
 
 pytestmark = pytest.mark.xdist_group("integration")
 
 LoadEnv = Callable[..., Environment]
-WEEKS = timedelta(days=14)
+DAY = timedelta(days=1)
+WEEKS = 14 * DAY
+SPOILED = SILVER[1]  # any table whose contract knows what its source's first column may hold
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +51,7 @@ def staging(
     for pipeline in (ingest, featurize, train, deploy):
         pipeline(env, now)
     landing = project / env.settings(LakehouseSettings).landing
-    spoil(landing / "weather" / "20130320T000000Z.csv")
+    spoil(landing / SPOILED.source / f"{now + 5 * DAY:{NAME_FORMAT}}.csv")
     land(landing, now + WEEKS)
     for pipeline in (ingest, featurize, infer, monitor):
         pipeline(env, now + WEEKS)
@@ -55,7 +59,7 @@ def staging(
 
 
 def spoil(file: Path) -> None:
-    """Land a file with a row that was there before, one of an airport that nobody knows, and one that is too short."""
+    """Land a file with a row that was there before, one whose first value nobody knows, and one that is too short."""
     (first,) = file.parent.glob("*.csv")
     header, known, other = first.read_text(encoding="utf-8").splitlines()[:3]
     nowhere = other.replace(other[: other.index(",")], "ZZZ", 1)
@@ -76,13 +80,13 @@ def test_every_landed_row_is_in_silver_or_in_quarantine(staging: Environment) ->
         assert read(staging, f"silver.{table.name}").select(table.keys).is_unique().all()
 
 
-def test_bad_rows_are_in_quarantine_with_their_reasons(staging: Environment) -> None:
-    refused = read(staging, "quarantine.weather").sort("source_row")
-    refused = refused.filter(pl.col("source_file") == "weather/20130320T000000Z.csv")
+def test_bad_rows_are_in_quarantine_with_their_reasons(staging: Environment, now: datetime) -> None:
+    refused = read(staging, f"quarantine.{SPOILED.name}").sort("source_row")
+    refused = refused.filter(pl.col("source_file") == f"{SPOILED.source}/{now + 5 * DAY:{NAME_FORMAT}}.csv")
     assert refused["source_row"].to_list() == [2, 3, 4]
-    known, airport, short = refused["reason"]
-    assert "origin, event_timestamp" in known
-    assert airport.startswith("origin:")
+    known, unknown, short = refused["reason"]
+    assert known == f"already known: {', '.join(SPOILED.keys)}"
+    assert unknown.startswith(f"{read(staging, f'bronze.{SPOILED.source}').columns[0]}: ")
     assert "2 fields" in short
 
 
@@ -108,14 +112,14 @@ def test_the_version_carries_what_a_reviewer_needs(staging: Environment) -> None
     assert {name: int(number) for name, number in aliases.items()} == {"champion": 1}
 
 
-def test_every_flight_that_was_due_has_one_prediction_by_the_champion(staging: Environment, now: datetime) -> None:
+def test_every_entity_that_was_due_has_one_prediction_by_the_champion(staging: Environment, now: datetime) -> None:
     rows = read(staging, f"predictions.{Registry(staging).settings.model}")
     due = staging.engine.query(
-        "SELECT count(*) AS due FROM silver.schedule WHERE scheduled_departure - INTERVAL 7200 SECONDS "
-        f"BETWEEN TIMESTAMP '{now + timedelta(seconds=1)}' AND TIMESTAMP '{now + WEEKS}'"
+        f"SELECT count(*) AS due FROM ({usecase_sql('entities.sql')}) WHERE available_at <= prediction_time "
+        f"AND prediction_time > TIMESTAMP '{now}' AND prediction_time <= TIMESTAMP '{now + WEEKS}'"
     ).to_pylist()[0]["due"]
     assert rows.height == due > 0
-    assert rows["flight_id"].is_unique().all()
+    assert rows[ENTITY_KEY].is_unique().all()
     assert rows["model_version"].unique().to_list() == [1]
     assert (rows["feature_time"] <= rows["prediction_time"]).all()
     assert rows["score"].is_finite().all()
@@ -172,18 +176,19 @@ def test_dev_reads_stagings_tables_for_debugging(staging: Environment, load_env:
     overlay = "lakehouse: {features_from: staging}\n"
     (staging.project / "conf" / "debug.yml").write_text(overlay, encoding="utf-8")
     dev = load_env("dev", staging.project, "debug")
-    found = dev.engine.query("SELECT count(*) AS n FROM silver.schedule").to_pylist()[0]["n"]
-    assert found == read(staging, "silver.schedule").height
+    found = dev.engine.query(f"SELECT count(*) AS n FROM silver.{SILVER[0].name}").to_pylist()[0]["n"]
+    assert found == read(staging, f"silver.{SILVER[0].name}").height
 
 
 def test_expired_rows_are_gone_and_do_not_come_back(
     staging: Environment, duplicate: Callable[[Path, Path], Path], tmp_path: Path, load_env: LoadEnv, now: datetime
 ) -> None:
     env = load_env("staging", duplicate(staging.project, tmp_path / "project"))
-    before, after = read(env, "silver.schedule"), now + WEEKS
-    expire(env, now + env.settings(LakehouseSettings).expire_after + timedelta(days=1))  # type: ignore[operator]
-    kept = read(env, "silver.schedule")
+    table, after = SILVER[0], now + WEEKS
+    before = read(env, f"silver.{table.name}")
+    expire(env, now + env.settings(LakehouseSettings).expire_after + DAY)  # type: ignore[operator]
+    kept = read(env, f"silver.{table.name}")
     assert 0 < kept.height < before.height
-    assert read(env, "bronze.schedule")["landed_at"].min() == after
-    ingest(env, after + timedelta(days=1))
-    assert read(env, "silver.schedule").equals(kept)
+    assert read(env, f"bronze.{table.source}")["landed_at"].min() == after
+    ingest(env, after + DAY)
+    assert read(env, f"silver.{table.name}").equals(kept)

@@ -1,7 +1,7 @@
-"""The same SQL on DuckDB and on Spark, on real flights around both changes of the clocks: the same numbers."""
+"""The same SQL on DuckDB and on Spark, on days around both changes of the clocks: the same numbers."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
@@ -13,15 +13,16 @@ from pyspark.sql import SparkSession
 from {{ cookiecutter.package_name }}.lakehouse import landing
 from {{ cookiecutter.package_name }}.lakehouse.contracts import usecase_sql
 from {{ cookiecutter.package_name }}.lakehouse.duckdb_engine import DuckDb
-from {{ cookiecutter.package_name }}.usecase.replay import land
+from {{ cookiecutter.package_name }}.usecase.features import FEATURE_VIEWS
+from {{ cookiecutter.package_name }}.usecase.replay import START, land
+from {{ cookiecutter.package_name }}.usecase.tables import SILVER
 
-SOURCES = ("schedule", "weather", "departures", "arrivals")
-FEATURES = ("origin_weather", "origin_congestion", "carrier_delays", "route_delays")
 # The rows that land in the second step of each pair are the sample.
-PERIODS = [(datetime(2013, 3, 8), datetime(2013, 3, 13)), (datetime(2013, 11, 1), datetime(2013, 11, 6))]
+DAY = timedelta(days=1)
+PERIODS = [(START + start * DAY, START + (start + 5) * DAY) for start in (66, 304)]  # from 8 March, 1 November
 QUERIES = {
-    **{f"silver_sql/{name}.sql": "bronze" for name in SOURCES},
-    **{f"feature_sql/{name}.sql": "silver" for name in FEATURES},
+    **{f"silver_sql/{table.name}.sql": "bronze" for table in SILVER},
+    **{f"feature_sql/{view.name}.sql": "silver" for view in FEATURE_VIEWS},
     "entities.sql": "silver",
     "labels.sql": "silver",
 }
@@ -32,8 +33,8 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pa.Table]:
     folder, engine = tmp_path_factory.mktemp("landing"), DuckDb()
     for moment in sorted(moment for period in PERIODS for moment in period):
         land(folder, moment)
-    bronze = {f"bronze.{source}": _sample(folder, source) for source in SOURCES}
-    silver = {f"silver.{name}": engine.query(usecase_sql(f"silver_sql/{name}.sql"), given=bronze) for name in SOURCES}
+    bronze = {f"bronze.{table.source}": _sample(folder, table.source) for table in SILVER}
+    silver = {f"silver.{table.name}": engine.query(table.sql, given=bronze) for table in SILVER}
     return bronze | silver
 
 
@@ -96,7 +97,7 @@ def test_both_engines_give_the_same(query: str, tables: dict[str, pa.Table], spa
     sql = usecase_sql(query)
     given = {name: rows for name, rows in tables.items() if name.startswith(QUERIES[query])}
     duckdb = comparable(DuckDb().query(sql, given=given))
-    assert duckdb.height > 500
+    assert duckdb.height > 50
     assert differences(duckdb, comparable(spark.sql(sql).toArrow())) == []
 
 
@@ -106,5 +107,5 @@ def test_a_silent_difference_is_seen(spark: SparkSession) -> None:
 
 
 def test_the_sample_holds_both_changes_of_the_clocks(tables: dict[str, pa.Table]) -> None:
-    days = pl.Series(tables["silver.schedule"]["scheduled_departure"]).dt.date().unique().cast(pl.String)
-    assert {"2013-03-09", "2013-03-10", "2013-11-02", "2013-11-03"} <= set(days)
+    days = set(pl.Series(tables[f"silver.{SILVER[0].name}"]["event_timestamp"]).dt.date())
+    assert {(start + n * DAY).date() for start, _ in PERIODS for n in range(1, 4)} <= days

@@ -19,7 +19,7 @@ START = datetime(2013, 4, 1)
 SETTINGS = Settings.model_validate(
     {
         "rules": [
-            {"name": "moved", "metric": "ks", "above": 0.2, "except_columns": ["weather__*"]},
+            {"name": "moved", "metric": "ks", "above": 0.2, "except_columns": ["season__*"]},
             {"name": "nobody", "metric": "ks", "above": 0.2, "columns": ["typo"]},
         ]
     },
@@ -35,7 +35,7 @@ def tables(tmp_path: Path) -> Tables:
 
 @pytest.fixture
 def collect(tables: Tables) -> Collect:
-    return lambda: dashboard.collect(tables, SETTINGS, title="Late?", environment="prod", metric="roc_auc")
+    return lambda: dashboard.collect(tables, SETTINGS, title="Worth it?", environment="prod", metric="roc_auc")
 
 
 def day(number: int) -> datetime:
@@ -45,7 +45,7 @@ def day(number: int) -> datetime:
 def transition(version: int, move: str, status: str, at: datetime, **more: Any) -> dict[str, Any]:
     source, target = move.split(">")
     return {
-        "model": "late",
+        "model": "due",
         "version": version,
         "from_stage": source,
         "to_stage": target,
@@ -62,7 +62,7 @@ def transition(version: int, move: str, status: str, at: datetime, **more: Any) 
 
 def comparison(challenger: int, champion: str, difference: float, at: datetime, **more: Any) -> dict[str, Any]:
     return {
-        "model": "late",
+        "model": "due",
         "challenger": challenger,
         "champion": champion,
         "window_start": at - WEEK,
@@ -158,47 +158,47 @@ def test_a_comparison_that_could_not_decide_is_shown_as_such(tables: Tables, col
 
 
 def test_alerts_become_incidents_that_are_open_or_recovered(tables: Tables, collect: Collect) -> None:
-    rows = [(week, "ks", "wind", value) for week, value in enumerate([0.3, 0.3, 0.1, 0.1], 1)]
-    rows += [(week, "ks", "carrier", value) for week, value in enumerate([0.1, 0.1, 0.3, 0.3], 1)]
+    rows = [(week, "ks", "price", value) for week, value in enumerate([0.3, 0.3, 0.1, 0.1], 1)]
+    rows += [(week, "ks", "kind", value) for week, value in enumerate([0.1, 0.1, 0.3, 0.3], 1)]
     known = measured(rows)
     tables.append("monitoring.metrics", known)
     found = alerts.evaluate(pl.DataFrame(known), SETTINGS.rules, day(28))
     tables.append("ops.alerts", found.to_arrow())
     data = collect()
     assert [(i["column"], i["open"], len(i["ends"])) for i in data.incidents] == [
-        ("carrier", True, 2),
-        ("wind", False, 2),
+        ("kind", True, 2),
+        ("price", False, 2),
     ]
     assert len(data.silent) == 1
     assert "'nobody' watches nothing" in data.silent[0]
 
 
 def test_series_have_a_value_or_a_gap_per_window_and_know_their_limits(tables: Tables, collect: Collect) -> None:
-    rows = [(1, "ks", "wind", 0.1), (3, "ks", "wind", 0.3), (2, "ks", "weather__temp", 0.9), (2, "roc_auc", "", 0.7)]
+    rows = [(1, "ks", "price", 0.1), (3, "ks", "price", 0.3), (2, "ks", "season__level", 0.9), (2, "roc_auc", "", 0.7)]
     tables.append("monitoring.metrics", measured(rows))
     data = collect()
     assert [end for _, end in data.windows] == [day(7), day(14), day(21)]
-    assert data.series["ks"]["wind"]["all"] == [0.1, None, 0.3]
-    assert data.limits["ks"] == {"wind": [0.2]}
+    assert data.series["ks"]["price"]["all"] == [0.1, None, 0.3]
+    assert data.limits["ks"] == {"price": [0.2]}
     assert data.performance == ["roc_auc"]
 
 
 def test_the_newer_version_speaks_for_a_window_that_two_shared(tables: Tables, collect: Collect) -> None:
-    older = pl.DataFrame(measured([(1, "ks", "wind", 0.1)]))
+    older = pl.DataFrame(measured([(1, "ks", "price", 0.1)]))
     newer = older.with_columns(value=pl.lit(0.4), model_version=pl.lit(2, pl.Int64))
     tables.append("monitoring.metrics", pl.concat([newer, older]).to_arrow())
-    assert collect().series["ks"]["wind"]["all"] == [0.4]
+    assert collect().series["ks"]["price"]["all"] == [0.4]
 
 
 def test_rows_are_counted_and_quarantined_ones_have_reasons(tables: Tables, collect: Collect) -> None:
-    tables.append("silver.arrivals", pa.table({"flight": ["a", "b", "c"]}))
+    tables.append("silver.outcomes", pa.table({"item": ["a", "b", "c"]}))
     bad = {"source_file": ["x.csv", "x.csv"], "source_row": [1, 2], "reason": ["not a number"] * 2, "raw": ["", ""]}
-    tables.append("quarantine.arrivals", pa.table(bad))
-    tables.append("monitoring.metrics", measured([(1, "freshness_seconds", "silver.arrivals", 7200.0)]))
+    tables.append("quarantine.outcomes", pa.table(bad))
+    tables.append("monitoring.metrics", measured([(1, "freshness_seconds", "silver.outcomes", 7200.0)]))
     data = collect()
-    assert data.tables == [{"name": "silver.arrivals", "rows": 3, "quarantined": 2, "freshness": 7200.0}]
+    assert data.tables == [{"name": "silver.outcomes", "rows": 3, "quarantined": 2, "freshness": 7200.0}]
     (reason,) = data.quarantined
-    assert (reason["table"], reason["reason"], reason["rows"]) == ("quarantine.arrivals", "not a number", 2)
+    assert (reason["table"], reason["reason"], reason["rows"]) == ("quarantine.outcomes", "not a number", 2)
     assert "40 %" in dashboard.render(data)
 
 
@@ -226,7 +226,7 @@ def test_text_from_tables_cannot_become_markup(tables: Tables, collect: Collect)
 
 
 def test_the_same_tables_give_the_same_page(tables: Tables, collect: Collect, tmp_path: Path) -> None:
-    tables.append("monitoring.metrics", measured([(1, "ks", "wind", 0.1), (1, "ks", "rain", float("inf"))]))
+    tables.append("monitoring.metrics", measured([(1, "ks", "price", 0.1), (1, "ks", "volume", float("inf"))]))
     target = dashboard.write_dashboard(tmp_path / "site" / "index.html", collect())
     assert target.read_text(encoding="utf-8") == dashboard.render(collect())
 

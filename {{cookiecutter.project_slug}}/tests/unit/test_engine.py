@@ -22,42 +22,42 @@ def table(columns: Mapping[str, pa.DataType], rows: Iterable[tuple[Any, ...]]) -
 
 
 def known(*rows: tuple[str, datetime]) -> pa.Table:
-    return table({"flight": pa.string(), "available_at": TIME}, rows)
+    return table({"item": pa.string(), "available_at": TIME}, rows)
 
 
 @pytest.fixture
 def engine(tmp_path: Path) -> DuckDb:
-    """An engine over Delta tables: three flights that became known an hour apart, and a table without that column."""
+    """An engine over Delta tables: three items that became known an hour apart, and a table without that column."""
     tables = Tables(tmp_path, owner="dev")
-    tables.append("silver.flights", known(("AA1", NOON - HOUR), ("AA2", NOON), ("AA3", NOON + HOUR)))
-    tables.append("ops.runs", pa.table({"flight": ["AA1"]}))
+    tables.append("silver.items", known(("AA1", NOON - HOUR), ("AA2", NOON), ("AA3", NOON + HOUR)))
+    tables.append("ops.runs", pa.table({"item": ["AA1"]}))
     return DuckDb(lambda name: tables.dataset(name) if tables.exists(name) else None)
 
 
-def flights(engine: DuckDb, **options: Any) -> list[str]:
-    return sorted(engine.query("SELECT flight FROM silver.flights", **options)["flight"].to_pylist())
+def items(engine: DuckDb, **options: Any) -> list[str]:
+    return sorted(engine.query("SELECT item FROM silver.items", **options)["item"].to_pylist())
 
 
 def test_without_a_time_everything_is_shown(engine: DuckDb) -> None:
-    assert flights(engine) == ["AA1", "AA2", "AA3"]
+    assert items(engine) == ["AA1", "AA2", "AA3"]
 
 
 def test_as_of_hides_what_was_not_known_yet(engine: DuckDb) -> None:
-    assert flights(engine, as_of=NOON) == ["AA1", "AA2"]
-    assert flights(engine, as_of=NOON - timedelta(microseconds=1)) == ["AA1"]
+    assert items(engine, as_of=NOON) == ["AA1", "AA2"]
+    assert items(engine, as_of=NOON - timedelta(microseconds=1)) == ["AA1"]
 
 
 def test_as_of_reaches_every_place_where_a_table_is_named(engine: DuckDb) -> None:
     sql = """
-        WITH early AS (SELECT * FROM silver.flights)
-        SELECT (SELECT count(*) FROM silver.flights) AS counted, count(*) AS joined
-        FROM early JOIN silver.flights AS again USING (flight)
+        WITH early AS (SELECT * FROM silver.items)
+        SELECT (SELECT count(*) FROM silver.items) AS counted, count(*) AS joined
+        FROM early JOIN silver.items AS again USING (item)
     """
     assert engine.query(sql, as_of=NOON).to_pylist() == [{"counted": 2, "joined": 2}]
 
 
 def test_since_hides_what_was_known_before(engine: DuckDb) -> None:
-    assert flights(engine, as_of=NOON, since=NOON - HOUR) == ["AA2"]
+    assert items(engine, as_of=NOON, since=NOON - HOUR) == ["AA2"]
 
 
 def test_a_table_without_a_time_of_availability_is_shown_whole(engine: DuckDb) -> None:
@@ -66,8 +66,8 @@ def test_a_table_without_a_time_of_availability_is_shown_whole(engine: DuckDb) -
 
 def test_given_rows_stand_in_for_a_stored_table_and_are_cut_like_it(engine: DuckDb) -> None:
     rows = known(("ZZ8", NOON), ("ZZ9", NOON + HOUR))
-    assert flights(engine, given={"silver.flights": rows}) == ["ZZ8", "ZZ9"]
-    assert flights(engine, given={"silver.flights": rows}, as_of=NOON) == ["ZZ8"]
+    assert items(engine, given={"silver.items": rows}) == ["ZZ8", "ZZ9"]
+    assert items(engine, given={"silver.items": rows}, as_of=NOON) == ["ZZ8"]
 
 
 def test_given_tables_of_their_own_are_shown_whole(engine: DuckDb) -> None:
@@ -82,90 +82,88 @@ def test_a_table_that_is_not_there_is_an_error_that_names_it(engine: DuckDb) -> 
 
 def test_sql_cannot_change_a_table(engine: DuckDb) -> None:
     with pytest.raises(duckdb.Error):
-        engine.query("DELETE FROM silver.flights")
-    assert flights(engine) == ["AA1", "AA2", "AA3"]
+        engine.query("DELETE FROM silver.items")
+    assert items(engine) == ["AA1", "AA2", "AA3"]
 
 
-# Point in time: a flight at noon, and what its airport's weather was known to be.
+# Point in time: an item at noon, and what its shop's stock was known to be.
 
-WEATHER = {"origin": pa.string(), "event_timestamp": TIME, "available_at": TIME, "temp": pa.float64()}
-VIEW = ("weather", ("origin",), 6 * 3600, ("temp",))
+STOCK = {"shop": pa.string(), "event_timestamp": TIME, "available_at": TIME, "level": pa.float64()}
+VIEW = ("stock", ("shop",), 6 * 3600, ("level",))
 
 
-def joined(
-    *weather: tuple[str, datetime, datetime, float | None], at: datetime = NOON, **options: Any
-) -> dict[str, Any]:
-    """What a flight from EWR at `at` is joined with; a row of weather is (origin, event, available, temp)."""
-    spine = table({"flight_id": pa.string(), "origin": pa.string(), "prediction_time": TIME}, [("AA1", "EWR", at)])
-    given = {"features.weather": table(WEATHER, weather)}
+def joined(*stock: tuple[str, datetime, datetime, float | None], at: datetime = NOON, **options: Any) -> dict[str, Any]:
+    """What an item from north at `at` is joined with; a row of stock is (shop, event, available, level)."""
+    spine = table({"item_id": pa.string(), "shop": pa.string(), "prediction_time": TIME}, [("AA1", "north", at)])
+    given = {"features.stock": table(STOCK, stock)}
     (row,) = DuckDb().point_in_time(spine, [VIEW], given=given, **{"as_of": at, **options}).to_pylist()
     return dict(row)
 
 
 def test_the_newest_value_that_was_available_is_joined() -> None:
-    row = joined(("EWR", NOON - 3 * HOUR, NOON - 2 * HOUR, 40.0), ("EWR", NOON - 2 * HOUR, NOON - HOUR, 50.0))
-    assert row["weather__temp"] == 50.0
+    row = joined(("north", NOON - 3 * HOUR, NOON - 2 * HOUR, 40.0), ("north", NOON - 2 * HOUR, NOON - HOUR, 50.0))
+    assert row["stock__level"] == 50.0
     assert row["feature_time"] == NOON - 2 * HOUR
 
 
 def test_a_value_available_at_the_very_moment_counts_and_a_microsecond_later_does_not() -> None:
     event = NOON - HOUR
-    assert joined(("EWR", event, NOON, 50.0))["weather__temp"] == 50.0
-    assert joined(("EWR", event, NOON + timedelta(microseconds=1), 50.0), as_of=NOON + HOUR)["weather__temp"] is None
+    assert joined(("north", event, NOON, 50.0))["stock__level"] == 50.0
+    assert joined(("north", event, NOON + timedelta(microseconds=1), 50.0), as_of=NOON + HOUR)["stock__level"] is None
 
 
 def test_an_event_in_the_past_that_became_known_later_is_not_seen() -> None:
-    weather = [("EWR", NOON - 3 * HOUR, NOON - HOUR, 40.0), ("EWR", NOON - HOUR, NOON + HOUR, 99.0)]
-    row = joined(*weather, as_of=NOON + HOUR)
-    assert row["weather__temp"] == 40.0
+    stock = [("north", NOON - 3 * HOUR, NOON - HOUR, 40.0), ("north", NOON - HOUR, NOON + HOUR, 99.0)]
+    row = joined(*stock, as_of=NOON + HOUR)
+    assert row["stock__level"] == 40.0
 
 
 def test_a_late_row_does_not_hide_a_newer_event() -> None:
-    row = joined(("EWR", NOON - 2 * HOUR, NOON - HOUR, 50.0), ("EWR", NOON - 5 * HOUR, NOON - HOUR / 2, 10.0))
-    assert row["weather__temp"] == 50.0
+    row = joined(("north", NOON - 2 * HOUR, NOON - HOUR, 50.0), ("north", NOON - 5 * HOUR, NOON - HOUR / 2, 10.0))
+    assert row["stock__level"] == 50.0
 
 
 def test_of_events_that_become_available_together_the_latest_counts() -> None:
     for rows in (
-        [("EWR", NOON - 3 * HOUR, NOON - HOUR, 40.0), ("EWR", NOON - 2 * HOUR, NOON - HOUR, 50.0)],
-        [("EWR", NOON - 2 * HOUR, NOON - HOUR, 50.0), ("EWR", NOON - 3 * HOUR, NOON - HOUR, 40.0)],
+        [("north", NOON - 3 * HOUR, NOON - HOUR, 40.0), ("north", NOON - 2 * HOUR, NOON - HOUR, 50.0)],
+        [("north", NOON - 2 * HOUR, NOON - HOUR, 50.0), ("north", NOON - 3 * HOUR, NOON - HOUR, 40.0)],
     ):
-        assert joined(*rows)["weather__temp"] == 50.0
+        assert joined(*rows)["stock__level"] == 50.0
 
 
 def test_a_value_outlives_its_time_to_live_by_not_a_second() -> None:
     event = NOON - 6 * HOUR
-    assert joined(("EWR", event, event, 50.0))["weather__temp"] == 50.0
-    assert joined(("EWR", event, event, 50.0), at=NOON + timedelta(seconds=1))["weather__temp"] is None
+    assert joined(("north", event, event, 50.0))["stock__level"] == 50.0
+    assert joined(("north", event, event, 50.0), at=NOON + timedelta(seconds=1))["stock__level"] is None
 
 
 def test_a_newer_value_that_is_missing_is_not_replaced_by_an_older_one() -> None:
-    row = joined(("EWR", NOON - 3 * HOUR, NOON - 2 * HOUR, 40.0), ("EWR", NOON - 2 * HOUR, NOON - HOUR, None))
-    assert row["weather__temp"] is None
+    row = joined(("north", NOON - 3 * HOUR, NOON - 2 * HOUR, 40.0), ("north", NOON - 2 * HOUR, NOON - HOUR, None))
+    assert row["stock__level"] is None
     assert row["feature_time"] == NOON - 2 * HOUR
 
 
 def test_an_entity_without_a_value_is_kept_with_nulls() -> None:
-    row = joined(("JFK", NOON - HOUR, NOON - HOUR, 50.0))
-    assert (row["flight_id"], row["weather__temp"], row["feature_time"]) == ("AA1", None, None)
+    row = joined(("south", NOON - HOUR, NOON - HOUR, 50.0))
+    assert (row["item_id"], row["stock__level"], row["feature_time"]) == ("AA1", None, None)
 
 
 def test_views_join_side_by_side_each_with_its_own_keys() -> None:
     times = {"event_timestamp": TIME, "available_at": TIME}
-    route = {"origin": pa.string(), "dest": pa.string(), **times, "late": pa.float64()}
+    sales = {"shop": pa.string(), "kind": pa.string(), **times, "share": pa.float64()}
     spine = table(
-        {"origin": pa.string(), "dest": pa.string(), "prediction_time": TIME},
-        [("EWR", "ORD", NOON), ("EWR", "SFO", NOON), ("JFK", "SFO", NOON)],
+        {"shop": pa.string(), "kind": pa.string(), "prediction_time": TIME},
+        [("north", "tea", NOON), ("north", "tin", NOON), ("south", "tin", NOON)],
     )
     given = {
-        "features.weather": table(WEATHER, [("EWR", NOON - HOUR, NOON - HOUR, 50.0)]),
-        "features.route": table(route, [("EWR", "SFO", NOON - 2 * HOUR, NOON - 2 * HOUR, 0.5)]),
+        "features.stock": table(STOCK, [("north", NOON - HOUR, NOON - HOUR, 50.0)]),
+        "features.sales": table(sales, [("north", "tin", NOON - 2 * HOUR, NOON - 2 * HOUR, 0.5)]),
     }
-    views = [VIEW, ("route", ("origin", "dest"), 3600 * 24, ("late",))]
+    views = [VIEW, ("sales", ("shop", "kind"), 3600 * 24, ("share",))]
     rows = DuckDb().point_in_time(spine, views, as_of=NOON, given=given).to_pylist()
-    found = {(r["origin"], r["dest"]): (r["weather__temp"], r["route__late"], r["feature_time"]) for r in rows}
+    found = {(r["shop"], r["kind"]): (r["stock__level"], r["sales__share"], r["feature_time"]) for r in rows}
     assert found == {
-        ("EWR", "ORD"): (50.0, None, NOON - HOUR),
-        ("EWR", "SFO"): (50.0, 0.5, NOON - HOUR),
-        ("JFK", "SFO"): (None, None, None),
+        ("north", "tea"): (50.0, None, NOON - HOUR),
+        ("north", "tin"): (50.0, 0.5, NOON - HOUR),
+        ("south", "tin"): (None, None, None),
     }

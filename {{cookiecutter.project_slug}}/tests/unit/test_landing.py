@@ -20,7 +20,7 @@ APRIL = datetime(2013, 4, 1)
 
 
 def landed(folder: Path, content: str | bytes, name: str = "20130401T000000Z.csv") -> Path:
-    path = folder / "weather" / name
+    path = folder / "items" / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path
@@ -39,11 +39,11 @@ def rows(lines: Lines) -> list[dict[str, object]]:
 def test_files_come_in_the_order_in_which_they_landed(tmp_path: Path) -> None:
     for name in ("20130402T000000Z.csv", "20130401T000000Z.csv", "20130401T123000Z.csv"):
         landed(tmp_path, "a\n1\n", name)
-    files = landed_files(tmp_path, "weather", datetime(2013, 5, 1))
+    files = landed_files(tmp_path, "items", datetime(2013, 5, 1))
     assert [file.name for file in files] == [
-        "weather/20130401T000000Z.csv",
-        "weather/20130401T123000Z.csv",
-        "weather/20130402T000000Z.csv",
+        "items/20130401T000000Z.csv",
+        "items/20130401T123000Z.csv",
+        "items/20130402T000000Z.csv",
     ]
     assert files[1].landed_at == datetime(2013, 4, 1, 12, 30)
 
@@ -51,22 +51,22 @@ def test_files_come_in_the_order_in_which_they_landed(tmp_path: Path) -> None:
 def test_a_file_that_lands_later_is_not_there_yet(tmp_path: Path) -> None:
     for name in ("20130401T000000Z.csv", "20130401T000001Z.csv"):
         landed(tmp_path, "a\n1\n", name)
-    assert [file.landed_at for file in landed_files(tmp_path, "weather", APRIL)] == [APRIL]
+    assert [file.landed_at for file in landed_files(tmp_path, "items", APRIL)] == [APRIL]
 
 
 def test_a_name_without_a_time_leaves_it_to_the_file_system(tmp_path: Path) -> None:
     path = landed(tmp_path, "a\n1\n", "export.csv")
     moment = datetime(2013, 4, 1, 8, tzinfo=UTC)
     os.utime(path, (moment.timestamp(), moment.timestamp()))
-    (file,) = landed_files(tmp_path, "weather", datetime(2013, 5, 1))
+    (file,) = landed_files(tmp_path, "items", datetime(2013, 5, 1))
     assert file.landed_at == moment.replace(tzinfo=None)
 
 
 def test_other_sources_and_unfinished_files_are_passed_over(tmp_path: Path) -> None:
     landed(tmp_path, "a\n1\n", ".20130401T000000Z.csv.unfinished")
     landed(tmp_path, "a\n1\n", "20130401T000000Z.csv.part")
-    assert landed_files(tmp_path, "weather", datetime(2013, 5, 1)) == []
-    assert landed_files(tmp_path, "schedule", datetime(2013, 5, 1)) == []
+    assert landed_files(tmp_path, "items", datetime(2013, 5, 1)) == []
+    assert landed_files(tmp_path, "outcomes", datetime(2013, 5, 1)) == []
 
 
 def test_every_value_is_text_as_received(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_quoted_empty_text_is_no_missing_value(tmp_path: Path) -> None:
 
 def test_rows_say_where_they_come_from_and_when_they_landed(tmp_path: Path) -> None:
     (row,) = lines(tmp_path, "a\n1\n").rows.to_pylist()
-    assert (row["source_file"], row["source_row"], row["landed_at"]) == ("weather/20130401T000000Z.csv", 2, APRIL)
+    assert (row["source_file"], row["source_row"], row["landed_at"]) == ("items/20130401T000000Z.csv", 2, APRIL)
     assert row["ingested_at"] > APRIL
 
 
@@ -132,5 +132,5 @@ def test_missing_columns_are_named(tmp_path: Path) -> None:
     file = LandedFile(landed(tmp_path, "a,b\n1,2\n"), APRIL)
     assert missing_columns(file, read(file).rows, ["a", "b", "source_row"]) == ""
     lacking = missing_columns(file, read(file).rows, ["a", "c", "d"])
-    assert lacking == "weather/20130401T000000Z.csv lacks the columns c, d"
+    assert lacking == "items/20130401T000000Z.csv lacks the columns c, d"
     assert missing_columns(file, pa.table({"a": []}), []) == ""

@@ -11,16 +11,16 @@ from {{ cookiecutter.package_name }}.monitoring import metrics
 from {{ cookiecutter.package_name }}.monitoring.settings import Settings
 
 WINDOW = metrics.Window(datetime(2013, 7, 1), datetime(2013, 7, 8))
-SETTINGS = Settings.model_validate({"slices": ["origin"], "min_rows": 3, "label_delay": "2d"}, strict=False)
+SETTINGS = Settings.model_validate({"slices": ["region"], "min_rows": 3, "label_delay": "2d"}, strict=False)
 
 
 @pytest.fixture
 def frame() -> pl.DataFrame:
     return pl.DataFrame(
         {
-            "origin": ["EWR", "EWR", "EWR", "EWR", "JFK", None],
-            "wind": [1.0, 2.0, None, float("nan"), 5.0, 6.0],
-            "carrier": ["UA", "UA", None, "AA", "AA", "AA"],
+            "region": ["north", "north", "north", "north", "south", None],
+            "price": [1.0, 2.0, None, float("nan"), 5.0, 6.0],
+            "kind": ["a", "a", None, "b", "b", "b"],
             "score": [0.1, 0.4, 0.8, 0.9, 0.2, 0.5],
             "heuristic": [0.5] * 6,
             "label": [False, False, True, None, True, None],
@@ -54,44 +54,42 @@ def test_windows_follow_one_another_on_a_fixed_grid() -> None:
 def test_volumes_say_how_much_came_and_how_old_the_newest_is() -> None:
     newest = WINDOW.end - timedelta(hours=2)
     rows = metrics.volumes(
-        WINDOW, {"silver.arrivals": metrics.Volume(120, newest), "silver.weather": metrics.Volume(0, None)}
+        WINDOW, {"silver.outcomes": metrics.Volume(120, newest), "silver.prices": metrics.Volume(0, None)}
     )
-    assert value(rows, "rows", "silver.arrivals") == 120
-    assert value(rows, "freshness_seconds", "silver.arrivals") == 7200
-    assert value(rows, "rows", "silver.weather") == 0
-    assert rows.filter(metric="freshness_seconds", column="silver.weather").is_empty()
+    assert value(rows, "rows", "silver.outcomes") == 120
+    assert value(rows, "freshness_seconds", "silver.outcomes") == 7200
+    assert value(rows, "rows", "silver.prices") == 0
+    assert rows.filter(metric="freshness_seconds", column="silver.prices").is_empty()
 
 
 def test_inputs_count_rows_and_missing_values(frame: pl.DataFrame) -> None:
-    rows = metrics.inputs(WINDOW, frame, None, SETTINGS, features=["wind", "carrier"])
+    rows = metrics.inputs(WINDOW, frame, None, SETTINGS, features=["price", "kind"])
     assert value(rows, "rows") == 6
-    assert value(rows, "rows", slice_="origin=EWR") == 4
-    assert value(rows, "rows", slice_="origin=missing") == 1
-    assert value(rows, "missing_rate", "wind") == pytest.approx(2 / 6)
-    assert value(rows, "missing_rate", "carrier") == pytest.approx(1 / 6)
+    assert value(rows, "rows", slice_="region=north") == 4
+    assert value(rows, "rows", slice_="region=missing") == 1
+    assert value(rows, "missing_rate", "price") == pytest.approx(2 / 6)
+    assert value(rows, "missing_rate", "kind") == pytest.approx(1 / 6)
     assert value(rows, "missing_rate", "score") == 0
     assert rows.filter(pl.col("metric").is_in(metrics.DRIFT)).is_empty()  # no reference, no drift
 
 
 def test_inputs_compare_each_feature_and_the_score_with_the_reference(frame: pl.DataFrame) -> None:
-    rows = metrics.inputs(WINDOW, frame, frame, SETTINGS, features=["wind", "carrier"], model_version=3)
-    for metric, column in [("psi", "wind"), ("ks", "score"), ("jensen_shannon", "carrier")]:
+    rows = metrics.inputs(WINDOW, frame, frame, SETTINGS, features=["price", "kind"], model_version=3)
+    for metric, column in [("psi", "price"), ("ks", "score"), ("jensen_shannon", "kind")]:
         assert value(rows, metric, column) == 0
     assert set(rows["model_version"]) == {3}
     assert set(rows["available_at"]) == {WINDOW.end}
-    moved = metrics.inputs(
-        WINDOW, frame.with_columns(pl.col("score") + 1), frame, SETTINGS, features=["wind", "carrier"]
-    )
+    moved = metrics.inputs(WINDOW, frame.with_columns(pl.col("score") + 1), frame, SETTINGS, features=["price", "kind"])
     assert value(moved, "ks", "score") == 1
 
 
 def test_a_reference_without_a_feature_is_an_error(frame: pl.DataFrame) -> None:
-    with pytest.raises(pl.exceptions.ColumnNotFoundError, match="wind"):
-        metrics.inputs(WINDOW, frame, frame.drop("wind"), SETTINGS, features=["wind"])
+    with pytest.raises(pl.exceptions.ColumnNotFoundError, match="price"):
+        metrics.inputs(WINDOW, frame, frame.drop("price"), SETTINGS, features=["price"])
 
 
 def test_a_handful_of_rows_says_nothing_about_drift(frame: pl.DataFrame) -> None:
-    rows = metrics.inputs(WINDOW, frame.head(2), frame, SETTINGS, features=["wind"])
+    rows = metrics.inputs(WINDOW, frame.head(2), frame, SETTINGS, features=["price"])
     assert value(rows, "rows") == 2
     assert rows.filter(pl.col("metric").is_in(metrics.DRIFT)).is_empty()
 
@@ -99,18 +97,18 @@ def test_a_handful_of_rows_says_nothing_about_drift(frame: pl.DataFrame) -> None
 def test_performance_waits_for_labels_and_says_how_many_came(frame: pl.DataFrame) -> None:
     rows = metrics.performance(WINDOW, frame, SETTINGS, accuracy, baseline="heuristic", model_version=3)
     assert value(rows, "label_coverage") == pytest.approx(4 / 6)
-    assert value(rows, "label_coverage", slice_="origin=EWR") == 0.75
+    assert value(rows, "label_coverage", slice_="region=north") == 0.75
     assert value(rows, "accuracy") == 0.75
-    assert value(rows, "accuracy", slice_="origin=EWR") == 1
+    assert value(rows, "accuracy", slice_="region=north") == 1
     assert value(rows, "baseline_accuracy") == 0.5
-    assert rows.filter(metric="accuracy", slice="origin=JFK").is_empty()  # one label is no evidence
+    assert rows.filter(metric="accuracy", slice="region=south").is_empty()  # one label is no evidence
     assert "undefined" not in rows["metric"]
     assert set(rows["available_at"]) == {WINDOW.end + timedelta(days=2)}
 
 
 def test_an_empty_window_is_counted_and_nothing_else(frame: pl.DataFrame) -> None:
     empty = frame.clear()
-    rows = metrics.inputs(WINDOW, empty, frame, SETTINGS, features=["wind"])
+    rows = metrics.inputs(WINDOW, empty, frame, SETTINGS, features=["price"])
     assert rows["metric"].to_list() == ["rows"]
     assert value(rows, "rows") == 0
     assert metrics.performance(WINDOW, empty, SETTINGS, accuracy).is_empty()
@@ -141,7 +139,7 @@ def test_pipelines_report_failures_seconds_and_throughput() -> None:
 def test_rows_have_the_same_columns_whatever_they_say(frame: pl.DataFrame) -> None:
     for rows in (
         metrics.volumes(WINDOW, {}),
-        metrics.inputs(WINDOW, frame, frame, SETTINGS, features=["wind"]),
+        metrics.inputs(WINDOW, frame, frame, SETTINGS, features=["price"]),
         metrics.performance(WINDOW, frame, SETTINGS, accuracy),
     ):
         assert rows.schema == pl.Schema(metrics.SCHEMA)

@@ -26,7 +26,7 @@ def test_a_section_as_yaml_gives_it_is_accepted() -> None:
         {
             "window": "7d",
             "label_delay": "2d",
-            "slices": ["origin", "carrier"],
+            "slices": ["region", "kind"],
             "rules": [
                 {"name": "a", "metric": "psi", "above": 0.25, "windows": "2 of 3", "except_columns": ["t*"]},
                 {"name": "b", "metric": "roc_auc", "below": 0.6, "slices": ["*"], "action": "retrain"},

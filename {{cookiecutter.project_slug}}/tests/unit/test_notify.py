@@ -14,7 +14,7 @@ from rich.console import Console
 from {{ cookiecutter.package_name }}.monitoring.notify import notify
 
 Stored = Callable[..., list[str]]
-LINES = ["wind: ks 0.31 is above 0.2", "[origin=EWR]: roc_auc 0.55 is below 0.6"]
+LINES = ["price: ks 0.31 is above 0.2", "[region=north]: roc_auc 0.55 is below 0.6"]
 
 
 class Inbox(HTTPServer):

@@ -199,7 +199,7 @@ def test_an_environment_that_asks_for_no_release_runs_any_code(tmp_path: Path, i
     install("1.2.1.dev3")
     prod = settings(tmp_path, released_code_only=False)
     with prod.run("ingest", datetime(2013, 4, 1)) as run:
-        run.wrote("silver.weather", 3)
+        run.wrote("silver.prices", 3)
     (row,) = prod.tables.read(RUNS).to_pylist()
     assert (row["pipeline"], row["status"], row["rows"], row["code"]) == ("ingest", "finished", 3, "1.2.1.dev3")
 

@@ -14,39 +14,39 @@ from deltalake.exceptions import DeltaError
 from {{ cookiecutter.package_name }}.lakehouse.duckdb_engine import DuckDb
 from {{ cookiecutter.package_name }}.lakehouse.tables import Tables
 
-NAME = "silver.flights"
+NAME = "silver.items"
 
 
-def flights(*rows: tuple[str, int]) -> pa.Table:
-    return pa.table({"flight": pa.array([r[0] for r in rows]), "delay": pa.array([r[1] for r in rows], pa.int64())})
+def items(*rows: tuple[str, int]) -> pa.Table:
+    return pa.table({"item": pa.array([r[0] for r in rows]), "amount": pa.array([r[1] for r in rows], pa.int64())})
 
 
 def content(tables: Tables) -> list[tuple[str, int]]:
-    return sorted((row["flight"], row["delay"]) for row in tables.read(NAME).to_pylist())
+    return sorted((row["item"], row["amount"]) for row in tables.read(NAME).to_pylist())
 
 
 def on_disk(tables: Tables) -> set[str]:
-    """Every flight that any data file of the table holds, whether or not the newest version refers to it."""
+    """Every item that any data file of the table holds, whether or not the newest version refers to it."""
     files = tables.path(NAME).rglob("*.parquet")
-    return {flight for file in files for flight in pq.read_table(file)["flight"].to_pylist()}
+    return {item for file in files for item in pq.read_table(file)["item"].to_pylist()}
 
 
 @pytest.fixture
 def tables(tmp_path: Path) -> Tables:
     tables = Tables(tmp_path, owner="prod")
-    tables.append(NAME, flights(("AA1", 5), ("AA2", 50)))
+    tables.append(NAME, items(("AA1", 5), ("AA2", 50)))
     return tables
 
 
 WRITERS: dict[str, Callable[[Tables], object]] = {
-    "append": lambda tables: tables.append(NAME, flights(("ZZ9", 0))),
-    "replace": lambda tables: tables.replace(NAME, flights(("ZZ9", 0)), where="flight = 'ZZ9'"),
-    "upsert": lambda tables: tables.upsert(NAME, flights(("ZZ9", 0)), ["flight"]),
-    "upsert nothing": lambda tables: tables.upsert(NAME, flights(), ["flight"]),
-    "create": lambda tables: tables.append("silver.new", flights(("ZZ9", 0))),
-    "create by replace": lambda tables: tables.replace("silver.new", flights(("ZZ9", 0)), where="true"),
-    "create by upsert": lambda tables: tables.upsert("silver.new", flights(("ZZ9", 0)), ["flight"]),
-    "delete": lambda tables: tables.delete(NAME, "delay > 0"),
+    "append": lambda tables: tables.append(NAME, items(("ZZ9", 0))),
+    "replace": lambda tables: tables.replace(NAME, items(("ZZ9", 0)), where="item = 'ZZ9'"),
+    "upsert": lambda tables: tables.upsert(NAME, items(("ZZ9", 0)), ["item"]),
+    "upsert nothing": lambda tables: tables.upsert(NAME, items(), ["item"]),
+    "create": lambda tables: tables.append("silver.new", items(("ZZ9", 0))),
+    "create by replace": lambda tables: tables.replace("silver.new", items(("ZZ9", 0)), where="true"),
+    "create by upsert": lambda tables: tables.upsert("silver.new", items(("ZZ9", 0)), ["item"]),
+    "delete": lambda tables: tables.delete(NAME, "amount > 0"),
     "compact": lambda tables: tables.compact(NAME),
 }
 
@@ -67,28 +67,28 @@ def test_every_method_that_writes_is_among_those_tested() -> None:
 
 
 def test_text_can_be_compared_in_tables_that_were_merged_and_compacted(tables: Tables) -> None:
-    tables.upsert(NAME, flights(("AA1", 6), ("ZZ9", 9)), ["flight"])
+    tables.upsert(NAME, items(("AA1", 6), ("ZZ9", 9)), ["item"])
     tables.compact(NAME)
-    assert tables.read(NAME, ["delay"], pc.field("flight") == "ZZ9").to_pylist() == [{"delay": 9}]
-    found = DuckDb(tables.source).query(f"SELECT delay FROM {NAME} WHERE flight = 'ZZ9'")
-    assert found.to_pylist() == [{"delay": 9}]
+    assert tables.read(NAME, ["amount"], pc.field("item") == "ZZ9").to_pylist() == [{"amount": 9}]
+    found = DuckDb(tables.source).query(f"SELECT amount FROM {NAME} WHERE item = 'ZZ9'")
+    assert found.to_pylist() == [{"amount": 9}]
 
 
 def test_a_replacement_may_bring_a_new_column_and_older_rows_lack_it(tables: Tables) -> None:
-    wider = flights(("ZZ9", 9)).append_column("gate", pa.array(["B7"]))
-    tables.replace(NAME, wider, where="flight = 'ZZ9'")
-    rows = DuckDb(tables.source).query(f"SELECT flight, gate FROM {NAME} ORDER BY flight").to_pylist()
+    wider = items(("ZZ9", 9)).append_column("gate", pa.array(["B7"]))
+    tables.replace(NAME, wider, where="item = 'ZZ9'")
+    rows = DuckDb(tables.source).query(f"SELECT item, gate FROM {NAME} ORDER BY item").to_pylist()
     assert [row["gate"] for row in rows] == [None, None, "B7"]
 
 
 def test_reading_takes_columns_and_filters(tables: Tables) -> None:
-    rows = tables.read(NAME, ["flight"], pc.field("delay") > 10)
-    assert rows.to_pylist() == [{"flight": "AA2"}]
+    rows = tables.read(NAME, ["item"], pc.field("amount") > 10)
+    assert rows.to_pylist() == [{"item": "AA2"}]
 
 
 def test_a_table_that_is_not_there_is_named_with_those_that_are(tables: Tables) -> None:
     assert not tables.exists("silver.nothing")
-    with pytest.raises(LookupError, match=r"prod has no table silver.nothing yet \(its tables: silver.flights\)"):
+    with pytest.raises(LookupError, match=r"prod has no table silver.nothing yet \(its tables: silver.items\)"):
         tables.read("silver.nothing")
 
 
@@ -100,78 +100,78 @@ def test_a_folder_without_a_commit_is_no_table(tables: Tables) -> None:
 
 def test_replace_is_one_transaction_and_leaves_other_rows_alone(tables: Tables) -> None:
     version = tables.version(NAME)
-    tables.replace(NAME, flights(("AA2", 7), ("AA3", 70)), where="flight IN ('AA2', 'AA3')")
+    tables.replace(NAME, items(("AA2", 7), ("AA3", 70)), where="item IN ('AA2', 'AA3')")
     assert content(tables) == [("AA1", 5), ("AA2", 7), ("AA3", 70)]
     assert tables.version(NAME) == version + 1
 
 
 def test_replace_by_nothing_deletes_what_the_predicate_names(tables: Tables) -> None:
-    tables.replace(NAME, flights(), where="flight = 'AA2'")
+    tables.replace(NAME, items(), where="item = 'AA2'")
     assert content(tables) == [("AA1", 5)]
 
 
 def test_replace_refuses_rows_outside_of_its_predicate(tables: Tables) -> None:
     with pytest.raises(DeltaError, match="1 rows failed validation"):
-        tables.replace(NAME, flights(("AA2", 7), ("ZZ9", 0)), where="flight = 'AA2'")
+        tables.replace(NAME, items(("AA2", 7), ("ZZ9", 0)), where="item = 'AA2'")
     assert content(tables) == [("AA1", 5), ("AA2", 50)]
 
 
 def test_replace_makes_a_table_that_is_not_there(tables: Tables) -> None:
-    tables.replace("silver.new", flights(("AA1", 5)), where="flight = 'AA1'")
+    tables.replace("silver.new", items(("AA1", 5)), where="item = 'AA1'")
     assert tables.names() == [NAME, "silver.new"]
 
 
 def test_replace_twice_is_the_same_as_once(tables: Tables) -> None:
     for _ in range(2):
-        tables.replace(NAME, flights(("AA2", 7)), where="flight = 'AA2'")
+        tables.replace(NAME, items(("AA2", 7)), where="item = 'AA2'")
     assert content(tables) == [("AA1", 5), ("AA2", 7)]
 
 
 def test_upsert_updates_by_key_and_inserts_the_rest(tables: Tables) -> None:
-    assert tables.upsert(NAME, flights(("AA2", 7), ("AA3", 70)), ["flight"]) == 2
+    assert tables.upsert(NAME, items(("AA2", 7), ("AA3", 70)), ["item"]) == 2
     assert content(tables) == [("AA1", 5), ("AA2", 7), ("AA3", 70)]
     assert tables.version(NAME) == 1
 
 
 def test_upsert_matches_on_all_keys_together(tables: Tables) -> None:
-    tables.upsert(NAME, flights(("AA2", 50), ("AA2", 51)), ["flight", "delay"])
+    tables.upsert(NAME, items(("AA2", 50), ("AA2", 51)), ["item", "amount"])
     assert content(tables) == [("AA1", 5), ("AA2", 50), ("AA2", 51)]
 
 
 def test_upsert_makes_a_table_that_is_not_there(tables: Tables) -> None:
-    assert tables.upsert("silver.new", flights(("AA1", 5)), ["flight"]) == 1
+    assert tables.upsert("silver.new", items(("AA1", 5)), ["item"]) == 1
     assert tables.read("silver.new").num_rows == 1
 
 
 def test_an_append_may_bring_a_new_column(tables: Tables) -> None:
-    tables.append(NAME, flights(("AA3", 70)).append_column("gate", pa.array(["B4"])))
-    gates = {row["flight"]: row["gate"] for row in tables.read(NAME).to_pylist()}
+    tables.append(NAME, items(("AA3", 70)).append_column("gate", pa.array(["B4"])))
+    gates = {row["item"]: row["gate"] for row in tables.read(NAME).to_pylist()}
     assert gates == {"AA1": None, "AA2": None, "AA3": "B4"}
 
 
 def test_concurrent_appends_all_arrive(tables: Tables) -> None:
     numbers = range(12)
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda n: Tables(tables.root, owner="prod").append(NAME, flights((f"BB{n}", n))), numbers))
+        list(pool.map(lambda n: Tables(tables.root, owner="prod").append(NAME, items((f"BB{n}", n))), numbers))
     assert {row for row in content(tables) if row[0].startswith("BB")} == {(f"BB{n}", n) for n in numbers}
     assert tables.version(NAME) == len(numbers)
 
 
 def test_delete_is_for_good(tables: Tables) -> None:
     assert on_disk(tables) == {"AA1", "AA2"}
-    assert tables.delete(NAME, "delay > 10") == 1
+    assert tables.delete(NAME, "amount > 10") == 1
     assert content(tables) == [("AA1", 5)]
     assert on_disk(tables) == {"AA1"}
 
 
 def test_delete_that_names_no_row_changes_nothing(tables: Tables) -> None:
-    assert tables.delete(NAME, "delay > 1000") == 0
+    assert tables.delete(NAME, "amount > 1000") == 0
     assert on_disk(tables) == {"AA1", "AA2"}
 
 
 def test_compact_merges_files_and_keeps_rows(tables: Tables) -> None:
     for number in range(4):
-        tables.append(NAME, flights((f"BB{number}", number)))
+        tables.append(NAME, items((f"BB{number}", number)))
     before = content(tables)
     tables.compact(NAME)
     assert content(tables) == before
@@ -180,8 +180,8 @@ def test_compact_merges_files_and_keeps_rows(tables: Tables) -> None:
 
 def test_an_earlier_version_can_still_be_read(tables: Tables) -> None:
     version = tables.version(NAME)
-    tables.replace(NAME, flights(), where="true")
+    tables.replace(NAME, items(), where="true")
     assert content(tables) == []
     earlier = DeltaTable(str(tables.path(NAME)), version=version).to_pyarrow_table()
-    assert sorted(earlier["flight"].to_pylist()) == ["AA1", "AA2"]
+    assert sorted(earlier["item"].to_pylist()) == ["AA1", "AA2"]
     assert [commit["version"] for commit in tables.history(NAME)] == [1, 0]

@@ -11,7 +11,7 @@ from {{ cookiecutter.package_name }}.registry.store import Registry
 from {{ cookiecutter.package_name }}.registry.transitions import TRANSITIONS, Ledger, Stage, Transition
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
-MODEL = "prod.delays"
+MODEL = "prod.outcomes"
 
 
 def day(number: int) -> datetime:

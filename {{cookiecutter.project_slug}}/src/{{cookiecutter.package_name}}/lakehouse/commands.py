@@ -11,7 +11,7 @@ app = typer.Typer()
 
 @app.command()
 def sql(
-    query: Annotated[str, typer.Argument(help="For example: select * from silver.schedule limit 5")] = "",
+    query: Annotated[str, typer.Argument(help="For example: select * from ops.runs limit 5")] = "",
     env: EnvOption = "dev",
     as_of: AsOfOption = None,
     rows: Annotated[int, typer.Option(help="How many rows to print.")] = 50,

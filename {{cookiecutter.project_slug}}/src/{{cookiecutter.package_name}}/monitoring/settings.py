@@ -42,7 +42,7 @@ Names = tuple[str, ...]
 class Rule(Section):
     """One alert rule: a metric, where it is looked at, the limit, and what happens when it is crossed.
 
-    `columns`, `except_columns` and `slices` take names or shell patterns (`weather__*`, `origin=*`).
+    `columns`, `except_columns` and `slices` take names or shell patterns (`prices__*`, `country=*`).
     The slice named `all` is every row together; `*` is each slice, that one included.
     """
 

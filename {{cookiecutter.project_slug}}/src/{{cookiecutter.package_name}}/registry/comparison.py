@@ -1,7 +1,7 @@
 """The comparison gate: challenger against champion on the same rows, with a paired block bootstrap.
 
 The interval is the percentile interval of Efron and Tibshirani, An Introduction to the Bootstrap (1993), ch. 13;
-blocks are resampled whole, as in ch. 8.6, because the flights of one day share its weather.
+blocks are resampled whole, as in ch. 8.6, because rows of one day have the day in common.
 """
 
 from collections.abc import Callable

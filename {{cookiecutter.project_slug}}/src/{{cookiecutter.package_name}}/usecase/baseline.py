@@ -1,4 +1,4 @@
-"""The heuristic that a first model has to beat: the mean label of each group, such as carrier and hour of day."""
+"""The heuristic that a first model has to beat: the mean label of each group of rows."""
 
 from collections.abc import Sequence
 

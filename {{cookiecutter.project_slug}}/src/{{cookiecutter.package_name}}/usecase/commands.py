@@ -21,7 +21,7 @@ def land_command(as_of: AsOfOption = None) -> None:
 
 @app.command("demo")
 def demo_command() -> None:
-    """Replay 2013: dev, staging and prod, month by month, with training, gates, scoring, alerts and retraining."""
+    """Take the sample through dev, staging and prod: training, gates, scoring, alerts and retraining."""
     from .demo import run_demo
 
     run_demo()

@@ -1,4 +1,4 @@
-"""The demonstration: a year of real flights through dev, staging and prod, in one process.
+"""The demonstration: the sample through dev, staging and prod, in one process.
 
 `story.py` has the steps. Nothing here decides anything: what is promoted, refused or retrained follows from the data
 and conf/*.yml.

@@ -1,4 +1,7 @@
-"""The model: which columns it sees, how it is built, tuned and scored, and the baseline it has to beat."""
+"""The model: how it is built, tuned and scored. What it is for stands in purpose.py, what it sees in columns.py.
+
+Another estimator goes into `build`, its search space into `suggest` and its defaults, another metric into `metrics`.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,17 +23,13 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import TargetEncoder
 
 from .columns import CATEGORICAL, NUMERIC
+from .purpose import BASELINE as BASELINE
+from .purpose import DESCRIPTION as DESCRIPTION
+from .purpose import INTENDED_USE as INTENDED_USE
+from .purpose import LIMITS as LIMITS
 
-DESCRIPTION = "Two hours before scheduled departure: the probability of arriving more than 15 minutes late."
-INTENDED_USE = """\
-Rank and flag flights that are likely to be late, two hours before departure, while there is time to act.
-Not for decisions about single passengers or crews."""
-LIMITS = """\
-It knows New York's three airports in the data's span only. Cancelled and diverted flights have no label, so it
-says nothing of them. Its probabilities follow the season; watch their calibration after a change of season."""
 PRIMARY_METRIC = "average_precision"
 GREATER_IS_BETTER = True
-BASELINE = ("carrier", "local_hour")
 TRUSTED_TYPES = (
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.model_selection._split.StratifiedKFold",
@@ -74,7 +73,7 @@ def features(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def score(prediction: np.ndarray) -> np.ndarray:
-    """The probability of arriving late, shape (n,), from what the model predicts, shape (n, 2)."""
+    """The probability of label 1, shape (n,), from what the model predicts, shape (n, 2)."""
     return np.asarray(prediction)[:, 1]
 
 

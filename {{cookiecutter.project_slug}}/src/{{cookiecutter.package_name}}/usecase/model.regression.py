@@ -1,4 +1,7 @@
-"""The model: which columns it sees, how it is built, tuned and scored, and the baseline it has to beat."""
+"""The model: how it is built, tuned and scored. What it is for stands in purpose.py, what it sees in columns.py.
+
+Another estimator goes into `build`, its search space into `suggest` and its defaults, another metric into `metrics`.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,17 +21,13 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import TargetEncoder
 
 from .columns import CATEGORICAL, NUMERIC
+from .purpose import BASELINE as BASELINE
+from .purpose import DESCRIPTION as DESCRIPTION
+from .purpose import INTENDED_USE as INTENDED_USE
+from .purpose import LIMITS as LIMITS
 
-DESCRIPTION = "Two hours before scheduled departure: how many minutes late the flight will arrive."
-INTENDED_USE = """\
-Estimate delays while there is still time to act: two hours before departure.
-Not for decisions about single passengers or crews."""
-LIMITS = """\
-It knows New York's three airports in the data's span only. Cancelled and diverted flights have no label, so it
-says nothing of them. Long delays are rare and are underestimated: it predicts a mean, not a worst case."""
 PRIMARY_METRIC = "rmse"
 GREATER_IS_BETTER = False
-BASELINE = ("carrier", "local_hour")
 TRUSTED_TYPES = (
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.model_selection._split.KFold",
@@ -72,17 +71,17 @@ def features(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def score(prediction: np.ndarray) -> np.ndarray:
-    """The delay in minutes, shape (n,), from what the model predicts."""
+    """The estimated label, shape (n,), from what the model predicts."""
     return np.asarray(prediction, dtype="float64").reshape(-1)
 
 
 def primary(labels: np.ndarray, scores: np.ndarray) -> float:
-    """The primary metric, in minutes, of scores against labels, both of shape (n,); NaN without rows."""
+    """The primary metric, in the label's unit, of scores against labels, both of shape (n,); NaN without rows."""
     return float(root_mean_squared_error(labels, scores)) if len(labels) else np.nan
 
 
 def metrics(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
-    """All metrics by name, errors in minutes; empty with fewer than two rows."""
+    """All metrics by name, errors in the label's unit; empty with fewer than two rows."""
     if len(labels) < 2:
         return {}
     return {

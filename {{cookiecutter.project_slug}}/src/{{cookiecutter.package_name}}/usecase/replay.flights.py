@@ -14,6 +14,7 @@ import polars as pl
 
 from ..lakehouse.landing import NAME_FORMAT
 
+START = datetime(2013, 1, 1)
 # `make demo` learns from what is known by the first time, and goes on from stop to stop.
 FIRST_RELEASE = datetime(2013, 4, 1)
 STOPS = (*(datetime(2013, month, 1) for month in range(5, 13)), datetime(2014, 1, 1))

@@ -1,0 +1,58 @@
+"""Which combinations of choices are rendered: rows that cover every valid pair, and a few with names.
+
+A prompt that is added to cookiecutter.json, and to the tables in hooks/, is covered here without more work.
+"""
+
+from itertools import combinations, product
+
+from bake import PROMPTS
+from covertable import make
+from pre_gen_project import EXAMPLES, problems
+
+Answers = dict[str, str]
+CHOICES: dict[str, list[str]] = {
+    name: choices
+    for name, choices in PROMPTS.items()
+    if isinstance(choices, list) and not name.startswith("_")
+}
+DEFAULTS = {name: choices[0] for name, choices in CHOICES.items()}
+# What is not named has its default. The defaults are also what renders most.
+NAMED: dict[str, dict[str, str]] = {
+    "defaults": {},
+    "smallest": {"sample": "none"},
+    "regression": {"problem_type": "regression"},
+    "blank regression": {"problem_type": "regression", "sample": "none"},
+}
+
+
+def valid(answers: Answers) -> bool:
+    """Whether the hook accepts these choices, other answers being harmless."""
+    return not problems(EXAMPLES | DEFAULTS | answers)
+
+
+def pairs(row: Answers) -> set[frozenset[tuple[str, str]]]:
+    """The pairs of choices that a row holds."""
+    return {frozenset(pair) for pair in combinations(sorted(row.items()), 2)}
+
+
+def valid_pairs() -> set[frozenset[tuple[str, str]]]:
+    """Every pair of choices that some valid combination holds: all combinations are looked at."""
+    rows = (dict(zip(CHOICES, row, strict=True)) for row in product(*CHOICES.values()))
+    return {pair for row in rows if valid(row) for pair in pairs(row)}
+
+
+def identify(answers: Answers) -> str:
+    """A readable name: a row's own, or the choices that are not defaults."""
+    for name, named in NAMED.items():
+        if DEFAULTS | named == DEFAULTS | answers:
+            return name
+    return ",".join(f"{name}={choice}" for name, choice in answers.items() if choice != DEFAULTS[name])
+
+
+def _rows() -> list[dict[str, str]]:
+    accepted = {"operator": "fn", "requires": list(CHOICES), "evaluate": valid}
+    pinned = [DEFAULTS | named for named in NAMED.values()]
+    return [dict(row) for row in make(CHOICES, presets=pinned, constraints=[accepted])]
+
+
+ROWS = {identify(row): row for row in _rows()}
