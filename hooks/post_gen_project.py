@@ -93,6 +93,12 @@ OPTIONS = {
             "src/<package>/promotion": ("deploy_models",),
             "tests/integration/test_promotion.py": ("deploy_models",),
         },
+        settings={
+            "training.tuned_in": ("deploy_code",),
+            "pipelines.refused": ("deploy_models",),
+            "pipelines.retraining.alerts_from": ("deploy_models",),
+            "promotion": ("deploy_models",),
+        },
     ),
 }
 

@@ -13,7 +13,7 @@ AsOfOption = Annotated[
     datetime | None,
     typer.Option(
         "--as-of",
-        formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"],
+        formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"],
         help="Logical time (UTC): the run sees only what was known then. Default: now.",
         envvar="AS_OF",
     ),

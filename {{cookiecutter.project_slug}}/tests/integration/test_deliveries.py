@@ -54,8 +54,8 @@ def test_a_bad_row_is_quarantined_and_the_rest_goes_on(prod: Environment) -> Non
 
 def test_too_many_bad_rows_stop_the_pipeline_with_nothing_written(prod: Environment) -> None:
     before = count(prod, "silver.items")
-    spoil(prod, 3)
-    with pytest.raises(ContractError, match=r"silver\.items: 3 of 100 rows would be refused"):
+    spoil(prod, 11)
+    with pytest.raises(ContractError, match=r"silver\.items: 11 of 100 rows would be refused"):
         ingest(prod, SECOND)
     assert (count(prod, "silver.items"), count(prod, "quarantine.items")) == (before, 0)
     assert sorted(prod.tables.read(RUNS)["status"].to_pylist()) == ["failed", "finished"]

@@ -411,6 +411,16 @@ def test_a_newer_challenger_takes_the_place_of_one_that_waits(
     assert f"superseded by version {newer}" in registry.version(1).description
 
 
+def test_a_newer_challenger_that_loses_leaves_the_one_that_waits(
+    waiting: Environment, now: datetime, shuffled: Trained
+) -> None:
+    registry = Registry(waiting)
+    newer = enter(waiting, shuffled)
+    deploy(waiting, now)
+    assert (registry.ledger.stage(1), registry.ledger.stage(newer)) == ("Staging", "Archived")
+    assert [request.version for request in registry.ledger.pending("Production", now)] == [1]
+
+
 def test_a_rollback_puts_the_previous_champion_back(prod: Environment, now: datetime, shuffled: Trained) -> None:
     registry = Registry(prod)
     with pytest.raises(ApprovalError, match="no earlier champion"):

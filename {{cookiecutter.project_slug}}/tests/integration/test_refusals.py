@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from {{ cookiecutter.package_name }}.config import ConfigError
 from {{ cookiecutter.package_name }}.environment import RUNS, Environment
 from {{ cookiecutter.package_name }}.lakehouse import feature_store
 from {{ cookiecutter.package_name }}.lakehouse.contracts import ContractError, SilverTable
@@ -212,6 +213,24 @@ def test_a_contract_that_too_many_rows_break_stops_the_pipeline_with_nothing_wri
     balance(fresh, "departures")
 
 
+def test_a_few_bad_rows_never_stop_a_small_delivery(fresh: Environment) -> None:
+    put(landed(fresh, "weather", SECOND), "temp", "999", range(2, 5))
+    ingest(fresh, SECOND)
+    assert 3 / (count(fresh, "silver.weather") + 3) > 0.02
+    assert len(reasons(fresh, "weather")) == 3
+
+
+def test_rows_that_land_after_their_time_are_pointed_out(fresh: Environment) -> None:
+    file = landed(fresh, "weather", FIRST)
+    header, held_back, *others = file.read_text(encoding="utf-8").splitlines()
+    file.write_text("\n".join([header, *others]) + "\n", encoding="utf-8")
+    for pipeline in (ingest, featurize):
+        pipeline(fresh, FIRST)
+    assert not any("landed late" in note for note in ingest(fresh, SECOND).notes)
+    landed(fresh, "weather", SECOND + DAY).write_text(f"{header}\n{held_back}\n", encoding="utf-8")
+    assert any("silver.weather: 1 rows landed late" in note for note in ingest(fresh, SECOND + DAY).notes)
+
+
 def test_sql_that_loses_rows_stops_the_pipeline(fresh: Environment) -> None:
     class Lossy(SilverTable):
         @property
@@ -293,3 +312,12 @@ def test_a_feature_table_of_another_team_is_read_and_never_written(
     assert not (ours / "origin_weather").exists()
     assert {path: path.stat().st_mtime_ns for path in theirs.rglob("*")} == before
     assert "origin_weather__temp" in data.load(prod, now).train.columns
+
+
+def test_a_view_that_is_declared_external_and_does_not_exist_is_refused(
+    project: Path, now: datetime, load_env: LoadEnv
+) -> None:
+    external = {"view": "origin_wether", "path": "data/theirs/features/weather"}
+    prod = load_env("prod", project, overlay(project, "external", {"lakehouse": {"external_views": [external]}}))
+    with pytest.raises(ConfigError, match="has no view origin_wether"):
+        featurize(prod, now)

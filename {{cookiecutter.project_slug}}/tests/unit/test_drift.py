@@ -55,6 +55,11 @@ def test_rare_categories_are_pooled_before_the_chi_squared_test() -> None:
     assert drift.chi_squared(old, new) == pytest.approx(pooled)
 
 
+@pytest.mark.parametrize("old", [[0.0] * 100, [1.0, 2.0, 3.0] * 100], ids=["constant", "weekday"])
+def test_values_below_all_of_the_reference_are_seen(old: list[float]) -> None:
+    assert drift.compare(numbers(old), numbers([-99.0] * 100))["psi"] > 1
+
+
 def test_a_small_shift_is_seen_by_ks_where_psi_misses_it(rng: np.random.Generator) -> None:
     found = drift.compare(numbers(rng.normal(0, 1, 50_000)), numbers(rng.normal(0.2, 1, 50_000)))
     assert found["psi"] < 0.1

@@ -80,10 +80,27 @@ def test_a_table_that_is_not_there_is_an_error_that_names_it(engine: DuckDb) -> 
         engine.query("SELECT * FROM silver.nothing")
 
 
-def test_sql_cannot_change_a_table(engine: DuckDb) -> None:
-    with pytest.raises(duckdb.Error):
-        engine.query("DELETE FROM silver.items")
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "DELETE FROM silver.items",
+        "COPY (SELECT 1) TO '{file}'",
+        "SELECT 1; COPY (SELECT 1) TO '{file}'",
+        "ATTACH '{file}'",
+        "EXPLAIN ANALYZE COPY (SELECT 1) TO '{file}'",
+        "",
+    ],
+)
+def test_sql_reads_and_does_nothing_else(engine: DuckDb, tmp_path: Path, sql: str) -> None:
+    file = tmp_path / "made"
+    with pytest.raises(PermissionError, match="one SELECT"):
+        engine.query(sql.format(file=file))
+    assert not file.exists()
     assert items(engine) == ["AA1", "AA2", "AA3"]
+
+
+def test_the_names_of_tables_can_be_written_in_capitals(engine: DuckDb) -> None:
+    assert engine.query("SELECT count(*) AS n FROM Silver.ITEMS")["n"].to_pylist() == [3]
 
 
 # Point in time: an item at noon, and what its shop's stock was known to be.

@@ -128,6 +128,12 @@ def test_a_file_that_is_no_table_is_unreadable(tmp_path: Path, content: bytes) -
         lines(tmp_path, content)
 
 
+@pytest.mark.parametrize("header", ["a,b,a", "a,A", "a,source_file", "Landed_At,b"])
+def test_a_header_that_would_name_two_columns_alike_is_unreadable(tmp_path: Path, header: str) -> None:
+    with pytest.raises(UnreadableFileError, match="the header names a column twice"):
+        lines(tmp_path, f"{header}\n{header}\n")
+
+
 def test_missing_columns_are_named(tmp_path: Path) -> None:
     file = LandedFile(landed(tmp_path, "a,b\n1,2\n"), APRIL)
     assert missing_columns(file, read(file).rows, ["a", "b", "source_row"]) == ""

@@ -11,7 +11,7 @@ import pyarrow as pa
 from .tables import Source
 
 SCHEMAS = ("bronze", "silver", "quarantine", "features", "predictions", "monitoring", "ops", "given")
-_QUALIFIED_NAME = re.compile(rf"\b({'|'.join(SCHEMAS)})\.([A-Za-z_]\w*)")
+_QUALIFIED_NAME = re.compile(rf"\b({'|'.join(SCHEMAS)})\.([a-z_]\w*)")
 Find = Callable[[str], Source | None]
 
 
@@ -34,8 +34,11 @@ class DuckDb:
 
         With `as_of` (naive UTC) every table that has `available_at` shows only rows available by then; with `since`
         only rows that became available later. Tables in `given` stand in for stored ones; those named `given.<table>`
-        are shown whole.
+        are shown whole. Raises PermissionError for anything but one query: a statement such as COPY could write where
+        this environment must not.
         """
+        if [statement.type for statement in duckdb.extract_statements(sql)] != [duckdb.StatementType.SELECT]:
+            raise PermissionError("only one SELECT at a time is run here: tables are written by the pipelines")
         with self._connect(sql, as_of, since, given or {}) as connection:
             return connection.sql(sql).to_arrow_table()
 
@@ -77,7 +80,7 @@ class DuckDb:
         connection = duckdb.connect(config={"memory_limit": self._memory_limit})
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(resources.files(__package__).joinpath("dialect.sql").read_text(encoding="utf-8"))
-        for schema, table in sorted(set(_QUALIFIED_NAME.findall(sql))):
+        for schema, table in sorted(set(_QUALIFIED_NAME.findall(sql.lower()))):
             name = f"{schema}.{table}"
             source = given[name] if name in given else self._find(name)
             if source is None:

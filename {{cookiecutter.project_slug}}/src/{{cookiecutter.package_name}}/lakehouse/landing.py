@@ -1,5 +1,6 @@
 """The landing zone: CSV files as sources deliver them, `<landing>/<source>/<time of landing>.csv`."""
 
+from collections import Counter
 from csv import Error as CsvError
 from csv import reader
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.csv as csv
 
 LEDGER = "ops.files"  # which files have been ingested
+PROVENANCE = ("source_file", "source_row", "landed_at", "ingested_at")
 NAME_FORMAT = "%Y%m%dT%H%M%SZ"
 
 
@@ -49,6 +51,7 @@ def read(file: LandedFile) -> Lines:
     Raises UnreadableFileError where there is no table to read.
     """
     malformed: list[tuple[int, str, str]] = []
+    header = _header(file.path)
 
     def set_aside(line: csv.InvalidRow) -> str:
         reason = f"{line.actual_columns} fields where the header has {line.expected_columns}"
@@ -61,23 +64,23 @@ def read(file: LandedFile) -> Lines:
             read_options=csv.ReadOptions(use_threads=False),
             parse_options=csv.ParseOptions(invalid_row_handler=set_aside, newlines_in_values=True),
             convert_options=csv.ConvertOptions(
-                column_types={name: pa.string() for name in _header(file.path)},
+                column_types={name: pa.string() for name in header},
                 strings_can_be_null=True,
                 quoted_strings_can_be_null=False,
                 null_values=[""],
             ),
         )
-    except (pa.ArrowInvalid, UnicodeDecodeError, CsvError) as error:
+    except pa.ArrowInvalid as error:
         raise UnreadableFileError(str(error).splitlines()[0]) from error
     bad = {number for number, _, _ in malformed}
     numbers = [n for n in range(2, rows.num_rows + len(bad) + 2) if n not in bad]
-    provenance = {
-        "source_file": pa.array([file.name] * rows.num_rows, pa.string()),
-        "source_row": pa.array(numbers, pa.int64()),
-        "landed_at": pa.array([file.landed_at] * rows.num_rows, pa.timestamp("us")),
-        "ingested_at": pa.array([datetime.now(UTC).replace(tzinfo=None)] * rows.num_rows, pa.timestamp("us")),
-    }
-    for name, values in provenance.items():
+    provenance = (
+        pa.array([file.name] * rows.num_rows, pa.string()),
+        pa.array(numbers, pa.int64()),
+        pa.array([file.landed_at] * rows.num_rows, pa.timestamp("us")),
+        pa.array([datetime.now(UTC).replace(tzinfo=None)] * rows.num_rows, pa.timestamp("us")),
+    )
+    for name, values in zip(PROVENANCE, provenance, strict=True):
         rows = rows.append_column(name, values)
     return Lines(rows, malformed)
 
@@ -89,8 +92,17 @@ def missing_columns(file: LandedFile, rows: pa.Table, expected: list[str]) -> st
 
 
 def _header(path: Path) -> list[str]:
-    with path.open(encoding="utf-8-sig", newline="") as lines:
-        return next(reader(lines), [])
+    """The names in the first line. Raises UnreadableFileError where two columns of Bronze would have one name."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            header = next(reader(lines), [])
+    except (UnicodeDecodeError, CsvError) as error:
+        raise UnreadableFileError(str(error).splitlines()[0]) from error
+    names = Counter(name.lower() for name in (*header, *PROVENANCE))
+    again = [name for name, times in names.items() if times > 1]
+    if again:
+        raise UnreadableFileError(f"the header names a column twice, or as ingest does: {', '.join(again)}")
+    return header
 
 
 def _landed_at(path: Path) -> datetime:

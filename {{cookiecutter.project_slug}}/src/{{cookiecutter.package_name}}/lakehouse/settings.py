@@ -24,4 +24,7 @@ class Settings(Section):
     )
     external_views: tuple[ExternalView, ...] = ()
     max_refused_share: Annotated[float, Field(ge=0, le=1)] = 0.02
+    tolerated_rows: Annotated[int, Field(ge=0)] = Field(
+        0, description="so many refused rows never stop a batch: in a small one the share says little"
+    )
     expire_after: Duration | None = Field(None, description="rows older than this are removed by `expire`")

@@ -12,8 +12,10 @@ from deltalake import DeltaTable, write_deltalake
 
 @dataclass(frozen=True)
 class Source:
-    """What an engine needs to read a table: its Parquet files and its schema."""
+    """A table as it stands at a Delta version, with what an engine needs to read it: its Parquet files and schema."""
 
+    path: Path
+    version: int
     files: tuple[str, ...]
     schema: pa.Schema
 
@@ -49,11 +51,17 @@ class Tables:
     def source(self, name: str) -> Source:
         """The table's files and schema, for an engine that reads no more of them than it needs."""
         table = self._open(name)
-        return Source(tuple(table.file_uris()), pa.schema(table.schema().to_arrow()))
+        schema = pa.schema(table.schema().to_arrow())
+        return Source(self.path(name), int(table.version()), tuple(table.file_uris()), schema)
 
     def dataset(self, name: str) -> ds.Dataset:
-        """The table as a lazy Arrow dataset."""
-        return self._open(name).to_pyarrow_dataset()
+        """The table as a lazy Arrow dataset.
+
+        Arrow opens the files itself: through deltalake its threads call back into Python, and have aborted a process
+        that was about to end.
+        """
+        source = self.source(name)
+        return ds.dataset(list(source.files), schema=source.schema, format="parquet")
 
     def read(self, name: str, columns: Sequence[str] | None = None, where: pc.Expression | None = None) -> pa.Table:
         """The whole table, or some of it. Meant for small tables: what is left out is read all the same.

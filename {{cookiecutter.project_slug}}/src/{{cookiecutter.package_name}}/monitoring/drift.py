@@ -87,7 +87,9 @@ def ks_and_wasserstein(reference: Floats, current: Floats) -> tuple[float, float
 
 def _numeric(reference: pl.Series, current: pl.Series, bins: int) -> dict[str, float]:
     (old, old_missing), (new, new_missing) = _sorted_values(reference), _sorted_values(current)
-    edges = np.unique(np.quantile(old, np.arange(1, bins) / bins)) if old.size else np.empty(0)
+    quantiles = np.unique(np.quantile(old, np.arange(1, bins) / bins)) if old.size else old
+    # What lies below the whole reference has a bin of its own: else a constant that falls would not be seen.
+    edges = np.append(np.nextafter(old[:1], -np.inf), quantiles)
     shares = psi(_binned(old, edges, old_missing), _binned(new, edges, new_missing))
     if not old.size or not new.size:
         return {"psi": shares}

@@ -2,7 +2,6 @@
 
 from datetime import datetime
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -12,6 +11,7 @@ from ..monitoring.notify import notify
 from ..monitoring.settings import Settings as MonitoringSettings
 from ..registry import approval, compliance
 from ..registry.comparison import Verdict, compare
+from ..registry.scoring import scores
 from ..registry.store import Registry
 from ..registry.transitions import Transition
 from ..training.settings import Settings as TrainingSettings
@@ -28,12 +28,12 @@ def deploy(env: Environment, as_of: datetime) -> Run:
         registry.reconcile()
         for request in registry.ledger.pending("Staging", as_of):
             check_compliance(env, registry, request, run)
-        approval.supersede(registry, as_of)
         for request in registry.ledger.pending("Production", as_of):
             if approval.waits_for_a_person(registry, request.version):
                 run.note(f"version {request.version} still waits for a person's approval")
             else:
                 check_comparison(env, registry, request, run)
+        approval.supersede(registry, as_of)
         return run
 
 
@@ -76,11 +76,11 @@ def compare_versions(
     if champion is None:
         theirs = baseline_scores(pd.read_parquet(registry.files(challenger, "baseline.parquet")), window)
     else:
-        theirs = _scores(registry, champion, window)
+        theirs = scores(registry, champion, window)
     block = registry.settings.comparison.block
     return compare(
         window["label"].to_numpy(),
-        _scores(registry, challenger, window),
+        scores(registry, challenger, window),
         theirs,
         ((window["prediction_time"] - pd.Timestamp(0)) // block).to_numpy(),
         metric=model.PRIMARY_METRIC,
@@ -88,10 +88,6 @@ def compare_versions(
         greater_is_better=model.GREATER_IS_BETTER,
         settings=registry.settings.comparison,
     )
-
-
-def _scores(registry: Registry, number: int, frame: pd.DataFrame) -> np.ndarray:
-    return model.score(registry.load(number).predict(model.features(frame)))
 
 
 def _record(

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from ..config import ConfigError
 from ..environment import Environment, Run
 from ..lakehouse import feature_store
 from ..lakehouse.settings import Settings
@@ -15,6 +16,9 @@ def featurize(env: Environment, as_of: datetime, *, backfill: bool = False) -> R
     """
     env.refuse_to_build_what_is_borrowed()
     external = {view.view for view in env.settings(Settings).external_views}
+    unknown = external - {view.name for view in FEATURE_VIEWS}
+    if unknown:
+        raise ConfigError(f"lakehouse.external_views: usecase/features.py has no view {', '.join(sorted(unknown))}")
     with env.run("featurize", as_of) as run:
         since = None if backfill else env.last_finished("featurize", before=as_of)
         for view in FEATURE_VIEWS:

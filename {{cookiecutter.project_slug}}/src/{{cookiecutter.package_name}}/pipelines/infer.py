@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from ..environment import Environment, Run
 from ..lakehouse.frames import entities
+from ..registry.scoring import scores
 from ..registry.store import Registry
 from ..usecase import model
 from ..usecase.columns import SLICES
@@ -40,11 +40,10 @@ def infer(env: Environment, as_of: datetime, *, again: bool = False) -> Run:
 def score(env: Environment, registry: Registry, version: int, start: datetime, end: datetime) -> pa.Table:
     """The predictions of one version for the prediction times in (`start`, `end`]."""
     rows = entities(env, end, start, end)
-    inputs = model.features(rows.to_pandas())
-    scores = model.score(registry.load(version).predict(inputs)) if rows.num_rows else np.empty(0)
+    scored = scores(registry, version, rows.to_pandas())
     columns = list(dict.fromkeys([ENTITY_KEY, "prediction_time", *SLICES, *model.BASELINE, "feature_time"]))
     written: dict[str, Any] = {
-        "score": pa.array(scores, pa.float64()),
+        "score": pa.array(scored, pa.float64()),
         "model": pa.array([registry.model] * rows.num_rows, pa.string()),
         "model_version": pa.array([version] * rows.num_rows, pa.int64()),
         "run_id": pa.array([registry.version(version).run_id] * rows.num_rows, pa.string()),

@@ -5,6 +5,7 @@ from datetime import datetime
 import duckdb
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..environment import Environment, Run
 from ..lakehouse import landing
@@ -100,6 +101,15 @@ def refresh_silver(env: Environment, run: Run, table: SilverTable) -> None:
     _refuse_if_too_many(env, silver, pending.num_rows, [row for row in raw if not _is_known(row)])
     _quarantine(env, run, table.name, raw)
     run.wrote(silver, env.tables.append(silver, judged.good))
+    _note_late_rows(env, run, silver, judged.good)
+
+
+def _note_late_rows(env: Environment, run: Run, silver: str, rows: pa.Table) -> None:
+    """Say what came too late for `featurize`, which takes up where it was."""
+    last = env.last_finished("featurize", before=run.as_of)
+    late = int(pc.sum(pc.less_equal(rows["available_at"], pa.scalar(last))).as_py() or 0) if last else 0
+    if late:
+        run.note(f"{silver}: {late:,} rows landed late, available before {last}: `featurize --backfill` counts them")
 
 
 def _new_files(env: Environment, source: str, as_of: datetime) -> list[LandedFile]:
@@ -178,8 +188,9 @@ def _is_known(row: dict[str, object]) -> bool:
 
 
 def _refuse_if_too_many(env: Environment, table: str, total: int, rows: list[dict[str, object]]) -> None:
-    limit = env.settings(Settings).max_refused_share
-    if len(rows) <= limit * total:
+    settings = env.settings(Settings)
+    limit = settings.max_refused_share
+    if len(rows) <= max(limit * total, settings.tolerated_rows):
         return
     reasons = pl.Series([str(row["reason"]) for row in rows]).value_counts(sort=True).head(3)
     detail = "; ".join(f"{count:,} x {reason}" for reason, count in reasons.iter_rows())

@@ -70,13 +70,15 @@ def measure(env: Environment, registry: Registry, window: Window) -> Iterator[pl
         return
     seen = pl.DataFrame(pl.from_arrow(entities(env, window.end, window.start, window.end)))
     frame = predictions.select(ENTITY_KEY, "score", "model_version").join(seen, on=ENTITY_KEY)
+    # Part of a week is no week: in a window in which the champion changed, no version's inputs are compared.
+    steady = len(list(registry.ledger.champions(window.start, window.end))) == 1
     for (version,), part in sorted(frame.partition_by("model_version", as_dict=True).items()):
-        reference = pl.read_parquet(registry.files(version, "reference.parquet"))
+        reference = pl.read_parquet(registry.files(version, "reference.parquet")) if steady else None
         inputs = pl.DataFrame(pl.from_pandas(model.features(part.to_pandas()))).with_columns(part["score"])
         labelled = inputs.with_columns(part[name] for name in settings.slices if name not in inputs.columns)
-        yield metrics.inputs(
-            window, labelled, reference, settings, features=[*NUMERIC, *CATEGORICAL], model_version=version
-        )
+        # A column that is newer than the version has nothing to be compared with.
+        known = [n for n in (*NUMERIC, *CATEGORICAL) if reference is None or n in reference.columns]
+        yield metrics.inputs(window, labelled, reference, settings, features=known, model_version=version)
 
 
 def judge(env: Environment, registry: Registry, window: Window) -> Iterator[pl.DataFrame]:
@@ -94,21 +96,24 @@ def judge(env: Environment, registry: Registry, window: Window) -> Iterator[pl.D
 
 
 def raise_alerts(env: Environment, run: Run) -> None:
-    """Write the alerts that the rules find, and send those that were not there before."""
+    """Write the alerts that the rules find, and send those that nobody was told of."""
     settings = env.settings(Settings)
     history = pl.DataFrame(pl.from_arrow(env.tables.read(METRICS)))
     if env.last_finished("monitor", before=run.as_of):  # a first run has not seen every metric yet
         run.notes.extend(alerts.silent(history, settings.rules))
     found = alerts.evaluate(history, settings.rules, run.as_of)
+    new = found
     if env.tables.exists(ALERTS):
         known = pl.DataFrame(pl.from_arrow(env.tables.read(ALERTS, alerts.KEYS)))
-        found = found.join(known, on=list(alerts.KEYS), how="anti")
-    if found.is_empty():
-        return
-    env.tables.upsert(ALERTS, found.to_arrow(), alerts.KEYS)
-    run.wrote(ALERTS, found.height)
-    lines = [f"{row['rule']}: {row['message']}" for row in found.iter_rows(named=True)]
-    failures = notify(f"{env.name}: {len(lines)} new alerts", lines, settings.notify)
+        new = found.join(known, on=list(alerts.KEYS), how="anti")
+    if not new.is_empty():
+        env.tables.upsert(ALERTS, new.to_arrow(), alerts.KEYS)
+        run.wrote(ALERTS, new.height)
+    if not env.has_finished("monitor", run.as_of):  # a run that was killed has written alerts, and told nobody
+        new = found.filter(pl.col("raised_at") > (env.last_finished("monitor", before=run.as_of) or datetime.min))
+    lines = [f"{row['rule']}: {row['message']}" for row in new.iter_rows(named=True)]
+    title = f"{env.name}: {len(lines)} new alert{'s' * (len(lines) > 1)}"
+    failures = notify(title, lines, settings.notify)
     run.notes.extend(f"not delivered: {failure}" for failure in failures)
 
 

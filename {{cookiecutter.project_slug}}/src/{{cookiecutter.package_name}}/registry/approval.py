@@ -34,7 +34,7 @@ def admit(registry: Registry, request: Transition, as_of: datetime, by: str, rea
 
 
 def supersede(registry: Registry, as_of: datetime) -> None:
-    """Of the versions that wait for Production keep the newest."""
+    """Of the winners that wait for Production keep the newest: a person decides about one."""
     waiting = registry.ledger.pending("Production", as_of)
     for request in waiting[:-1]:
         refuse(registry, request, as_of, "deploy", f"superseded by version {waiting[-1].version}")

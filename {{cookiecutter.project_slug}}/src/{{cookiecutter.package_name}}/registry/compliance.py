@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from ..lakehouse.feature_store import FeatureView
 from ..lakehouse.frames import entities
 from ..usecase import model
 from ..usecase.features import FEATURE_VIEWS
+from .scoring import inputs
 from .settings import SliceLimit
 from .store import Registry
 
@@ -106,14 +107,15 @@ def _prediction(registry: Registry, number: int, newest: pd.DataFrame | None) ->
     if example is None:
         yield "the input example is missing"
     else:
-        yield from _scoring(loaded, example, "its own input example")
+        yield from _scoring(loaded, lambda: example, "its own input example")
     if newest is not None and not newest.empty:
-        yield from _scoring(loaded, newest, f"the newest rows of {registry.env.name}")
+        yield from _scoring(loaded, lambda: inputs(loaded, newest), f"the newest rows of {registry.env.name}")
 
 
-def _scoring(loaded: Any, rows: pd.DataFrame, whose: str) -> Iterator[str]:
+def _scoring(loaded: Any, given: Callable[[], pd.DataFrame], whose: str) -> Iterator[str]:
     try:
-        scores = model.score(np.asarray(loaded.predict(model.features(rows))))
+        rows = given()
+        scores = model.score(np.asarray(loaded.predict(rows)))
     except Exception as error:
         yield f"it cannot score {whose}: {str(error).splitlines()[0]}"
         return

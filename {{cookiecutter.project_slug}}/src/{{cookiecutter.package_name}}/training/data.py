@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from ..environment import Environment
 from ..lakehouse.frames import labelled
+from ..lakehouse.tables import Source
 from ..usecase.features import FEATURE_VIEWS
 from ..usecase.tables import SILVER
 from .settings import Settings
@@ -31,13 +32,17 @@ class Windows:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Joined frames with the column `label`, where they come from, and a digest of what they hold."""
+    """Joined frames with the column `label`, the tables they come from, and a digest of what they hold."""
 
     train: pd.DataFrame
     holdout: pd.DataFrame
     windows: Windows
-    table_versions: dict[str, int]
+    tables: dict[str, Source]
     digest: str
+
+    @property
+    def table_versions(self) -> dict[str, int]:
+        return {name: table.version for name, table in self.tables.items()}
 
 
 def windows(env: Environment, as_of: datetime) -> Windows:
@@ -63,7 +68,7 @@ def load(env: Environment, as_of: datetime) -> TrainingData:
         train.to_pandas(),
         holdout.to_pandas(),
         spans,
-        {name: env.sources.version(name) for name in tables if env.sources.exists(name)},
+        {name: table for name in tables if (table := env.find(name))},
         _digest(train, holdout),
     )
 

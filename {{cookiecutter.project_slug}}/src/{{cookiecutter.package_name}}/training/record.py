@@ -47,7 +47,7 @@ def record(registry: Registry, trained: Trained) -> int:
         mlflow.log_metrics({f"baseline_{metric}": value for metric, value in trained.evaluation.baseline.items()})
         mlflow.set_tags({"env": registry.owner, "as_of": trained.as_of.isoformat(), "code": registry.env.code})
         mlflow.log_dict(registry.env.config.as_dict(), "config.yml")
-        _log_inputs(registry, trained.data)
+        _log_inputs(trained.data)
         with _folder() as folder:
             _write_files(folder, registry, trained)
             client.log_artifacts(run.info.run_id, str(folder))
@@ -116,14 +116,15 @@ def _requirements() -> list[str]:
     return [f"{name}=={version(name)}" for name in ("mlflow", "scikit-learn", "pandas", "numpy", "skops")]
 
 
-def _log_inputs(registry: Registry, data: TrainingData) -> None:
+def _log_inputs(data: TrainingData) -> None:
     import mlflow
     from mlflow.data.delta_dataset_source import DeltaDatasetSource
     from mlflow.data.meta_dataset import MetaDataset
 
-    for name, version in data.table_versions.items():
-        source = DeltaDatasetSource(path=str(registry.env.sources.path(name)), delta_table_version=version)
-        mlflow.log_input(MetaDataset(source, name=name), context="training")
+    for name, table in data.tables.items():
+        source = DeltaDatasetSource(path=str(table.path), delta_table_version=table.version)
+        # In the name as well: MLflow leaves version 0 out of the source.
+        mlflow.log_input(MetaDataset(source, name=f"{name}, version {table.version}"), context="training")
 
 
 def _write_files(folder: Path, registry: Registry, trained: Trained) -> None:
