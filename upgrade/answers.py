@@ -70,9 +70,6 @@ def complete(
 
     The default is what keeps the project as it was, if a migration names it, or else the prompt's own.
     """
-    from cookiecutter.prompt import read_user_choice, read_user_variable, render_variable
-    from cookiecutter.utils import create_env_with_context
-
     asked = {name: raw for name, raw in prompts.items() if not name.startswith("_")}
     for name, value in given.items():
         if name not in asked:
@@ -82,20 +79,36 @@ def complete(
                 f"--set {name}: answered when the project was rendered ({known[name]!r}), not a new prompt"
             )
         fit(prompts, name, value)
-    environment = create_env_with_context({"cookiecutter": dict(prompts)})
-    labels = prompts.get("__prompts__")
     answers: dict[str, str] = {}
-    for name, raw in asked.items():
+    for name in asked:
         if name in known:
             answers[name] = fit(prompts, name, known[name])
             continue
-        own = raw[0] if isinstance(raw, list) else raw
-        default = given.get(name) or defaults.get(name) or render_variable(environment, own, answers)
+        answer = given.get(name) or _default(prompts, name, answers, defaults)
         if interactive and name not in given:
-            if isinstance(raw, list):
-                choices = [default, *(choice for choice in raw if choice != default)]
-                default = read_user_choice(name, choices, labels)
-            else:
-                default = read_user_variable(name, default, labels)
-        answers[name] = fit(prompts, name, default)
+            answer = _ask(prompts, name, answer)
+        answers[name] = fit(prompts, name, answer)
     return answers
+
+
+def _default(
+    prompts: Mapping[str, object], name: str, answers: Mapping[str, str], defaults: Mapping[str, str]
+) -> str:
+    # Imported late: it takes a while, and most upgrades bring no new prompt.
+    from cookiecutter.prompt import render_variable
+    from cookiecutter.utils import create_env_with_context
+
+    raw = prompts[name]
+    own = raw[0] if isinstance(raw, list) else raw
+    environment = create_env_with_context({"cookiecutter": dict(prompts)})
+    return defaults.get(name) or str(render_variable(environment, own, dict(answers)))
+
+
+def _ask(prompts: Mapping[str, object], name: str, default: str) -> str:
+    from cookiecutter.prompt import read_user_choice, read_user_variable
+
+    raw, labels = prompts[name], prompts.get("__prompts__")
+    if isinstance(raw, list):
+        choices = [default, *(choice for choice in raw if choice != default)]
+        return str(read_user_choice(name, choices, labels))
+    return str(read_user_variable(name, default, labels))

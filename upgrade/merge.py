@@ -145,7 +145,7 @@ class Project:
         git(self.top, "update-index", "-z", "--index-info", data=content, index=index)
         git(self.top, "checkout-index", "--force", "--all", index=index)
         index.unlink(missing_ok=True)
-        git(self.folder, "update-index", "-q", "--really-refresh", "--unmerged")
+        git(self.folder, "status", "--porcelain")  # lets git see that the files are what the index says
 
     def _delete(self, path: Path) -> None:
         if os.path.lexists(path) and not (path.is_dir() and not path.is_symlink()):
