@@ -1,8 +1,8 @@
-"""Time an upgrade with twenty changed files: this template's updater beside cruft and copier, on the same change.
+"""Time an upgrade with twenty changed files: our updater beside cruft and copier, on the same change.
 
-As a script: python benchmarks/upgrade.py [ROUNDS]. The peers are installed from PyPI into a folder that goes away.
-Each round takes a fresh clone of a project in which the owner has edited twenty other files, and runs each tool once,
-in turn, so that whatever else the machine does meets all of them.
+As a script: python benchmarks/upgrade.py [ROUNDS]. The peers are installed from PyPI into a folder that goes
+away. Each round takes a fresh copy of a project in which the owner has edited twenty files, half of them
+those that the template changes, and runs each tool once, in turn: what else the machine does meets them all.
 """
 
 import json
@@ -119,7 +119,7 @@ def main(rounds: int) -> None:
             work / "made-by-copier",
         )
         projects = {True: edited(work / "made" / "project"), False: edited(work / "made-by-copier")}
-        tools = {
+        tools: dict[str, tuple[bool, list[str | Path]]] = {
             "update-template": (True, [sys.executable, ours / "upgrade", "update"]),
             "cruft": (True, [peers / "bin/cruft", "update", "-y"]),
             "copier": (False, [peers / "bin/copier", "update", "--defaults"]),
@@ -137,9 +137,7 @@ def main(rounds: int) -> None:
                 )
                 shutil.rmtree(copy)
         medians = {tool: statistics.median(taken) for tool, taken in times.items()}
-        print(
-            f"An upgrade with {CHANGED} changed files of {FILES}, {CHANGED} edited; medians of {rounds} rounds:"
-        )
+        print(f"An upgrade of {CHANGED} files of {FILES}, {CHANGED} edited; medians of {rounds} rounds:")
         for tool, median in medians.items():
             print(f"{tool:16} {median:6.2f} s  {median / medians['update-template']:5.2f}")
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import releases
 from answers import RefusedError, between, complete
 from merge import RECORD, Plan, Project, Scratch, plan
+from render import render
 
 ROOT = Path(__file__).resolve().parent.parent
 HERE = "make update-template"
@@ -135,10 +136,10 @@ def upgrade(
         prompts = json.loads((new / releases.PLACE).read_text())
         defaults = {name: value for migration in migrations for name, value in migration.defaults.items()}
         answers = complete(prompts, answers, given, defaults, interactive)
-        renders = render_both(old, record.answers, new, answers, Path(work))
+        renders = render([(old, record.answers), (new, answers)], Path(work, "renders"))
         scratch = Scratch(Path(work, "scratch"), project)
         package = answers.get("package_name", "")
-        made = plan(scratch, files, *renders, f"template-v{version}", migrations, package)
+        made = plan(scratch, files, renders[0], renders[1], f"template-v{version}", migrations, package)
         print(f"{'Plan for the' if dry_run else 'The'} upgrade from {record.version} to {version}\n")
         print(report(made, releases.changes(ROOT, known[version], record.version)))
         if not dry_run:
@@ -164,37 +165,6 @@ def checkout(commit: str, folder: Path) -> Path:
     releases.git(ROOT, "clone", "--quiet", "--shared", "--no-checkout", str(ROOT), str(folder))
     releases.git(folder, "checkout", "--quiet", "--detach", commit)
     return folder
-
-
-def render_both(
-    old: Path, old_answers: Mapping[str, str], new: Path, new_answers: Mapping[str, str], work: Path
-) -> tuple[Path, Path]:
-    """Render two versions at once, each in a process of its own, and return the folders."""
-    script = str(Path(__file__).with_name("render.py"))
-    started = []
-    for template, answers in ((old, old_answers), (new, new_answers)):
-        output = work / f"{template.name}-render"
-        process = subprocess.Popen(
-            [sys.executable, script, str(template), str(output)],
-            text=True,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        assert process.stdin
-        process.stdin.write(json.dumps(dict(answers)))
-        process.stdin.close()
-        process.stdin = None
-        started.append((template.name, process))
-    folders = []
-    for name, process in started:
-        printed, errors = process.communicate()
-        if process.returncode:
-            raise RefusedError(
-                f"the {name} version does not render with this project's answers:\n{errors.strip()}"
-            )
-        folders.append(Path(printed.splitlines()[-1]))
-    return folders[0], folders[1]
 
 
 def report(made: Plan, changes: str) -> str:

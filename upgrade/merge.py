@@ -19,6 +19,19 @@ OWNERS = ("src/<package>/usecase/", "conf/", "notebooks/", "tests/data/", "tests
 # In the project, until the next upgrade: what was put into it, and the commit it was put upon.
 MERGED, BEFORE = "refs/update-template/merged", "refs/update-template/before"
 
+# Of the scratch repository: a merge comes out the same whatever its owner's git is set to.
+CONFIG = """
+[user]
+    name = update-template
+    email = update-template
+[core]
+    autocrlf = false
+[merge]
+    conflictStyle = merge
+    renames = true
+    directoryRenames = true
+"""
+
 Files = dict[str, str]  # path in the project: mode and object, as in "100644 <hash>"
 
 
@@ -176,16 +189,8 @@ class Scratch:
         git(folder.parent, "init", "--quiet", "--bare", f"--object-format={kind}", str(folder))
         objects = git(project.folder, "rev-parse", "--path-format=absolute", "--git-path", "objects")
         (folder / "objects" / "info" / "alternates").write_text(objects)
-        for name, value in {
-            "user.name": "update-template",
-            "user.email": "update-template",
-            "core.autocrlf": "false",
-            "merge.conflictStyle": "merge",
-            "merge.renames": "true",
-            "merge.directoryRenames": "true",
-            "gc.auto": "0",
-        }.items():
-            git(folder, "config", name, value)
+        with (folder / "config").open("a") as config:
+            config.write(CONFIG)
 
     def add(self, render: Path) -> Files:
         """Store a rendered folder and return its files."""
