@@ -164,13 +164,14 @@ def test_abort_leaves_alone_what_the_upgrade_did_not_touch(template: Template, p
     assert (project / "note.txt").exists()
 
 
-@pytest.mark.parametrize("begun", [False, True], ids=["before any upgrade", "after its commit"])
-def test_abort_without_an_upgrade_under_way_is_refused(
-    template: Template, project: Path, begun: bool
-) -> None:
-    if begun:
+@pytest.mark.parametrize("begun", ["never", "committed", "reset"])
+def test_abort_without_an_upgrade_under_way_is_refused(template: Template, project: Path, begun: str) -> None:
+    if begun != "never":
         template.upgrade(project)
+    if begun == "committed":
         commit(project, "Upgrade")
+    if begun == "reset":
+        git(project, "reset", "--quiet", "--hard")
     write(project, {"both.txt": "unsaved\n"})
     outcome = template.upgrade(project, "--abort")
     assert outcome.code == 2

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from synthetic import Template, commit, git, tree, write
+from synthetic import Template, commit, git, run, state, tree, write
 
 Deed = Callable[[str, Path, str], None]  # who does it, the file, what distinguishes its content
 
@@ -147,7 +147,7 @@ def test_no_line_of_the_owners_is_lost_whatever_both_sides_do(
         commit(project, "Deeds")
     if layout == "subfolder":
         write(project.parent.parent, {"elsewhere.txt": "unsaved\n"})
-    before = tree(project)
+    before, untouched = tree(project), state(project)
     outcome = template.upgrade(project)
     after = tree(project)
 
@@ -179,9 +179,14 @@ def test_no_line_of_the_owners_is_lost_whatever_both_sides_do(
             assert f"{cell}: line of the template".encode() in after[where[0]]
         if of_owner == "mode" or (of_template == "mode" and of_owner != "delete"):
             assert (project / where[0]).stat().st_mode & 0o111
-    unstaged = git(project, "diff", "--name-only", "--diff-filter=ADMT").splitlines()
-    assert unstaged == (["elsewhere.txt"] if layout == "subfolder" else [])
+    unstaged = {
+        line[3:] for line in run(project, "git", "status", "--porcelain").splitlines() if line[1] == "M"
+    }
+    assert unstaged == ({"../../elsewhere.txt"} if layout == "subfolder" else set())
     assert git(project, "ls-files", "--others") == ""
+
+    assert template.upgrade(project, "--abort").code == 0
+    assert state(project) == untouched
 
 
 def renamed(name: str) -> str:

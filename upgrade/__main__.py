@@ -97,7 +97,7 @@ def _pair(word: str) -> tuple[str, str]:
 def check(folder: Path) -> int:
     """Say whether the project is behind the newest release: 2 if it is, or else 0."""
     record = Record.read(folder)
-    newest = list(releases.releases(ROOT))[-1]
+    newest = list(_releases())[-1]
     if (releases.number(newest) or ()) > (releases.number(record.version) or ()):
         print(f"A newer release of the template exists: {newest}; this project has {record.version}: {HERE}")
         return 2
@@ -109,7 +109,7 @@ def upgrade(
     folder: Path, wanted: str | None, given: Mapping[str, str], interactive: bool, dry_run: bool
 ) -> int:
     """Merge a release into the project: 1 if conflicts remain, or else 0. Raises RefusedError."""
-    known = releases.releases(ROOT)
+    known = _releases()
     version = (wanted or list(known)[-1]).removeprefix("v")
     if version not in known:
         raise RefusedError(f"there is no release {version}; releases are {', '.join(known)}")
@@ -146,6 +146,13 @@ def upgrade(
             project.put(made, scratch.folder)
             print(outcome(made))
     return 1 if made.unmerged else 0
+
+
+def _releases() -> dict[str, str]:
+    known = releases.releases(ROOT)
+    if not known:
+        raise RefusedError(f"{ROOT} has no release: its history is missing, or no commit has set a version")
+    return known
 
 
 def _base(record: Record, known: Mapping[str, str]) -> str:

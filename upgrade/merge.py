@@ -7,7 +7,7 @@ git still knows each file as it was, and `undo` brings it back.
 
 import os
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -108,7 +108,10 @@ class Project:
         git(self.folder, "update-ref", BEFORE, self.head)
         words = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules"]
         git(self.folder, *words, str(scratch), f"+refs/heads/merged:{MERGED}")
-        self._move(before, plan.files, plan.unmerged, scratch)
+        paths = differing(before, plan.files)
+        self._write_index({*paths, *plan.unmerged}, plan.files, plan.unmerged)
+        self._write_files(paths, plan.files, scratch)
+        git(self.folder, "status", "--porcelain")  # lets git see that the files are what the index says
 
     def _in_the_way(self, path: str, tracked: Files) -> list[str]:
         """Return what writing a new file would overwrite although git does not know it: ignored files."""
@@ -122,43 +125,50 @@ class Project:
         return [name for name in names if name not in tracked]
 
     def undo(self) -> None:
-        """Put back what an upgrade, finished or interrupted, has changed since the last commit."""
-        if self._ref(BEFORE) != self.head:
-            raise RefusedError("there is no upgrade to undo: none was begun since the last commit")
+        """Put back what an upgrade, finished or interrupted, has changed since the last commit.
+
+        The index goes last: as long as it holds something of the upgrade, there is something to undo.
+        """
+        refusal = RefusedError("there is no upgrade to undo: none was begun since the last commit")
+        if self._ref(BEFORE) != self.head or not self._ref(MERGED):
+            raise refusal
         before = self.files()
-        if self._ref(MERGED):
-            merged = listing(self.folder, MERGED)
-            conflicts = git(self.folder, "ls-files", "-z", "--unmerged").split("\0")
-            unmerged = {line.split("\t", 1)[1] for line in conflicts if line}
-            for path in unmerged & before.keys():
-                merged[path] = "unmerged"
-            self._move(merged, before, {}, Path(git(self.folder, "rev-parse", "--absolute-git-dir").strip()))
-            git(self.folder, "update-ref", "-d", MERGED)
+        conflicts = git(self.folder, "ls-files", "-z", "--unmerged").split("\0")
+        paths = {line.split("\t", 1)[1] for line in conflicts if line}
+        paths |= set(differing(listing(self.folder, MERGED), before))
+        staged = git(
+            self.folder, "diff", "--cached", "--name-only", "--relative", "--no-renames", "-z", "HEAD"
+        )
+        if not paths & set(staged.split("\0")):
+            raise refusal
+        self._write_files(paths, before, Path(git(self.folder, "rev-parse", "--absolute-git-dir").strip()))
+        self._write_index(paths, before, {})
+        git(self.folder, "status", "--porcelain")
+        git(self.folder, "update-ref", "-d", MERGED)
         git(self.folder, "update-ref", "-d", BEFORE)
 
     def _ref(self, name: str) -> str:
         return git(self.folder, "for-each-ref", "--format=%(objectname)", name).strip()
 
-    def _move(self, old: Files, new: Files, unmerged: Mapping[str, list[str]], scratch: Path) -> None:
-        """Bring what differs between old and new to new: the index at once, then the files."""
-        differ = sorted(path for path in old.keys() | new.keys() if old.get(path) != new.get(path))
-        lines = [f"0 {'0' * len(self.head)}\t{self.prefix}{path}" for path in {*differ, *unmerged}]
-        lines += [
-            f"{new[path]}\t{self.prefix}{path}" for path in differ if path in new and path not in unmerged
-        ]
-        lines += [f"{stage}\t{self.prefix}{path}" for path, stages in unmerged.items() for stage in stages]
+    def _write_index(self, paths: Collection[str], files: Files, unmerged: Mapping[str, list[str]]) -> None:
+        """Make the index hold these paths as they are in `files`, or as conflicts, in one step."""
+        lines = [f"0 {'0' * len(self.head)}\t{self.prefix}{path}" for path in paths]
+        for path in paths:
+            entry = [files[path]] if path in files else []
+            lines += [f"{stage}\t{self.prefix}{path}" for stage in unmerged.get(path, entry)]
         git(self.folder, "update-index", "-z", "--index-info", data="".join(f"{line}\0" for line in lines))
-        for path in differ:
-            if path not in new:
+
+    def _write_files(self, paths: Collection[str], files: Files, scratch: Path) -> None:
+        """Make these paths be on disk as they are in `files`; a path that is not there is deleted."""
+        for path in paths:
+            if path not in files:
                 self._delete(self.folder / path)
-        written = [path for path in differ if path in new]
         index = scratch / "update-template.index"
         index.unlink(missing_ok=True)
-        content = "".join(f"{new[path]}\t{self.prefix}{path}\0" for path in written)
-        git(self.top, "update-index", "-z", "--index-info", data=content, index=index)
+        lines = "".join(f"{files[path]}\t{self.prefix}{path}\0" for path in paths if path in files)
+        git(self.top, "update-index", "-z", "--index-info", data=lines, index=index)
         git(self.top, "checkout-index", "--force", "--all", index=index)
         index.unlink(missing_ok=True)
-        git(self.folder, "status", "--porcelain")  # lets git see that the files are what the index says
 
     def _delete(self, path: Path) -> None:
         if os.path.lexists(path) and not (path.is_dir() and not path.is_symlink()):
@@ -167,6 +177,11 @@ class Project:
             if folder == self.folder or not folder.is_dir() or any(folder.iterdir()):
                 break
             folder.rmdir()
+
+
+def differing(some: Files, others: Files) -> list[str]:
+    """Return the paths that are not the same in both."""
+    return sorted(path for path in some.keys() | others.keys() if some.get(path) != others.get(path))
 
 
 def listing(repository: Path, tree: str) -> Files:
