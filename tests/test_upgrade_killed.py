@@ -90,6 +90,7 @@ def planned(
     yield plan(scratch, files, work / "old/tiny", work / "new/tiny", "template-v0.2.0", [], "tiny"), scratch
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # the child runs git and ends
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("action", ["put", "undo"])
 def test_killed_at_any_call_of_git_while_it_writes(

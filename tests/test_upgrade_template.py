@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from bake import PROMPTS, ROOT, TEMPLATE, bake
-from conftest import VARIANTS
 from merge import OWNERS
 from releases import PLACE, releases
 from synthetic import ENVIRONMENT, Outcome, commit, git, tree, write
@@ -19,7 +18,13 @@ from test_rendered_project import environment
 
 # The working tree as the release that comes next, and two after it.
 NEXT, LATER, LAST = "90.0.0", "90.1.0", "90.2.0"
-ROWS = {name: answers for name, answers in VARIANTS.items() if "license" not in answers}
+# The defaults, and each other choice of each option beside them.
+ROWS: dict[str, dict[str, str]] = {"defaults": {}} | {
+    f"{name}={choice}": {name: choice}
+    for name, choices in PROMPTS.items()
+    if isinstance(choices, list) and not name.startswith("_") and name != "license"
+    for choice in choices[1:]
+}
 Project = Callable[..., Path]
 
 
