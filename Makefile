@@ -24,7 +24,7 @@ test: $(READY) ## Render every option; install, lint and test what is rendered
 	$(BIN)/pytest -n 2 --dist loadgroup
 
 .PHONY: lint
-lint: $(READY) ## Check the template's own Python: hooks and tests
+lint: $(READY) ## Check the template's own Python: hooks, updater and tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -37,10 +37,18 @@ test-browser: $(READY) ## Open the rendered project's dashboard in a browser
 test-spark: $(READY) ## Compare DuckDB and Spark on the rendered project's SQL
 	$(BIN)/pytest -m spark
 
+.PHONY: bench
+bench: $(READY) ## Time an upgrade beside cruft's and copier's
+	$(BIN)/python benchmarks/upgrade.py
+
 .PHONY: pins
 pins: $(READY) ## Renew constraints.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --group dev \
 		--no-header --no-annotate --no-emit-index-url --output-file constraints.txt
+
+.PHONY: release
+release: $(READY) ## Release VERSION: set it, run the upgrade tests, commit, tag
+	$(BIN)/python upgrade/release.py "$(VERSION)" "$(BIN)/pytest -n 2 --dist loadgroup tests/test_record.py $(wildcard tests/test_upgrade*.py)"
 
 .PHONY: clean
 clean: ## Delete the environment, renders and caches

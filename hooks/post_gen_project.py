@@ -1,9 +1,11 @@
-"""Keep what the answers chose: one table says what belongs to which choice.
+"""Keep what the answers chose, by one table, and record where the render came from.
 
 Cookiecutter fills in this file before it runs it: doubled braces belong in the last block only.
 """
 
 import json
+import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -144,5 +146,58 @@ def _delete(path: Path, project: Path) -> None:
         folder = folder.parent
 
 
+def record(project: Path, answers: Mapping[str, str]) -> None:
+    """Write .cruft.json, from which `make update-template` and cruft know what to merge.
+
+    Machine paths and private answers are left out. A render by cruft is left to cruft, which writes its own.
+    """
+    if "_repo_dir" not in answers:
+        return
+    template = _template(answers)
+    # Not out of the answers: in a replay these are of the day that is replayed.
+    source = json.loads((template / "cookiecutter.json").read_text()) if template else answers
+    known = {name: answer for name, answer in answers.items() if not name.startswith("_")}
+    content = {
+        "template": source["_source"],
+        "commit": commit(template) if template else None,
+        "checkout": None,
+        "context": {"cookiecutter": known | {"_version": source["_version"]}},
+        "directory": None,
+    }
+    text = json.dumps(content, ensure_ascii=False, indent=2)
+    (project / ".cruft.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _template(answers: Mapping[str, str]) -> Path | None:
+    """Return the template's folder. A relative one counts from where cookiecutter was started."""
+    for start in (answers["_output_dir"], os.environ.get("PWD", ".")):
+        folder = Path(start, answers["_repo_dir"])
+        if (folder / "hooks" / "post_gen_project.py").is_file():
+            return folder
+    return None
+
+
+def commit(repository: Path) -> str | None:
+    """Return the commit that is checked out there, read from git's files; None where they do not say."""
+    git = repository / ".git"
+    try:
+        if git.is_file():  # a linked worktree, or a submodule
+            git = repository / git.read_text().removeprefix("gitdir:").strip()
+        shared = git / (git / "commondir").read_text().strip() if (git / "commondir").is_file() else git
+        head = (git / "HEAD").read_text().strip()
+        if head.startswith("ref:"):
+            name = head.removeprefix("ref:").strip()
+            if (shared / name).is_file():
+                head = (shared / name).read_text().strip()
+            else:
+                packed = (shared / "packed-refs").read_text().splitlines()
+                head = next((line.split()[0] for line in packed if line.endswith(f" {name}")), "")
+    except OSError:
+        return None
+    return head if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", head) else None
+
+
 if __name__ == "__main__":
-    prune(Path.cwd(), json.loads(r"""{{ cookiecutter | tojson }}"""))
+    context = json.loads(r"""{{ cookiecutter | tojson }}""")
+    prune(Path.cwd(), context)
+    record(Path.cwd(), context)
