@@ -41,9 +41,14 @@ test-spark: $(READY) ## Compare DuckDB and Spark on the rendered project's SQL
 bench: $(READY) ## Time an upgrade beside cruft's and copier's
 	$(BIN)/python benchmarks/upgrade.py
 
+.PHONY: docs
+docs: $(VENV)/.ready-docs ## Build the documentation into build/site, strictly
+	$(BIN)/python docs/generate.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 .PHONY: pins
 pins: $(READY) ## Renew constraints.txt
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --group dev \
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --group dev --group docs \
 		--no-header --no-annotate --no-emit-index-url --output-file constraints.txt
 
 .PHONY: release
@@ -54,8 +59,14 @@ release: $(READY) ## Release VERSION: set it, run the upgrade tests, commit, tag
 clean: ## Delete the environment, renders and caches
 	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
+INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --constraint constraints.txt
+
 $(READY): pyproject.toml constraints.txt $(BIN)/uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --constraint constraints.txt --group dev
+	$(INSTALL) --group dev
+	@touch $@
+
+$(VENV)/.ready-%: $(READY)
+	$(INSTALL) --group $*
 	@touch $@
 
 $(BIN)/uv:

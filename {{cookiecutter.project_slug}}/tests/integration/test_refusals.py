@@ -214,10 +214,10 @@ def test_a_contract_that_too_many_rows_break_stops_the_pipeline_with_nothing_wri
 
 
 def test_a_few_bad_rows_never_stop_a_small_delivery(fresh: Environment) -> None:
-    put(landed(fresh, "weather", SECOND), "temp", "999", range(2, 5))
+    put(landed(fresh, "weather", SECOND), "temp", "999", range(2, 9))
     ingest(fresh, SECOND)
-    assert 3 / (count(fresh, "silver.weather") + 3) > 0.02
-    assert len(reasons(fresh, "weather")) == 3
+    assert 7 / (count(fresh, "silver.weather") + 7) > 0.02
+    assert len(reasons(fresh, "weather")) == 7
 
 
 def test_rows_that_land_after_their_time_are_pointed_out(fresh: Environment) -> None:
