@@ -21,7 +21,7 @@ NAMED: dict[str, dict[str, str]] = {
     "defaults": {},
     "smallest": {"sample": "none"},
     "regression": {"problem_type": "regression"},
-    "blank regression": {"problem_type": "regression", "sample": "none"},
+    "promoted": {"problem_type": "regression", "sample": "none", "deployment_pattern": "deploy_models"},
 }
 
 

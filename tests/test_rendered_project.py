@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from bake import ROOT, bake
-from matrix import DEFAULTS, NAMED
+from matrix import CHOICES, DEFAULTS, NAMED
 from pre_gen_project import installed
 
 # One process for all of them: they share environments, and each keeps both cores busy by itself.
@@ -79,7 +79,7 @@ ANCHORS = ("defaults", "smallest")
 # What another kind of label has a say in.
 AS_REGRESSION = {
     "regression": ("tests/model", "tests/unit/test_feature_sql.py"),
-    "blank regression": ("tests/model", "tests/integration", "tests/unit/test_usecase_sql.py"),
+    "promoted": ("tests/model", "tests/integration", "tests/unit/test_usecase_sql.py"),
 }
 
 
@@ -96,9 +96,10 @@ def test_its_own_tests_pass_for_a_regression_too(template: Path, tmp_path: Path,
     subprocess.run(command, cwd=project, check=True)
 
 
-def test_the_blank_project_has_a_demonstration(template: Path, tmp_path: Path) -> None:
-    """It ends with a promotion, a refusal and a training that an alert has asked for, in prod."""
-    project = bake(template, tmp_path, NAMED["smallest"])
+@pytest.mark.parametrize("pattern", CHOICES["deployment_pattern"])
+def test_the_blank_project_has_a_demonstration(template: Path, tmp_path: Path, pattern: str) -> None:
+    """It ends with a promotion, a refusal and a training that an alert has asked for, somewhere."""
+    project = bake(template, tmp_path, NAMED["smallest"] | {"deployment_pattern": pattern})
     make(project, "demo")
     python = environment(project) / "bin" / "python"
     sql = "SELECT DISTINCT status || ' ' || to_stage || ' ' || request_reason AS what FROM ops.transitions"
@@ -108,12 +109,6 @@ def test_the_blank_project_has_a_demonstration(template: Path, tmp_path: Path) -
     assert "rejected Staging" in table
     assert "alert " in table
     assert (project / "data" / "prod" / "dashboard.html").stat().st_size > 10_000
-
-
-def test_models_are_promoted_where_that_is_the_pattern(template: Path, tmp_path: Path) -> None:
-    project = bake(template, tmp_path, {"deployment_pattern": "deploy_models"})
-    tests = "tests/integration/test_promotion.py tests/unit/test_cli.py tests/unit/test_config.py"
-    make(project, "lint", "test", f"TESTS={tests}")
 
 
 def test_no_project_can_take_the_name_of_what_it_installs(template: Path, tmp_path: Path) -> None:
