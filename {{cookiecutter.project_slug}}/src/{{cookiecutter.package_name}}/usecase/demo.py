@@ -39,6 +39,8 @@ def run_demo() -> None:
         task = progress.add_task("", total=len(steps))
         for description, act in steps:
             progress.update(task, description=f"{description:<40}")
+            if not console.is_terminal:  # no bar is drawn there
+                console.print(description)
             act()
             progress.advance(task)
         progress.update(task, description=f"{'done':<40}")
