@@ -22,7 +22,7 @@ REFUSED = {
     "standard library": ("package_name", "queue", "'queue' is a module of Python's standard library"),
     "import name": ("package_name", "sklearn", "'sklearn' is a library that the project installs"),
     "dependency of one": ("package_name", "click", "'click' is a library that the project installs"),
-    "test of the standard library": ("package_name", "test", "'test' is a module of Python's standard library"),
+    "its tests": ("package_name", "test", "'test' is a module of Python's standard library"),
     "other folder": ("package_name", "tests", "'tests' is another part of the project"),
     "other module": ("package_name", "conftest", "'conftest' is another part of the project"),
     "digit first": ("package_name", "2013_flights", f"'2013_flights' {UNDERSCORES}"),
