@@ -27,6 +27,18 @@ OPTIONS = {
             "tests/model/test_behaviour.py",
         ),
     ),
+    "ci_platform": Option(
+        choices=("github", "gitlab", "azure_devops", "none"),
+        variants=("src/<package>/delivery/host.py",),
+        paths={
+            ".github": ("github",),
+            "src/<package>/delivery/affected.py": ("github", "azure_devops"),
+            "src/<package>/delivery/api.py": ("github", "gitlab", "azure_devops"),
+            "src/<package>/delivery/comment.py": ("github", "azure_devops"),
+            "src/<package>/delivery/schedules.py": ("github", "gitlab", "azure_devops"),
+            "src/<package>/delivery/settings.py": ("github", "gitlab", "azure_devops"),
+        },
+    ),
 }
 
 

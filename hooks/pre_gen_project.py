@@ -15,6 +15,7 @@ TEXT = {"project_name": 60, "description": 200, "author": 80}
 CHOICES = {
     "license": ("MIT", "Apache-2.0", "BSD-3-Clause", "proprietary"),
     "problem_type": ("classification", "regression"),
+    "ci_platform": ("github", "gitlab", "azure_devops", "none"),
 }
 NAMES = {
     "project_slug": ("hyphens", r"[a-z][a-z0-9]*(-[a-z0-9]+)*"),
@@ -29,6 +30,7 @@ EXAMPLES = {
     "author": "Data Science Team",
     "license": "MIT",
     "problem_type": "classification",
+    "ci_platform": "github",
 }
 # What the rendered repository installs, by the names to import and to install: a project of the same name
 # would hide it, or be hidden. The tests compare this with the pins and with a real installation.
