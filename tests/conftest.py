@@ -34,7 +34,12 @@ def render(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable
 
 
 @pytest.fixture(params=VARIANTS.values(), ids=list(VARIANTS), scope="session")
-def variant(request: pytest.FixtureRequest, render: Callable[..., Path]) -> Path:
+def answers(request: pytest.FixtureRequest) -> dict[str, str]:
+    """No answers, and each other choice of each option: what `variant` was rendered with."""
+    return dict(request.param)
+
+
+@pytest.fixture(scope="session")
+def variant(answers: dict[str, str], render: Callable[..., Path]) -> Path:
     """A repository rendered with the defaults, and with each other choice of each option."""
-    answers: dict[str, str] = request.param
     return render(**answers)

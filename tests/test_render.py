@@ -16,12 +16,20 @@ Render = Callable[..., Path]
 LISTING = ROOT / "tests" / "rendered_files.txt"
 
 
-def test_exactly_the_listed_files_are_rendered(variant: Path) -> None:
+def test_exactly_the_listed_files_are_rendered(variant: Path, answers: dict[str, str]) -> None:
     package = next((variant / "src").iterdir()).name
     rendered = {name.replace(f"src/{package}/", "src/<package>/") for name, _ in files(variant)}
-    listed = set(LISTING.read_text().split())
+    listed = {
+        path for path, *conditions in map(str.split, LISTING.read_text().splitlines()) if holds(conditions, answers)
+    }
     assert not rendered - listed, f"rendered, but not in {LISTING.name}"
     assert not listed - rendered, f"in {LISTING.name}, but not rendered"
+
+
+def holds(conditions: list[str], answers: dict[str, str]) -> bool:
+    """Whether the answers, or else the defaults, fulfil each `prompt=choice|choice`."""
+    pairs = [condition.split("=") for condition in conditions]
+    return all(answers.get(prompt, PROMPTS[prompt][0]) in choices.split("|") for prompt, choices in pairs)
 
 
 def test_no_file_is_empty(variant: Path) -> None:
@@ -56,7 +64,7 @@ def test_scripts_can_be_run(variant: Path) -> None:
 
 def test_the_default_render_stays_small(render: Render) -> None:
     project = render()
-    assert len(list(files(project))) <= 120
+    assert len(list(files(project))) <= 160
     assert sum(code_lines(path) for path in (project / "src").rglob("*.py")) <= 3300
 
 
