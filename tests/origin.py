@@ -1,31 +1,38 @@
-"""A repository on a CI platform: a render with small settings, its git history, and the storage of its environments."""
+"""A repository on a CI platform: a render with small settings, its history, its environments' storage."""
 
 import os
 import subprocess
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
+from bake import bake
 from platform_api import Platform
+from rendered import environment, make
 
 # Two times of the sample's data: what is trained at the first is used until the second.
 FIRST, SECOND = "2013-02-15", "2013-03-01"
 # Enough to see each pipeline work. What is judged here is the workflows.
-SMALL = {
+SMALL: dict[str, dict[str, Any]] = {
     "base": {
         "training": {"holdout": "14d", "fraction": 0.2, "min_rows": 200},
         "registry": {
-            "compliance": {"slice_limits": [{"metric": "roc_auc", "column": "origin", "at_least": 0.5, "min_rows": 300}]},
+            "compliance": {
+                "slice_limits": [{"metric": "roc_auc", "column": "origin", "at_least": 0.5, "min_rows": 300}]
+            },
             "comparison": {"confidence": 0.8, "resamples": 50, "min_rows": 200},
         },
     },
     "staging": {"training": {"fraction": 0.2, "min_rows": 200}},
 }
+TREES = ('"max_iter": 150', '"max_iter": 40')
 
 
 @dataclass
 class Origin:
-    """The repository on the platform; `venv` has what it installs, `storage` holds tables and models, apart."""
+    """The repository on the platform; `venv` has what it installs, `storage` its tables and models."""
 
     folder: Path
     venv: Path
@@ -41,9 +48,9 @@ class Origin:
             path = self.folder / "conf" / f"{name}.yml"
             path.write_text(yaml.safe_dump(merged(yaml.safe_load(path.read_text()), settings)))
         self.git("init", "--quiet", "--initial-branch=main")
-        self.commit("first")
-        for time in (FIRST, SECOND):
-            self.run("land", "--as-of", time)
+        self.commit("first", (f"src/{self.package()}/usecase/model.py", *TREES))
+        for moment in (FIRST, SECOND):
+            self.run("land", "--as-of", moment)
         self.storage.parent.mkdir(parents=True, exist_ok=True)
         (self.folder / "data").rename(self.storage)
         (self.folder / "data").symlink_to(self.storage)
@@ -68,17 +75,29 @@ class Origin:
 
     def run(self, *arguments: str) -> str:
         """Run the project's command line here, on the same storage."""
-        command = [self.venv / "bin" / "python", "-m", self.package(), *arguments]
+        command = [str(self.venv / "bin" / "python"), "-m", self.package(), *arguments]
         variables = {**os.environ, "PYTHONPATH": "src"}
         done = subprocess.run(command, cwd=self.folder, env=variables, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
 
-def merged(under: dict[str, object], over: dict[str, object]) -> dict[str, object]:
+def merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """`under` with the values of `over`, sections inside sections."""
     result = dict(under)
     for key, value in over.items():
         below = result.get(key)
         result[key] = merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
     return result
+
+
+def machine_origin(template: Path, folder: Path, ci_platform: str) -> Origin:
+    """A repository on a machine that is prepared: what it installs is there already."""
+    project = bake(template, folder, {"ci_platform": ci_platform})
+    make(project, "setup")
+    venv = environment(project)
+    # A fresh clone's files are newer than the environment, which each job would install again.
+    os.utime(venv / ".ready", (time.time(), time.time() + 10**6))
+    origin = Origin(project, venv, folder / "storage")
+    origin.begin()
+    return origin

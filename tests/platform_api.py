@@ -1,7 +1,7 @@
-"""The part of a CI platform's API that the rendered repository calls, served on loopback from a repository's folder.
+"""The part of a CI platform's API that the rendered repository calls, served on loopback.
 
-It stands in for GitHub, GitLab and Azure DevOps, which cannot be had here. It keeps what is sent to it, and makes
-tags for real.
+It stands in for GitHub, GitLab and Azure DevOps, which cannot be had here. It keeps what is sent to it, and
+makes tags for real.
 """
 
 import json
@@ -34,7 +34,9 @@ class Platform:
             # GitHub
             case "GET", ["repos", _, _, "actions", "workflows", "ci.yml", "runs"]:
                 assert query["event"] == "push"
-                return {"workflow_runs": self._runs("run_number", "head_sha", "conclusion", "success", "failure")}
+                return {
+                    "workflow_runs": self._runs("run_number", "head_sha", "conclusion", "success", "failure")
+                }
             case "GET", ["repos", _, _, "actions", "runs", _, "approvals"]:
                 environments = [{"name": "production-model"}]
                 review = {"state": "approved", "comment": "looks right", "user": {"login": self.approver}}
@@ -63,7 +65,11 @@ class Platform:
                 check = {"id": "check", "type": "Checkpoint.Approval", "result": "succeeded"}
                 return {"records": [check] if self.approver else []}
             case "GET", [_, "_apis", "pipelines", "approvals"]:
-                step = {"status": "approved", "actualApprover": {"displayName": self.approver}, "comment": "looks right"}
+                step = {
+                    "status": "approved",
+                    "actualApprover": {"displayName": self.approver},
+                    "comment": "looks right",
+                }
                 return {"value": [{"steps": [step]}]}
             case "POST", [_, "_apis", "git", "repositories", _, "refs"]:
                 self._tag(body[0]["name"].removeprefix("refs/tags/"), body[0]["newObjectId"])
@@ -94,14 +100,18 @@ def serve(platform: Platform) -> Iterator[Platform]:
             query = {name: values[-1] for name, values in parse_qs(address.query).items()}
             sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             allowed = any("token" in str(value) for value in self.headers.values())
-            answer = platform.answer(self.command, address.path, query, json.loads(sent or b"null")) if allowed else None
+            answer = (
+                platform.answer(self.command, address.path, query, json.loads(sent or b"null"))
+                if allowed
+                else None
+            )
             self.send_response(200 if answer is not None else 404 if allowed else 401)
             self.end_headers()
             self.wfile.write(json.dumps(answer).encode())
 
         do_GET = do_POST = do_PATCH = handle_any  # noqa: N815
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, *_: object) -> None:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:

@@ -20,7 +20,9 @@ def test_exactly_the_listed_files_are_rendered(variant: Path, answers: dict[str,
     package = next((variant / "src").iterdir()).name
     rendered = {name.replace(f"src/{package}/", "src/<package>/") for name, _ in files(variant)}
     listed = {
-        path for path, *conditions in map(str.split, LISTING.read_text().splitlines()) if holds(conditions, answers)
+        path
+        for path, *conditions in map(str.split, LISTING.read_text().splitlines())
+        if holds(conditions, answers)
     }
     assert not rendered - listed, f"rendered, but not in {LISTING.name}"
     assert not listed - rendered, f"in {LISTING.name}, but not rendered"

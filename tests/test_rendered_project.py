@@ -1,14 +1,12 @@
 """Rendered repositories at work: each is installed and runs its own checks, by its own Makefile."""
 
-import hashlib
-import os
 import subprocess
-import tomllib
 from pathlib import Path
 
 import pytest
-from bake import PROMPTS, ROOT, bake
+from bake import PROMPTS, bake
 from pre_gen_project import INSTALLED
+from rendered import environment, make
 
 # One process for all of them: they share environments, and each keeps both cores busy by itself.
 pytestmark = pytest.mark.xdist_group("rendered projects")
@@ -18,23 +16,6 @@ import importlib.metadata as metadata
 print(*(name for name in metadata.packages_distributions() if name.isidentifier()))
 print(*(distribution.metadata["Name"] for distribution in metadata.distributions()))
 """
-
-
-def environment(project: Path) -> Path:
-    """Return where the repository's dependencies are installed: a folder for each set, kept for reruns."""
-    pyproject = tomllib.loads((project / "pyproject.toml").read_text())
-    wanted = [pyproject["project"].get(key) for key in ("dependencies", "optional-dependencies")]
-    wanted += [pyproject.get("dependency-groups"), (project / "constraints.txt").read_text()]
-    digest = hashlib.sha256(repr(wanted).encode()).hexdigest()
-    return ROOT / "build" / f"venv-{digest[:8]}"
-
-
-def make(project: Path, *targets: str) -> None:
-    """Run make there as a person would, without what this test's own make and pytest have set."""
-    ours = ("MAKE", "MFLAGS", "PYTEST_", "VIRTUAL_ENV")
-    settings = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    command = ["make", *targets, f"VENV={environment(project)}"]
-    subprocess.run(command, cwd=project, env=settings, stdin=subprocess.DEVNULL, check=True)
 
 
 # Working in a repository leaves caches and data in it, so none of these is a render that others share.

@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 from .api import PlatformError, call
 
+WORKFLOWS = ".gitlab-ci.yml"
 OUTPUTS = Path("build/outputs.env")  # a dotenv report: GitLab gives it to the jobs that follow
 
 
