@@ -6,26 +6,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-from origin import FIRST, Origin
+from origin import Origin, Result, clean, machine
 
 ACTIONS = Path(__file__).parent / "actions"
 REPOSITORY = "acme/forecasts"
-
-
-@dataclass(frozen=True)
-class Result:
-    """How a workflow ended: each job that ran, and everything that was said."""
-
-    jobs: dict[str, str]
-    said: str
-    artifacts: dict[str, set[str]]
-
-    @property
-    def passed(self) -> bool:
-        return set(self.jobs.values()) == {"success"}
 
 
 def act(
@@ -47,16 +33,12 @@ def act(
         check=True,
     )
     (work / "event.json").write_text(json.dumps({**(payload or {}), "inputs": inputs or {}}))
-    machine = {
+    settings = {
         "GITHUB_API_URL": origin.platform.url,
         "GITHUB_REPOSITORY": REPOSITORY,
         "ORIGIN": str(origin.folder),
         "ARTIFACTS": str(kept),
-        "VENV": str(origin.venv),
-        "MYPY_CACHE_DIR": str(origin.storage.parent / "mypy"),
-        "TESTS": "tests/unit/test_comparison.py",
-        "SLOW_TESTS": "",
-        "AS_OF": FIRST,
+        **machine(origin),
         **(variables or {}),
     }
     command = [
@@ -78,7 +60,7 @@ def act(
         "--var",
         f"STORAGE={origin.storage}",
     ]
-    for name, value in machine.items():
+    for name, value in settings.items():
         command += ["--env", f"{name}={value}"]
     for name, value in (inputs or {}).items():
         command += ["--input", f"{name}={value}"]
@@ -87,13 +69,8 @@ def act(
             "--local-repository",
             f"{action}={ACTIONS / action.split('@')[0].removeprefix('actions/')}",
         ]
-    quiet = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("MAKE", "MFLAGS", "GITHUB_"))
-    }
     home = {"XDG_CACHE_HOME": str(work / "cache"), "HOME": str(work)}
-    done = subprocess.run(command, env={**quiet, **home}, capture_output=True, text=True)
+    done = subprocess.run(command, env={**clean(os.environ), **home}, capture_output=True, text=True)
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     jobs = {line["jobID"]: line["jobResult"] for line in lines if "jobResult" in line}
     said = "\n".join(line.get("msg", "") for line in lines) + done.stderr

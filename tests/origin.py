@@ -3,6 +3,7 @@
 import os
 import subprocess
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,19 @@ SMALL: dict[str, dict[str, Any]] = {
     "staging": {"training": {"fraction": 0.2, "min_rows": 200}},
 }
 TREES = ('"max_iter": 150', '"max_iter": 40')
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a workflow ended: each job that ran, and everything that was said."""
+
+    jobs: dict[str, str]
+    said: str
+    artifacts: dict[str, set[str]]
+
+    @property
+    def passed(self) -> bool:
+        return set(self.jobs.values()) == {"success"}
 
 
 @dataclass
@@ -101,3 +115,20 @@ def machine_origin(template: Path, folder: Path, ci_platform: str) -> Origin:
     origin = Origin(project, venv, folder / "storage")
     origin.begin()
     return origin
+
+
+def machine(origin: Origin) -> dict[str, str]:
+    """What the environment of a prepared machine says to every job: few tests, one logical time."""
+    return {
+        "VENV": str(origin.venv),
+        "MYPY_CACHE_DIR": str(origin.storage.parent / "mypy"),
+        "TESTS": "tests/unit/test_comparison.py",
+        "SLOW_TESTS": "",
+        "AS_OF": FIRST,
+    }
+
+
+def clean(environment: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment without what its own make, and the platform it may run on, have set."""
+    ours = ("MAKE", "MFLAGS", "GITHUB_", "CI_", "PYTEST_", "VIRTUAL_ENV")
+    return {name: value for name, value in environment.items() if not name.startswith(ours)}

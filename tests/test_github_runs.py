@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from act import REPOSITORY, Result, act
-from origin import SECOND, Origin, machine_origin
+from act import REPOSITORY, act
+from origin import SECOND, Origin, Result, machine_origin
 from platform_api import serve
 
 pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("github")]

@@ -17,15 +17,14 @@ from {{ cookiecutter.package_name }}.delivery.schedules import job, schedules
 PROJECT = Path(__file__).resolve().parents[2]
 MAKEFILE = (PROJECT / "Makefile").read_text(encoding="utf-8")
 FILES = {path.name: path.read_text(encoding="utf-8") for path in sorted(PROJECT.glob(WORKFLOWS))}
-CRON = re.compile(r"""["'](\d[\d*/,-]*(?: [\d*/,-]+){4})["']""")
 CALL = re.compile(r"\bmake ([^\n#|;&]+)")
 
 
 def targets(text: str) -> set[str]:
     """What a file asks make for, TARGETS included."""
     code = re.sub("#.*", "", text)
-    words = [word for call in CALL.findall(code) for word in re.sub(r"TARGETS=|[\"']", " ", call).split()]
-    return {word for word in words if "=" not in word and not word.startswith("-")}
+    words = [word for call in CALL.findall(code) for word in re.sub(r"TARGETS=|[A-Z]+=\S*|[\"']", " ", call).split()]
+    return {word for word in words if not word.startswith("-")}
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -44,11 +43,6 @@ def test_every_command_of_the_makefile_exists() -> None:
         assert first in app.commands
         if hasattr(app.commands[first], "commands"):
             assert set(rest) < set(app.commands[first].commands)
-
-
-def test_the_platform_starts_jobs_when_the_settings_say() -> None:
-    found = {time for text in FILES.values() for time in CRON.findall(text)}
-    assert found == set(schedules(PROJECT).values())
 
 
 def test_a_time_stands_for_its_job_and_no_other_does() -> None:

@@ -86,7 +86,7 @@ def review(
     shutil.rmtree(output, ignore_errors=True)
     for number in waiting[-1:]:
         shutil.copytree(review_pack_of(registry, number), output)
-    host.output("version", str(waiting[-1]) if waiting else "")
+    host.output("waiting", str(waiting[-1]) if waiting else "")
     typer.echo(f"version {waiting[-1]} waits: {output}/review.md" if waiting else "no version waits for a person")
 
 

@@ -1,4 +1,7 @@
-"""Print the job that a schedule of conf/base.yml stands for: python -m <package>.delivery.schedules '5 * * * *'."""
+"""Schedules of conf/base.yml: python -m <package>.delivery.schedules lists them, with their jobs.
+
+With a schedule, such as '5 * * * *', it prints the job that this stands for.
+"""
 
 import sys
 from pathlib import Path
@@ -21,4 +24,7 @@ def job(project: Path, cron: str) -> str:
 
 
 if __name__ == "__main__":
-    print(job(find_project(), sys.argv[1]))
+    if len(sys.argv) > 1:
+        print(job(find_project(), sys.argv[1]))
+    else:
+        print(*(f"{time:<12} JOB={name}" for name, time in schedules(find_project()).items()), sep="\n")
