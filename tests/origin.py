@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from bake import bake
+from bake import ROOT, bake
 from platform_api import Platform
 from rendered import environment, make
 
@@ -121,7 +121,7 @@ def machine(origin: Origin) -> dict[str, str]:
     """What the environment of a prepared machine says to every job: few tests, one logical time."""
     return {
         "VENV": str(origin.venv),
-        "MYPY_CACHE_DIR": str(origin.storage.parent / "mypy"),
+        "MYPY_CACHE_DIR": str(ROOT / "build" / "mypy"),
         "TESTS": "tests/unit/test_comparison.py",
         "SLOW_TESTS": "",
         "AS_OF": FIRST,
