@@ -33,6 +33,7 @@ OPTIONS = {
         paths={
             ".github": ("github",),
             ".gitlab-ci.yml": ("gitlab",),
+            "azure-pipelines": ("azure_devops",),
             "src/<package>/delivery/affected.py": ("github", "azure_devops"),
             "src/<package>/delivery/api.py": ("github", "gitlab", "azure_devops"),
             "src/<package>/delivery/comment.py": ("github", "azure_devops"),

@@ -74,6 +74,7 @@ def act(
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     jobs = {line["jobID"]: line["jobResult"] for line in lines if "jobResult" in line}
     said = "\n".join(line.get("msg", "") for line in lines) + done.stderr
+    (work / "log").write_text(said)
     return Result(
         jobs, said, {folder.name: {path.name for path in folder.iterdir()} for folder in kept.glob("*")}
     )

@@ -1,7 +1,7 @@
-"""Run Azure pipelines of a repository on this machine: the script steps of each job, in order, in a fresh clone.
+"""Run Azure pipelines of a repository here: the script steps of each job, in order, in a fresh clone.
 
-It reads as much of the format as the rendered files use and refuses the rest. A step sees PATH, the machine's
-settings and what its `env` declares, and nothing else.
+It reads as much of the format as the rendered files use, and refuses other expressions. A step sees PATH, the
+machine's settings and what its `env` declares, and nothing else.
 """
 
 import os
@@ -35,7 +35,7 @@ class Run:
         return str(self.value(condition, needs, stage, job)).lower() == "true"
 
     def value(self, expression: str, needs: list[str], stage: str, job: str = "") -> object:
-        """Evaluate an expression; it is Python but for the names of three functions, and for references."""
+        """Evaluate an expression: it is Python but for the names of some functions, and references."""
         outcomes = [self.results.get(name, "Skipped") for name in needs]
         before = f"{stage}." if job or not stage else ""
         code = re.sub(r"variables\['([\w.]+)'\]", r"variable('\1')", expression)
@@ -73,7 +73,7 @@ def lower(value: object) -> str:
 def azure(
     origin: Origin, work: Path, name: str, reason: str, parameters: dict[str, str] | None = None, **more: str
 ) -> Result:
-    """Run the pipeline azure-pipelines/<name>.yml at the origin's HEAD; `more` is added to the machine's settings."""
+    """Run azure-pipelines/<name>.yml at the origin's HEAD; `more` variables are set, `__` for a dot."""
     work.mkdir(parents=True, exist_ok=True)
     variables = {"Build.Reason": reason, "System.AccessToken": "token", "STORAGE": str(origin.storage)}
     run = Run(origin, work, variables | {name.replace("__", "."): value for name, value in more.items()})

@@ -44,6 +44,7 @@ def pipeline(origin: Origin, work: Path, *, manual: str = "", **variables: str) 
         command += ["--manual", manual]
     variables = {**clean(os.environ), "HOME": str(work)}
     done = subprocess.run(command, cwd=clone, env=variables, capture_output=True, text=True)
+    (work / "log").write_text(done.stdout + done.stderr)
     ended = re.findall(r"^ (PASS|FAIL|WARN) +(\S+)", done.stdout, re.MULTILINE)
     artifacts = {
         job.name: {path.name for path in job.rglob("*") if path.is_file()}

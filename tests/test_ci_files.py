@@ -23,6 +23,7 @@ SCHEMAS = {
         ".github/dependabot.yml": "vendor.dependabot",
     },
     "gitlab": {".gitlab-ci.yml": "vendor.gitlab-ci"},
+    "azure_devops": {"azure-pipelines/*.yml": "vendor.azure-pipelines"},
 }
 
 

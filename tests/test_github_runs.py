@@ -29,13 +29,13 @@ def story(origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Story:
     work = tmp_path_factory.mktemp("runs")
 
     def chapter(name: str, event: str, workflow: str, **more: dict[str, str]) -> None:
-        story[name] = act(origin, work / name, event, workflow, **more)
+        story[name] = act(origin, work / name.replace(" ", "-"), event, workflow, **more)
 
     def merge_request(name: str) -> None:
         base = {"sha": origin.git("rev-parse", "main")}
         head = {"repo": {"full_name": REPOSITORY}}
         payload = {"pull_request": {"number": 7, "base": base, "head": head}}
-        story[name] = act(origin, work / name, "pull_request", "ci.yml", payload=payload)
+        story[name] = act(origin, work / name.replace(" ", "-"), "pull_request", "ci.yml", payload=payload)
 
     first = origin.git("rev-parse", "HEAD")
     chapter("merge", "push", "ci.yml")

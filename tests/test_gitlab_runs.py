@@ -27,7 +27,7 @@ def story(origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Story:
     work = tmp_path_factory.mktemp("runs")
 
     def chapter(name: str, **variables: str) -> None:
-        story[name] = pipeline(origin, work / name, **variables)
+        story[name] = pipeline(origin, work / name.replace(" ", "-"), **variables)
 
     first = origin.git("rev-parse", "HEAD")
     chapter("merge")
