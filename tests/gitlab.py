@@ -33,8 +33,6 @@ def pipeline(origin: Origin, work: Path, *, manual: str = "", **variables: str) 
     }
     command = ["node", str(PROGRAM), "--force-shell-executor", "--shell-isolation", "--color=false"]
     command += [
-        "--cwd",
-        str(clone),
         "--ignore-predefined-vars",
         "CI_PIPELINE_SOURCE,CI_API_V4_URL,CI_JOB_MANUAL",
     ]

@@ -1,5 +1,6 @@
 """A repository on a CI platform: a render with small settings, its history, its environments' storage."""
 
+import fcntl
 import os
 import subprocess
 import time
@@ -108,8 +109,11 @@ def merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 def machine_origin(template: Path, folder: Path, ci_platform: str) -> Origin:
     """A repository on a machine that is prepared: what it installs is there already."""
     project = bake(template, folder, {"ci_platform": ci_platform})
-    make(project, "setup")
     venv = environment(project)
+    venv.parent.mkdir(exist_ok=True)
+    with venv.with_suffix(".lock").open("w") as lock:  # repositories of several platforms share it
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        make(project, "setup")
     # A fresh clone's files are newer than the environment, which each job would install again.
     os.utime(venv / ".ready", (time.time(), time.time() + 10**6))
     origin = Origin(project, venv, folder / "storage")

@@ -27,7 +27,7 @@ def story(origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Story:
     work = tmp_path_factory.mktemp("runs")
 
     def chapter(name: str, pipeline: str, reason: str, **more: str) -> None:
-        names = [name for name in ("version", "job") if name in more]
+        names: list[str] = [name for name in ("version", "job") if name in more]
         parameters = {name: more.pop(name) for name in names}
         story[name] = azure(origin, work / name.replace(" ", "-"), pipeline, reason, parameters, **more)
 
