@@ -37,7 +37,7 @@ class Run:
     def value(self, expression: str, needs: list[str], stage: str, job: str = "") -> object:
         """Evaluate an expression: it is Python but for the names of some functions, and references."""
         outcomes = [self.results.get(name, "Skipped") for name in needs]
-        before = f"{stage}." if job or not stage else ""
+        before = f"{stage}." if stage else ""
         code = re.sub(r"variables\['([\w.]+)'\]", r"variable('\1')", expression)
         code = re.sub(r"dependencies\.(\w+)\.outputs\['([\w.]+)'\]", r"output('\1', '\2')", code)
         code = re.sub(r"dependencies\.(\w+)\.result", r"outcome('\1')", code)
