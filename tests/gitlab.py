@@ -23,6 +23,10 @@ def pipeline(origin: Origin, work: Path, *, manual: str = "", **variables: str) 
         (f"url.file://{origin.folder}.insteadOf", "https://git.example/acme/forecasts.git"),
     ):
         subprocess.run(["git", "-C", str(clone), "config", name, value], check=True)
+    # The program lays what it hands on to a job into the job's tree, where GitLab does not.
+    ignored = work / ".config" / "git" / "ignore"
+    ignored.parent.mkdir(parents=True, exist_ok=True)
+    ignored.write_text(".gitlab-ci-reports/\n")
     settings = {
         "CI_PIPELINE_SOURCE": "push",
         "CI_API_V4_URL": origin.platform.url,
