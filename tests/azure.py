@@ -190,7 +190,7 @@ def run_step(run: Run, stage: str, job: str, step: dict[str, Any], folder: Path,
     done = subprocess.run(script, cwd=sources, env=environment, capture_output=True, text=True)
     run.said += done.stdout + done.stderr
     for variable, value in OUTPUT.findall(done.stdout):
-        path = [stage, job, *([job] if deployment else []), step["name"], variable]
+        path = [stage, job, *([job] if deployment else []), step.get("name", ""), variable]
         run.outputs[".".join(path)] = value
     return done.returncode == 0
 
