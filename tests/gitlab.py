@@ -17,6 +17,7 @@ def pipeline(origin: Origin, work: Path, *, manual: str = "", **variables: str) 
     work.mkdir(parents=True, exist_ok=True)
     clone = work / "clone"
     subprocess.run(["git", "clone", "--quiet", str(origin.folder), str(clone)], check=True)
+    subprocess.run(["git", "-C", str(clone), "remote", "set-head", "origin", "main"], check=True)
     # Jobs fetch from the repository; what the program reads out of its address looks like a real one.
     for name, value in (
         ("remote.origin.url", "https://git.example/acme/forecasts.git"),
