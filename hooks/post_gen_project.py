@@ -102,6 +102,23 @@ OPTIONS = {
             "promotion": ("deploy_models",),
         },
     ),
+    "ci_platform": Option(
+        choices=("github", "gitlab", "azure_devops", "none"),
+        variants=("src/<package>/delivery/host.py",),
+        paths={
+            ".github": ("github",),
+            ".gitlab-ci.yml": ("gitlab",),
+            "azure-pipelines": ("azure_devops",),
+            "src/<package>/delivery/affected.py": ("github", "azure_devops"),
+            "src/<package>/delivery/api.py": ("github", "gitlab", "azure_devops"),
+            "src/<package>/delivery/comment.py": ("github", "azure_devops"),
+            "src/<package>/delivery/schedules.py": ("github", "gitlab", "azure_devops"),
+            "src/<package>/delivery/settings.py": ("github", "gitlab", "azure_devops"),
+            "tests/unit/test_pipeline_schedules.py": ("gitlab",),
+            "tests/unit/test_schedules.py": ("github", "azure_devops"),
+            "tests/unit/test_workflows.py": ("github", "gitlab", "azure_devops"),
+        },
+    ),
 }
 
 

@@ -17,6 +17,7 @@ CHOICES = {
     "problem_type": ("classification", "regression"),
     "sample": ("flights", "none"),
     "deployment_pattern": ("deploy_code", "deploy_models"),
+    "ci_platform": ("github", "gitlab", "azure_devops", "none"),
 }
 NAMES = {
     "project_slug": ("hyphens", r"[a-z][a-z0-9]*(-[a-z0-9]+)*"),
@@ -33,6 +34,7 @@ EXAMPLES = {
     "problem_type": "classification",
     "sample": "flights",
     "deployment_pattern": "deploy_code",
+    "ci_platform": "github",
 }
 # What the rendered repository installs, by the names to import and to install: a project of the same name
 # would hide it, or be hidden. The tests compare this with the pins and with a real installation.

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from bake import ROOT, bake
+from bake import bake
 from matrix import CHOICES, DEFAULTS, NAMED
 from pre_gen_project import installed
+from rendered import environment, make
 
 # One process for all of them: they share environments, and each keeps both cores busy by itself.
 pytestmark = pytest.mark.xdist_group("rendered projects")
@@ -21,24 +22,6 @@ import importlib.metadata as metadata
 print(*(name for name in metadata.packages_distributions() if name.isidentifier()))
 print(*(distribution.metadata["Name"] for distribution in metadata.distributions()))
 """
-
-
-def environment(project: Path) -> Path:
-    """Return where the repository's dependencies are installed: a folder for each set, kept for reruns."""
-    pyproject = tomllib.loads((project / "pyproject.toml").read_text())
-    wanted = [pyproject["project"].get(key) for key in ("dependencies", "optional-dependencies")]
-    wanted += [pyproject.get("dependency-groups"), (project / "constraints.txt").read_text()]
-    digest = hashlib.sha256(repr(wanted).encode()).hexdigest()
-    return ROOT / "build" / f"venv-{digest[:8]}"
-
-
-def make(project: Path, *targets: str) -> None:
-    """Run make there as a person would, without what this test's own make and pytest have set."""
-    ours = ("MAKE", "MFLAGS", "PYTEST_", "VIRTUAL_ENV")
-    settings = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    settings["MYPY_CACHE_DIR"] = f"{environment(project)}/mypy"
-    command = ["make", *targets, f"VENV={environment(project)}"]
-    subprocess.run(command, cwd=project, env=settings, stdin=subprocess.DEVNULL, check=True)
 
 
 def linted(project: Path) -> str:

@@ -13,8 +13,8 @@ import pytest
 from bake import PROMPTS, ROOT, TEMPLATE, bake
 from merge import OWNERS
 from releases import PLACE, releases
+from rendered import environment
 from synthetic import ENVIRONMENT, Outcome, commit, git, tree, write
-from test_rendered_project import environment
 
 # The working tree as the release that comes next, and two after it.
 NEXT, LATER, LAST = "90.0.0", "90.1.0", "90.2.0"

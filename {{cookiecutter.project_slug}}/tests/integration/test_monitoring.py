@@ -1,5 +1,6 @@
 """Monitoring and retraining: a drifted month raises the alert, noise does not, and an alert asks for one training."""
 
+import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -153,7 +154,7 @@ def test_what_a_killed_run_has_told_nobody_the_next_one_tells(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("{{ cookiecutter.package_name }}.pipelines.monitor.notify", die)
+        patch.setattr(sys.modules[monitor.__module__], "notify", die)
         with pytest.raises(KeyboardInterrupt):
             monitor(prod, later)
     assert len(raised(prod)) == 4

@@ -92,13 +92,13 @@ def won_comparison(registry: Registry, number: int) -> bool:
 
 def waits_for_a_person(registry: Registry, number: int) -> bool:
     """Whether all is done that a person needs to decide: the comparison is won and the review pack is there."""
-    pack = _pack(registry, number) / "review.md"
+    pack = review_pack_of(registry, number) / "review.md"
     return registry.settings.approval == "manual" and won_comparison(registry, number) and pack.exists()
 
 
 def review_pack(registry: Registry, number: int, comparison: str) -> Path:
     """Gather what a person needs to decide: the comparison, the model card, slices and plots. Returns its folder."""
-    folder = _pack(registry, number)
+    folder = review_pack_of(registry, number)
     folder.mkdir(parents=True, exist_ok=True)
     names = sorted(name for name in registry.artifact_names(number) if Path(name).suffix in {".md", ".png", ".json"})
     for name in names:
@@ -116,7 +116,8 @@ def review_pack(registry: Registry, number: int, comparison: str) -> Path:
     return folder
 
 
-def _pack(registry: Registry, number: int) -> Path:
+def review_pack_of(registry: Registry, number: int) -> Path:
+    """The folder of the version's review pack, which exists once it has won its comparison."""
     return registry.env.tables.root / "review" / f"{registry.model}-v{number}"
 
 

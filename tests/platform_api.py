@@ -1,0 +1,125 @@
+"""The part of a CI platform's API that the rendered repository calls, served on loopback.
+
+It stands in for GitHub, GitLab and Azure DevOps, which cannot be had here. It keeps what is sent to it, and
+makes tags for real.
+"""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+
+class Platform:
+    """What the platform knows: how CI went for commits, who approved the present run, what was commented."""
+
+    def __init__(self, origin: Path) -> None:
+        self.origin = origin
+        self.url = ""
+        self.outcomes: list[tuple[str, bool]] = []
+        self.approver = ""
+        self.comments: list[str] = []
+
+    def ci_ended(self, commit: str, *, passed: bool) -> None:
+        self.outcomes.append((commit, passed))
+
+    def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
+        """The answer to a request, or None where the path is unknown."""
+        match method, path.split("/")[1:]:
+            # GitHub
+            case "GET", ["repos", _, _, "actions", "workflows", "ci.yml", "runs"]:
+                assert query["event"] == "push"
+                return {
+                    "workflow_runs": self._runs("run_number", "head_sha", "conclusion", "success", "failure")
+                }
+            case "GET", ["repos", _, _, "actions", "runs", _, "approvals"]:
+                environments = [{"name": "production-model"}]
+                review = {"state": "approved", "comment": "looks right", "user": {"login": self.approver}}
+                return [review | {"environments": environments}] if self.approver else []
+            case "POST", ["repos", _, _, "git", "refs"]:
+                return self._tag(body["ref"].removeprefix("refs/tags/"), body["sha"])
+            case "GET", ["repos", _, _, "issues", _, "comments"]:
+                return [{"id": number, "body": text} for number, text in enumerate(self.comments)]
+            case "POST", ["repos", _, _, "issues", _, "comments"]:
+                self.comments.append(body["body"])
+                return {}
+            case "PATCH", ["repos", _, _, "issues", "comments", number]:
+                self.comments[int(number)] = body["body"]
+                return {}
+            # GitLab
+            case "GET", ["projects", _, "pipelines"]:
+                assert query["source"] == "push"
+                return self._runs("id", "sha", "status", "success", "failed")
+            case "POST", ["projects", _, "repository", "tags"]:
+                return self._tag(query["tag_name"], query["ref"])
+            # Azure DevOps
+            case "GET", [_, "_apis", "build", "builds"]:
+                runs = self._runs("id", "sourceVersion", "result", "succeeded", "failed")
+                return {"value": [run | {"definition": {"name": "ci"}} for run in runs]}
+            case "GET", [_, "_apis", "build", "builds", _, "timeline"]:
+                check = {"id": "check", "type": "Checkpoint.Approval", "result": "succeeded"}
+                return {"records": [check] if self.approver else []}
+            case "GET", [_, "_apis", "pipelines", "approvals"]:
+                step = {
+                    "status": "approved",
+                    "actualApprover": {"displayName": self.approver},
+                    "comment": "looks right",
+                }
+                return {"value": [{"steps": [step]}]}
+            case "POST", [_, "_apis", "git", "repositories", _, "refs"]:
+                self._tag(body[0]["name"].removeprefix("refs/tags/"), body[0]["newObjectId"])
+                return {"value": [{"success": True}]}
+            case "POST", [_, "_apis", "git", "repositories", _, "pullRequests", _, "threads"]:
+                self.comments.append(body["comments"][0]["content"])
+                return {}
+        return None
+
+    def _runs(self, number: str, commit: str, outcome: str, good: str, bad: str) -> list[dict[str, Any]]:
+        return [
+            {number: index, commit: sha, outcome: good if passed else bad}
+            for index, (sha, passed) in enumerate(self.outcomes)
+        ]
+
+    def _tag(self, name: str, commit: str) -> dict[str, str]:
+        subprocess.run(["git", "-C", str(self.origin), "tag", name, commit], check=True)
+        return {"name": name}
+
+
+@contextmanager
+def serve(platform: Platform) -> Iterator[Platform]:
+    """Serve the API on a free port of the loopback interface, and set the platform's `url`."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def handle_any(self) -> None:
+            address = urlsplit(self.path)
+            query = {name: values[-1] for name, values in parse_qs(address.query).items()}
+            sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            allowed = any("token" in str(value) for value in self.headers.values())
+            answer = (
+                platform.answer(self.command, address.path, query, json.loads(sent or b"null"))
+                if allowed
+                else None
+            )
+            self.send_response(200 if answer is not None else 404 if allowed else 401)
+            self.end_headers()
+            self.wfile.write(json.dumps(answer).encode())
+
+        do_GET = do_POST = do_PATCH = handle_any  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        platform.url = f"http://127.0.0.1:{server.server_port}"
+        try:
+            yield platform
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,124 @@
+"""The GitLab pipeline at work: its jobs run under gitlab-ci-local, each in a tree of its own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from gitlab import pipeline
+from origin import SECOND, Origin, Result, machine_origin
+from platform_api import serve
+
+pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("gitlab")]
+
+Story = dict[str, Result]
+
+
+@pytest.fixture(scope="module")
+def origin(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Origin]:
+    origin = machine_origin(template, tmp_path_factory.mktemp("gitlab"), "gitlab")
+    with serve(origin.platform):
+        yield origin
+
+
+@pytest.fixture(scope="module")
+def story(origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Story:
+    """What happened to the repository, in order: each chapter goes on from where the one before left it."""
+    story: Story = {}
+    work = tmp_path_factory.mktemp("runs")
+
+    def chapter(name: str, **variables: str) -> None:
+        story[name] = pipeline(origin, work / name.replace(" ", "-"), **variables)
+
+    first = origin.git("rev-parse", "HEAD")
+    chapter("merge")
+    origin.platform.ci_ended(first, passed=story["merge"].passed)
+    chapter("too early", JOB="refresh", CI_PIPELINE_SOURCE="schedule")
+    chapter("release", VERSION="v0.1.0", CI_PIPELINE_SOURCE="web")
+    chapter("no person", JOB="model", CI_PIPELINE_SOURCE="api", manual="approve")
+    chapter("approval", JOB="model", CI_PIPELINE_SOURCE="web", manual="approve", CI_JOB_MANUAL="true")
+    chapter("refresh", JOB="refresh", CI_PIPELINE_SOURCE="schedule", AS_OF=SECOND)
+    chapter("monitor", JOB="monitor", CI_PIPELINE_SOURCE="schedule", AS_OF=SECOND)
+
+    package = origin.package()
+    origin.git("switch", "--quiet", "--create", "pipeline")
+    line = "    settings, registry ="
+    broken = f'    raise OSError("out of order")\n{line}'
+    origin.commit("broken pipeline", (f"src/{package}/pipelines/monitor.py", line, broken))
+    chapter("broken pipeline", CI_PIPELINE_SOURCE="merge_request_event")
+
+    origin.git("switch", "--quiet", "main")
+    comparison = (f"src/{package}/registry/comparison.py", "bool(low > 0 and", "bool(low > 0 or")
+    red = origin.commit("broken gate", comparison)
+    chapter("failing test")
+    origin.platform.ci_ended(red, passed=story["failing test"].passed)
+    chapter("red release", VERSION="v0.2.0", CI_PIPELINE_SOURCE="web")
+
+    origin.git("revert", "--no-edit", "HEAD")
+    trees = (f"src/{package}/usecase/model.py", '"max_iter": 40', '"max_iter": 1')
+    # Its model still beats the baseline, so that CI would let it pass; that is not what is looked at here.
+    origin.platform.ci_ended(origin.commit("worse model", trees), passed=True)
+    chapter("worse model", VERSION="v0.3.0", CI_PIPELINE_SOURCE="web", AS_OF=SECOND)
+    return story
+
+
+def test_a_merge_is_checked_in_all_pipelines_and_deployed_to_staging(story: Story, origin: Origin) -> None:
+    assert story["merge"].jobs == {"checks": "success", "integration": "success", "staging": "success"}
+    assert story["merge"].artifacts["integration"] == {"integration.md"}
+    assert "ops.releases" in origin.run("sql", "--env", "staging")
+
+
+def test_no_job_of_prod_runs_before_a_release_is_deployed(story: Story) -> None:
+    assert story["too early"].jobs == {"scheduled": "failure"}
+    assert "nothing is deployed in prod yet" in story["too early"].said
+
+
+def test_a_release_is_tagged_deployed_trained_and_waits_for_a_person(story: Story, origin: Origin) -> None:
+    release = story["release"]
+    assert release.jobs == dict.fromkeys(("release", "prod", "train", "gates"), "success")
+    assert "version 1 waits: build/review/review.md" in release.said
+    assert "review.md" in release.artifacts["gates"]
+    assert "v0.1.0" in origin.git("tag")
+
+
+def test_an_approval_that_no_person_started_is_refused(story: Story) -> None:
+    assert story["no person"].jobs == {"gates": "success", "approve": "failure"}
+    assert "nobody has started this job by hand" in story["no person"].said
+
+
+def test_a_person_who_starts_the_job_puts_the_model_into_production(story: Story, origin: Origin) -> None:
+    assert story["approval"].jobs == {"gates": "success", "approve": "success"}
+    history = origin.run("registry", "show", "--env", "prod")
+    assert "version 1: Production" in history
+    assert "approved on GitLab" in history
+
+
+def test_scheduled_jobs_score_and_monitor(story: Story) -> None:
+    assert story["refresh"].jobs == {"scheduled": "success"}
+    assert "infer: predictions." in story["refresh"].said
+    assert story["monitor"].jobs == {"scheduled": "success"}
+    assert "monitor: monitoring.metrics" in story["monitor"].said
+
+
+def test_a_pipeline_that_breaks_stops_a_merge_request_and_is_reported_on_it(story: Story) -> None:
+    assert story["broken pipeline"].jobs == {"checks": "success", "integration": "failure"}
+    assert "OSError: out of order" in story["broken pipeline"].said
+    assert story["broken pipeline"].artifacts["integration"] == {"integration.md"}
+
+
+def test_a_failing_test_stops_everything_after_it(story: Story) -> None:
+    assert story["failing test"].jobs == {"checks": "failure"}
+    assert "test_comparison.py" in story["failing test"].said
+
+
+def test_no_release_is_cut_from_a_commit_whose_checks_failed(story: Story, origin: Origin) -> None:
+    assert story["red release"].jobs == {"release": "failure"}
+    assert "has not passed the checks of main" in story["red release"].said
+    assert "v0.2.0" not in origin.git("tag").split()
+
+
+def test_a_worse_model_is_trained_and_refused_and_nobody_is_asked(story: Story, origin: Origin) -> None:
+    assert story["worse model"].jobs == dict.fromkeys(("release", "prod", "train", "gates"), "success")
+    assert "no version waits for a person" in story["worse model"].said
+    history = origin.run("registry", "show", "--env", "prod")
+    assert "version 1: Production" in history
+    assert "version 2: Archived" in history

@@ -1,0 +1,11 @@
+"""Post a report on the merge request that this job runs for: python -m <package>.delivery.comment FILE."""
+
+import sys
+from pathlib import Path
+
+from . import host
+
+LONGEST = 60_000  # characters that a comment may have
+
+if __name__ == "__main__":
+    host.comment(Path(sys.argv[1]).read_text(encoding="utf-8")[:LONGEST])
