@@ -1,4 +1,4 @@
-"""A repository on a CI platform: a render with small settings, its history, its environments' storage."""
+"""A repository on a CI platform: the blank project, its history, its environments' storage."""
 
 import fcntl
 import os
@@ -7,29 +7,15 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import yaml
 from bake import ROOT, bake
 from platform_api import Platform
 from rendered import environment, make
 
-# Two times of the sample's data: what is trained at the first is used until the second.
-FIRST, SECOND = "2013-02-15", "2013-03-01"
-# Enough to see each pipeline work. What is judged here is the workflows.
-SMALL: dict[str, dict[str, Any]] = {
-    "base": {
-        "training": {"holdout": "14d", "fraction": 0.2, "min_rows": 200},
-        "registry": {
-            "compliance": {
-                "slice_limits": [{"metric": "roc_auc", "column": "origin", "at_least": 0.5, "min_rows": 300}]
-            },
-            "comparison": {"confidence": 0.8, "resamples": 50, "min_rows": 200},
-        },
-    },
-    "staging": {"training": {"fraction": 0.2, "min_rows": 200}},
-}
-TREES = ('"max_iter": 150', '"max_iter": 40')
+# Two times of the example's data: what is trained at the first is used until the second.
+FIRST, SECOND = "2025-04-01", "2025-05-01"
+# A change after which a model can hardly tell one item from another.
+WORSE = ('"max_iter": 150', '"max_iter": 1')
 
 
 @dataclass(frozen=True)
@@ -59,11 +45,8 @@ class Origin:
 
     def begin(self) -> None:
         """Make the render a repository with one commit, and let its sources deliver."""
-        for name, settings in SMALL.items():
-            path = self.folder / "conf" / f"{name}.yml"
-            path.write_text(yaml.safe_dump(merged(yaml.safe_load(path.read_text()), settings)))
         self.git("init", "--quiet", "--initial-branch=main")
-        self.commit("first", (f"src/{self.package()}/usecase/model.py", *TREES))
+        self.commit("first")
         for moment in (FIRST, SECOND):
             self.run("land", "--as-of", moment)
         self.storage.parent.mkdir(parents=True, exist_ok=True)
@@ -97,18 +80,9 @@ class Origin:
         return done.stdout
 
 
-def merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`under` with the values of `over`, sections inside sections."""
-    result = dict(under)
-    for key, value in over.items():
-        below = result.get(key)
-        result[key] = merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
-    return result
-
-
 def machine_origin(template: Path, folder: Path, ci_platform: str) -> Origin:
     """A repository on a machine that is prepared: what it installs is there already."""
-    project = bake(template, folder, {"ci_platform": ci_platform})
+    project = bake(template, folder, {"ci_platform": ci_platform, "sample": "none"})
     venv = environment(project)
     venv.parent.mkdir(exist_ok=True)
     with venv.with_suffix(".lock").open("w") as lock:  # repositories of several platforms share it

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from act import REPOSITORY, act
-from origin import SECOND, Origin, Result, machine_origin
+from origin import SECOND, WORSE, Origin, Result, machine_origin
 from platform_api import serve
 
 pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("github")]
@@ -68,7 +68,7 @@ def story(origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Story:
     chapter("red release", "workflow_dispatch", "release.yml", inputs={"version": "v0.2.0"})
 
     origin.git("revert", "--no-edit", "HEAD")
-    origin.commit("worse model", (f"src/{package}/usecase/model.py", '"max_iter": 40', '"max_iter": 1'))
+    origin.commit("worse model", (f"src/{package}/usecase/model.py", *WORSE))
     origin.git("tag", "v0.3.0")
     chapter(
         "worse model",

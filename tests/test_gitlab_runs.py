@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from gitlab import pipeline
-from origin import SECOND, Origin, Result, machine_origin
+from origin import SECOND, WORSE, Origin, Result, machine_origin
 from platform_api import serve
 
 pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("gitlab")]
@@ -54,7 +54,7 @@ def story(origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Story:
     chapter("red release", VERSION="v0.2.0", CI_PIPELINE_SOURCE="web")
 
     origin.git("revert", "--no-edit", "HEAD")
-    trees = (f"src/{package}/usecase/model.py", '"max_iter": 40', '"max_iter": 1')
+    trees = (f"src/{package}/usecase/model.py", *WORSE)
     # Its model still beats the baseline, so that CI would let it pass; that is not what is looked at here.
     origin.platform.ci_ended(origin.commit("worse model", trees), passed=True)
     chapter("worse model", VERSION="v0.3.0", CI_PIPELINE_SOURCE="web", AS_OF=SECOND)
