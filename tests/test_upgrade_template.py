@@ -186,7 +186,7 @@ def test_make_targets_check_plan_take_and_undo(template: Path, start: Project) -
     assert "added: 1\n    docs/new.md" in output
     assert git(project, "status", "--porcelain") == ""
     code, output = make(template, project, "update-template", f"TO=v{LATER}")
-    assert (code, (project / "docs/new.md").read_text()) == (0, "# New in Flight Delays\n"), output
+    assert (code, (project / "docs/new.md").read_text()) == (0, "# New in Early Warning\n"), output
     code, output = make(template, project, "update-template", "FLAGS=--abort")
     assert (code, git(project, "status", "--porcelain")) == (0, ""), output
     code, output = make(template, project, "update-template", "TO=v0.0.9")

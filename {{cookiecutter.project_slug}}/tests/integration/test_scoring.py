@@ -13,6 +13,7 @@ from {{ cookiecutter.package_name }}.lakehouse.frames import entities
 from {{ cookiecutter.package_name }}.registry.scoring import MissingColumnsError, scores
 from {{ cookiecutter.package_name }}.registry.store import Registry
 from {{ cookiecutter.package_name }}.usecase import model
+from {{ cookiecutter.package_name }}.usecase.columns import NUMERIC
 
 pytestmark = pytest.mark.xdist_group("gates")
 
@@ -24,7 +25,8 @@ def champion(world: Path, load_env: Callable[..., Environment]) -> Registry:
 
 @pytest.fixture
 def rows(champion: Registry, now: datetime) -> pd.DataFrame:
-    return entities(champion.env, now, now - timedelta(days=7), now).to_pandas()
+    frame: pd.DataFrame = entities(champion.env, now, now - timedelta(days=7), now).to_pandas()
+    return frame
 
 
 @pytest.mark.parametrize("kind", ["NUMERIC", "CATEGORICAL"])
@@ -40,7 +42,7 @@ def test_a_version_still_gets_a_column_that_the_use_case_has_dropped(
 def test_a_column_that_is_gone_for_good_is_named_with_the_version_that_needs_it(
     champion: Registry, rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    *others, last = model.NUMERIC
+    *others, last = NUMERIC
     monkeypatch.setattr(model, "NUMERIC", tuple(others))
     with pytest.raises(MissingColumnsError, match=rf"version 1 needs {last}, .* keep the column"):
         scores(champion, 1, rows.drop(columns=last))
