@@ -107,7 +107,9 @@ OPTIONS = {
         variants=("src/<package>/delivery/host.py",),
         paths={
             ".github": ("github",),
+            ".gitlab": ("gitlab",),
             ".gitlab-ci.yml": ("gitlab",),
+            "renovate.json": ("gitlab", "azure_devops"),
             "azure-pipelines": ("azure_devops",),
             "src/<package>/delivery/affected.py": ("github", "azure_devops"),
             "src/<package>/delivery/api.py": ("github", "gitlab", "azure_devops"),

@@ -41,6 +41,7 @@ def story(origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Story:
     chapter("approval", "production", "Manual", job="model")
     chapter("refresh", "production", "Schedule", **{schedule: "refresh", "AS_OF": SECOND})
     chapter("monitor", "production", "Schedule", **{schedule: "monitor", "AS_OF": SECOND})
+    chapter("retrain", "production", "Schedule", **{schedule: "retrain", "AS_OF": SECOND})
 
     origin.git("switch", "--quiet", "--create", "prose")
     origin.commit("words", ("README.md", "First commands", "First steps"))
@@ -101,6 +102,13 @@ def test_scheduled_jobs_score_and_monitor(story: Story) -> None:
     assert "infer: predictions." in story["refresh"].said
     assert story["monitor"].jobs == {"job": "success"}
     assert "monitor: monitoring.metrics" in story["monitor"].said
+
+
+def test_where_retraining_is_not_due_the_gates_ask_nobody(
+    story: Story,
+) -> None:
+    assert story["retrain"].jobs == {"job": "success", "gates": "success"}
+    assert "retraining is not due" in story["retrain"].said
 
 
 def test_a_merge_request_of_prose_is_not_run_through_the_pipelines(story: Story) -> None:

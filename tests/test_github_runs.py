@@ -13,6 +13,7 @@ pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("github")]
 Story = dict[str, Result]
 REFRESH = {"schedule": "5 * * * *"}
 MONITOR = {"schedule": "30 6 * * *"}
+RETRAIN = {"schedule": "30 7 * * *"}
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +47,7 @@ def story(origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Story:
     chapter("approval", "workflow_dispatch", "model-cd.yml")
     chapter("refresh", "schedule", "production.yml", payload=REFRESH, variables={"AS_OF": SECOND})
     chapter("monitor", "schedule", "production.yml", payload=MONITOR, variables={"AS_OF": SECOND})
+    chapter("retrain", "schedule", "production.yml", payload=RETRAIN, variables={"AS_OF": SECOND})
     chapter("unknown schedule", "schedule", "production.yml", payload={"schedule": "1 1 1 1 1"})
     chapter("twice", "workflow_dispatch", "release.yml", inputs={"version": "v0.1.0"})
 
@@ -117,6 +119,13 @@ def test_scheduled_jobs_score_and_monitor(story: Story) -> None:
     assert "infer: predictions." in story["refresh"].said
     assert story["monitor"].jobs == {"job": "success"}
     assert "monitor: monitoring.metrics" in story["monitor"].said
+
+
+def test_where_retraining_is_not_due_the_gates_ask_nobody(
+    story: Story,
+) -> None:
+    assert story["retrain"].jobs == {"job": "success", "gates": "success"}
+    assert "retraining is not due" in story["retrain"].said
 
 
 def test_a_schedule_that_the_settings_do_not_know_runs_nothing(story: Story) -> None:

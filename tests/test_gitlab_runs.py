@@ -38,6 +38,7 @@ def story(origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Story:
     chapter("approval", JOB="model", CI_PIPELINE_SOURCE="web", manual="approve", CI_JOB_MANUAL="true")
     chapter("refresh", JOB="refresh", CI_PIPELINE_SOURCE="schedule", AS_OF=SECOND)
     chapter("monitor", JOB="monitor", CI_PIPELINE_SOURCE="schedule", AS_OF=SECOND)
+    chapter("retrain", JOB="retrain", CI_PIPELINE_SOURCE="schedule", AS_OF=SECOND)
 
     package = origin.package()
     origin.git("switch", "--quiet", "--create", "pipeline")
@@ -97,6 +98,13 @@ def test_scheduled_jobs_score_and_monitor(story: Story) -> None:
     assert "infer: predictions." in story["refresh"].said
     assert story["monitor"].jobs == {"scheduled": "success"}
     assert "monitor: monitoring.metrics" in story["monitor"].said
+
+
+def test_where_retraining_is_not_due_the_gates_ask_nobody(
+    story: Story,
+) -> None:
+    assert story["retrain"].jobs == {"scheduled": "success", "gates": "success"}
+    assert "retraining is not due" in story["retrain"].said
 
 
 def test_a_pipeline_that_breaks_stops_a_merge_request_and_is_reported_on_it(story: Story) -> None:
