@@ -62,7 +62,13 @@ ANCHORS = ("defaults", "smallest")
 # What another kind of label has a say in.
 AS_REGRESSION = {
     "regression": ("tests/model", "tests/unit/test_feature_sql.py"),
-    "promoted": ("tests/model", "tests/integration", "tests/unit/test_usecase_sql.py"),
+    "promoted": (
+        "tests/model",
+        "tests/integration/test_pipelines.py",
+        "tests/integration/test_promotion.py",
+        "tests/integration/test_retraining.py",
+        "tests/unit/test_usecase_sql.py",
+    ),
 }
 
 
