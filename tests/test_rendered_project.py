@@ -87,12 +87,13 @@ def test_its_own_tests_pass_for_a_regression_too(template: Path, tmp_path: Path,
 
 @pytest.mark.parametrize("pattern", CHOICES["deployment_pattern"])
 def test_the_blank_project_has_a_demonstration(template: Path, tmp_path: Path, pattern: str) -> None:
-    """It ends with a promotion, a refusal and a training that an alert has asked for, somewhere."""
+    """Where models are trained there is a promotion, a refusal, and a training that an alert asked for."""
     project = bake(template, tmp_path, NAMED["smallest"] | {"deployment_pattern": pattern})
     make(project, "demo")
     python = environment(project) / "bin" / "python"
     sql = "SELECT DISTINCT status || ' ' || to_stage || ' ' || request_reason AS what FROM ops.transitions"
-    command = [str(python), "-m", "early_warning", "sql", "--env", "prod", sql]
+    where = {"deploy_code": "prod", "deploy_models": "dev"}[pattern]
+    command = [str(python), "-m", "early_warning", "sql", "--env", where, sql]
     table = subprocess.check_output(command, cwd=project, env=os.environ | {"PYTHONPATH": "src"}, text=True)
     assert "approved Production" in table
     assert "rejected Staging" in table

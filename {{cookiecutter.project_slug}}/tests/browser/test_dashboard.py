@@ -15,16 +15,13 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from {{ cookiecutter.package_name }}.lakehouse.tables import Tables
 from {{ cookiecutter.package_name }}.monitoring import alerts, dashboard, metrics
-from {{ cookiecutter.package_name }}.monitoring.settings import Settings
+from {{ cookiecutter.package_name }}.monitoring.settings import Rule, Settings
 
 SECTIONS = ["models", "performance", "drift", "quality", "alerts", "pipelines"]
 START = datetime(2013, 4, 1)
 WEEKS = 20
-SETTINGS = Settings.model_validate(
-    {
-        "slices": ["region"],
-        "rules": [{"name": "moved", "metric": "ks", "above": 0.2, "except_columns": ["season__level"]}],
-    }
+SETTINGS = Settings(
+    slices=("region",), rules=(Rule(name="moved", metric="ks", above=0.2, except_columns=("season__level",)),)
 )
 
 
