@@ -143,8 +143,8 @@ def test_a_script_of_the_template_keeps_its_mode(template: Path, tmp_path: Path)
 
 def test_the_default_render_stays_small(render: Render) -> None:
     project = render()
-    assert sum(1 for _ in files(project)) <= 170
-    assert sum(code_lines(path) for path in (project / "src").rglob("*.py")) <= 4100
+    assert sum(1 for _ in files(project)) <= 160
+    assert sum(code_lines(path) for path in (project / "src").rglob("*.py")) <= 3900
 
 
 def code_lines(path: Path) -> int:

@@ -416,6 +416,8 @@ def test_a_newer_challenger_that_loses_leaves_the_one_that_waits(
 ) -> None:
     registry = Registry(waiting)
     newer = enter(waiting, shuffled)
+    (request,) = registry.ledger.pending("Staging", now)
+    approval.admit(registry, request, now, "compliance", "all checks passed")
     deploy(waiting, now)
     assert (registry.ledger.stage(1), registry.ledger.stage(newer)) == ("Staging", "Archived")
     assert [request.version for request in registry.ledger.pending("Production", now)] == [1]

@@ -55,9 +55,10 @@ def test_rare_categories_are_pooled_before_the_chi_squared_test() -> None:
     assert drift.chi_squared(old, new) == pytest.approx(pooled)
 
 
-@pytest.mark.parametrize("old", [[0.0] * 100, [1.0, 2.0, 3.0] * 100], ids=["constant", "weekday"])
-def test_values_below_all_of_the_reference_are_seen(old: list[float]) -> None:
-    assert drift.compare(numbers(old), numbers([-99.0] * 100))["psi"] > 1
+@pytest.mark.parametrize("others", [[], [2.0, 3.0]], ids=["constant", "weekday"])
+def test_values_below_all_of_the_reference_are_seen(others: list[float]) -> None:
+    old, new = numbers([1.0, *others] * 100), numbers([-99.0, *others] * 100)
+    assert drift.compare(old, new)["psi"] > 1
 
 
 def test_a_small_shift_is_seen_by_ks_where_psi_misses_it(rng: np.random.Generator) -> None:
