@@ -1,9 +1,12 @@
 """The local engine: Spark SQL's shared dialect on DuckDB, over Delta tables as they were known at a time."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
+from functools import cache
 from importlib import resources
+from threading import get_ident
 
 import duckdb
 import pyarrow as pa
@@ -39,7 +42,7 @@ class DuckDb:
         """
         if [statement.type for statement in duckdb.extract_statements(sql)] != [duckdb.StatementType.SELECT]:
             raise PermissionError("only one SELECT at a time is run here: tables are written by the pipelines")
-        with self._connect(sql, as_of, since, given or {}) as connection:
+        with self._tables_of(sql, as_of, since, given or {}) as connection:
             return connection.sql(sql).to_arrow_table()
 
     def point_in_time(
@@ -74,12 +77,28 @@ class DuckDb:
         )
         return self.query(sql, as_of=as_of, since=since, given={**(given or {}), "given.spine": spine})
 
-    def _connect(
+    @contextmanager
+    def _tables_of(
         self, sql: str, as_of: datetime | None, since: datetime | None, given: Mapping[str, pa.Table]
-    ) -> duckdb.DuckDBPyConnection:
-        connection = duckdb.connect(config={"memory_limit": self._memory_limit})
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.execute(resources.files(__package__).joinpath("dialect.sql").read_text(encoding="utf-8"))
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection that sees the tables named in `sql`, as they are now; nothing of them stays behind."""
+        connection = _database(self._memory_limit, get_ident()).cursor()
+        connection.begin()
+        try:
+            self._create_views(connection, sql, as_of, since, given)
+            yield connection
+        finally:
+            connection.rollback()
+            connection.close()
+
+    def _create_views(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        sql: str,
+        as_of: datetime | None,
+        since: datetime | None,
+        given: Mapping[str, pa.Table],
+    ) -> None:
         for schema, table in sorted(set(_QUALIFIED_NAME.findall(sql.lower()))):
             name = f"{schema}.{table}"
             source = given[name] if name in given else self._find(name)
@@ -94,7 +113,15 @@ class DuckDb:
             where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
             connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
             connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {raw}{where}")
-        return connection
+
+
+@cache
+def _database(memory_limit: str, thread: int) -> duckdb.DuckDBPyConnection:
+    """A database in memory that knows the dialect, one per `thread`: to make it takes longer than most queries."""
+    database = duckdb.connect(config={"memory_limit": memory_limit})
+    database.execute("SET TimeZone = 'UTC'")
+    database.execute(resources.files(__package__).joinpath("dialect.sql").read_text(encoding="utf-8"))
+    return database
 
 
 def _register(connection: duckdb.DuckDBPyConnection, name: str, source: pa.Table | Source) -> str:
