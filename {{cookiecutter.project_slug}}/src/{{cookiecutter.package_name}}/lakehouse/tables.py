@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import TableNotFoundError
 
 
 @dataclass(frozen=True)
@@ -78,16 +80,16 @@ class Tables:
     def append(self, name: str, rows: pa.Table) -> int:
         """Add rows; a new column widens the table. Returns the number of rows written."""
         self._refuse_foreign_write(name)
-        write_deltalake(self._folder(name), rows, mode="append", schema_mode="merge")
+        self._write(name, rows, mode="append", schema_mode="merge")
         return int(rows.num_rows)
 
     def replace(self, name: str, rows: pa.Table | pa.RecordBatchReader, where: str) -> None:
         """Put `rows` in the place of those for which the SQL predicate `where` holds, in one transaction."""
         self._refuse_foreign_write(name)
         if self.exists(name):
-            write_deltalake(self._folder(name), rows, mode="overwrite", predicate=where, schema_mode="merge")
+            self._write(name, rows, mode="overwrite", predicate=where, schema_mode="merge")
         else:
-            write_deltalake(self._folder(name), rows)
+            self._write(name, rows, mode="error")
 
     def upsert(self, name: str, rows: pa.Table, keys: Sequence[str]) -> int:
         """Insert rows, or update those whose keys are there; keys must be unique within `rows`."""
@@ -119,13 +121,16 @@ class Tables:
         yield from self._open(name).history()
 
     def _open(self, name: str) -> DeltaTable:
-        if not self.exists(name):
-            raise LookupError(f"{self.owner} has no table {name} yet (its tables: {', '.join(self.names()) or 'none'})")
-        return DeltaTable(str(self.path(name)))
+        try:
+            return DeltaTable(str(self.path(name)))
+        except TableNotFoundError as error:
+            known = ", ".join(self.names()) or "none"
+            raise LookupError(f"{self.owner} has no table {name} yet (its tables: {known})") from error
 
-    def _folder(self, name: str) -> str:
+    def _write(self, name: str, rows: pa.Table | pa.RecordBatchReader, **how: Any) -> None:
         self.path(name).parent.mkdir(parents=True, exist_ok=True)
-        return str(self.path(name))
+        # Whoever opens a table reads each commit since its last checkpoint.
+        write_deltalake(str(self.path(name)), rows, configuration={"delta.checkpointInterval": "10"}, **how)
 
     def _refuse_foreign_write(self, name: str) -> None:
         if self.owner != self.reader:
