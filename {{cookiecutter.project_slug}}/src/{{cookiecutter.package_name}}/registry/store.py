@@ -67,11 +67,15 @@ class Registry:
 
     def version(self, number: int) -> "ModelVersion":
         """One version; raises LookupError where there is none."""
-        for version in self.versions():
-            if int(version.version) == number:
-                return version
-        known = ", ".join(str(version.version) for version in self.versions()) or "none"
-        raise LookupError(f"{self.model} has no version {number} (its versions: {known})")
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.client.get_model_version(self.model, str(number))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            known = ", ".join(str(version.version) for version in self.versions()) or "none"
+            raise LookupError(f"{self.model} has no version {number} (its versions: {known})") from error
 
     def find(self, identity: str) -> "ModelVersion | None":
         """The version that was made from the same data, code and settings."""
