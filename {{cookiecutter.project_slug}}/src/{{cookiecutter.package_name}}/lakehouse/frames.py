@@ -39,10 +39,11 @@ def labelled(env: Environment, as_of: datetime, start: datetime, end: datetime, 
 
 def _spine(env: Environment, as_of: datetime, start: datetime, end: datetime, fraction: float) -> pa.Table:
     bucket = f"{min(int(fraction * _BUCKETS), _BUCKETS - 1):04x}"
+    kept = f"AND substr(md5({ENTITY_KEY}), 1, 4) <= '{bucket}' " if fraction < 1 else ""
     return env.engine.query(
         f"SELECT * FROM ({usecase_sql('entities.sql').rstrip().rstrip(';')}) AS entities "
         f"WHERE prediction_time > TIMESTAMP '{start}' AND prediction_time <= TIMESTAMP '{end}' "
-        f"AND available_at <= prediction_time AND substr(md5({ENTITY_KEY}), 1, 4) <= '{bucket}' "
+        f"AND available_at <= prediction_time {kept}"
         f"ORDER BY prediction_time, {ENTITY_KEY}",
         as_of=as_of,
     )

@@ -23,6 +23,7 @@ from ..usecase.features import ENTITY_KEY
 from ..usecase.tables import SILVER
 
 METRICS, ALERTS = "monitoring.metrics", "ops.alerts"
+_JOINED = 5  # windows whose features are held in memory at once
 
 
 def monitor(env: Environment, as_of: datetime) -> Run:
@@ -34,8 +35,9 @@ def monitor(env: Environment, as_of: datetime) -> Run:
     with env.run("monitor", as_of) as run:
         since = env.last_finished("monitor", before=as_of) or _first_prediction(env, registry, as_of)
         measured = [pl.DataFrame(schema=metrics.SCHEMA)]
-        for window in metrics.windows(settings.window, since, as_of):
-            measured += measure(env, registry, window)
+        ended = list(metrics.windows(settings.window, since, as_of))
+        for first in range(0, len(ended), _JOINED):
+            measured += measure(env, registry, ended[first : first + _JOINED])
         delay = settings.label_delay
         for window in metrics.windows(settings.window, since - delay, as_of - delay):
             measured += judge(env, registry, window)
@@ -59,17 +61,27 @@ def publish(env: Environment, target: Path | None = None) -> Path:
     return write_dashboard(target or env.tables.root / "dashboard.html", data)
 
 
-def measure(env: Environment, registry: Registry, window: Window) -> Iterator[pl.DataFrame]:
-    """What is known of a window at its end: volumes, inputs and drift, pipeline runs."""
+def measure(env: Environment, registry: Registry, windows: list[Window]) -> Iterator[pl.DataFrame]:
+    """What is known of consecutive windows at their ends: volumes, inputs and drift, pipeline runs."""
+    runs = pl.DataFrame(pl.from_arrow(env.tables.read(RUNS))) if env.tables.exists(RUNS) else None
+    # One join for all: what was known at a prediction time stays the same, whenever it is looked up.
+    span = Window(windows[0].start, windows[-1].end)
+    scored = _predictions(env, registry, span)
+    if not scored.is_empty():
+        seen = pl.DataFrame(pl.from_arrow(entities(env, span.end, span.start, span.end)))
+        scored = scored.select(ENTITY_KEY, "score", "model_version").join(seen, on=ENTITY_KEY)
+    for window in windows:
+        yield metrics.volumes(window, {f"silver.{table.name}": _volume(env, table.name, window) for table in SILVER})
+        if runs is not None:
+            yield metrics.pipelines(window, runs)
+        if not scored.is_empty():
+            yield from _inputs(env, registry, window, scored)
+
+
+def _inputs(env: Environment, registry: Registry, window: Window, scored: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """The inputs and their drift, for each version that scored in the window."""
     settings = env.settings(Settings)
-    yield metrics.volumes(window, {f"silver.{table.name}": _volume(env, table.name, window) for table in SILVER})
-    if env.tables.exists(RUNS):
-        yield metrics.pipelines(window, pl.DataFrame(pl.from_arrow(env.tables.read(RUNS))))
-    predictions = _predictions(env, registry, window)
-    if predictions.is_empty():
-        return
-    seen = pl.DataFrame(pl.from_arrow(entities(env, window.end, window.start, window.end)))
-    frame = predictions.select(ENTITY_KEY, "score", "model_version").join(seen, on=ENTITY_KEY)
+    frame = scored.filter(pl.col("prediction_time") > window.start, pl.col("prediction_time") <= window.end)
     # Part of a week is no week: in a window in which the champion changed, no version's inputs are compared.
     steady = len(list(registry.ledger.champions(window.start, window.end))) == 1
     for (version,), part in sorted(frame.partition_by("model_version", as_dict=True).items()):
