@@ -35,8 +35,8 @@ TRUSTED_TYPES = (
 PREDICT = "predict"
 DEFAULTS: Mapping[str, Any] = {
     "learning_rate": 0.1,
-    "max_iter": 150,
-    "max_leaf_nodes": 31,
+    "max_iter": 60,
+    "max_leaf_nodes": 15,
     "l2_regularization": 1.0,
 }
 
@@ -56,9 +56,9 @@ def build(parameters: Mapping[str, Any]) -> Pipeline:
 def suggest(trial: Any) -> dict[str, Any]:
     """One point of the search space; `trial` is an Optuna trial."""
     return {
-        "learning_rate": trial.suggest_float("learning_rate", 0.03, 0.3, log=True),
-        "max_iter": trial.suggest_int("max_iter", 50, 200, step=25),
-        "max_leaf_nodes": trial.suggest_int("max_leaf_nodes", 7, 47, step=8),
+        "learning_rate": trial.suggest_float("learning_rate", 0.05, 0.3, log=True),
+        "max_iter": trial.suggest_int("max_iter", 40, 80, step=20),
+        "max_leaf_nodes": trial.suggest_int("max_leaf_nodes", 7, 31, step=8),
         "l2_regularization": trial.suggest_float("l2_regularization", 0.01, 100.0, log=True),
     }
 
