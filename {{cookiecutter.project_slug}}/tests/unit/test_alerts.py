@@ -86,6 +86,12 @@ def test_a_value_can_be_too_low() -> None:
     ]
 
 
+def test_a_value_next_to_the_limit_is_told_from_it() -> None:
+    low = rule(name="worse", metric="roc_auc", above=None, below=0.71)
+    found = alerts.evaluate(history([0.7098, 0.70996], "roc_auc", ""), [low], LATER)
+    assert found["message"][0].startswith("roc_auc 0.70996 is below 0.71 ")
+
+
 def test_a_seasonal_column_that_the_rule_leaves_out_stays_silent() -> None:
     known = pl.concat([history([4.0, 8.0, 12.0], column="season__level"), history([0.3, 0.3], column="price")])
     found = alerts.evaluate(known, [rule(except_columns=["season__*"])], LATER)

@@ -1,6 +1,7 @@
 """The engine: each table as it was known at a time, and joins that see nothing later."""
 
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,17 @@ def test_given_tables_of_their_own_are_shown_whole(engine: DuckDb) -> None:
 def test_a_table_that_is_not_there_is_an_error_that_names_it(engine: DuckDb) -> None:
     with pytest.raises((duckdb.Error, LookupError), match="nothing"):
         engine.query("SELECT * FROM silver.nothing")
+
+
+def test_a_query_sees_nothing_of_another_also_at_the_same_time(engine: DuckDb) -> None:
+    def asked(number: int) -> list[str]:
+        rows = known((f"AA{number}", NOON))
+        return items(DuckDb(), given={"silver.items": rows}) + items(engine, as_of=NOON - HOUR)
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(asked, range(40))) == [[f"AA{number}", "AA1"] for number in range(40)]
+    with pytest.raises(LookupError, match=r"silver\.items"):
+        DuckDb().query("SELECT * FROM silver.items")
 
 
 @pytest.mark.parametrize(

@@ -126,12 +126,14 @@ def _crossed(rule: Rule, value: float) -> float | None:
 def _message(rule: Rule, row: Mapping[str, Any], limit: float, count: int) -> str:
     place = " ".join([row["column"]] * bool(row["column"]) + [f"[{row['slice']}]"] * (row["slice"] != "all"))
     side = "above" if limit == rule.above else "below"
+    # As many digits as it takes to tell the value from the limit.
+    value, edge = next(pair for digits in (3, 6, 17) if len(set(pair := _numbers(digits, row["value"], limit))) == 2)
     often = f", {count} of the last {rule.windows.of} windows" if rule.windows.of > 1 else ""
     return (
-        f"{f'{place}: ' if place else ''}{row['metric']} {_number(row['value'])} is {side} {_number(limit)}"
+        f"{f'{place}: ' if place else ''}{row['metric']} {value} is {side} {edge}"
         f" ({row['window_start']:%Y-%m-%d} to {row['window_end']:%Y-%m-%d}{often})"
     )
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+def _numbers(digits: int, *values: float) -> list[str]:
+    return [f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}" for value in values]
