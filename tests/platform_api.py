@@ -55,6 +55,14 @@ class Platform:
             case "GET", ["projects", _, "pipelines"]:
                 assert query["source"] == "push"
                 return self._runs("id", "sha", "status", "success", "failed")
+            case "GET", ["projects", _, "merge_requests", _, "notes"]:
+                return [{"id": number, "body": text} for number, text in enumerate(self.comments)]
+            case "POST", ["projects", _, "merge_requests", _, "notes"]:
+                self.comments.append(body["body"])
+                return {}
+            case "PUT", ["projects", _, "merge_requests", _, "notes", number]:
+                self.comments[int(number)] = body["body"]
+                return {}
             case "POST", ["projects", _, "repository", "tags"]:
                 return self._tag(query["tag_name"], query["ref"])
             # Azure DevOps
@@ -109,7 +117,7 @@ def serve(platform: Platform) -> Iterator[Platform]:
             self.end_headers()
             self.wfile.write(json.dumps(answer).encode())
 
-        do_GET = do_POST = do_PATCH = handle_any  # noqa: N815
+        do_GET = do_POST = do_PUT = do_PATCH = handle_any  # noqa: N815
 
         def log_message(self, *_: object) -> None:
             pass
