@@ -18,6 +18,10 @@ FIRST, SECOND = "2025-04-01", "2025-05-01"
 WORSE = ('"max_iter": 150', '"max_iter": 1')
 
 
+# How this machine reaches what it installs from.
+INSTALLING = ("PIP_", "UV_", "SSL_CERT_", "REQUESTS_CA_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+
+
 @dataclass(frozen=True)
 class Result:
     """How a workflow ended: each job that ran, and everything that was said."""
@@ -39,6 +43,7 @@ class Origin:
     venv: Path
     storage: Path
     platform: Platform = field(init=False)
+    settings: dict[str, str] = field(default_factory=dict)  # what its machine says on top of the usual
 
     def __post_init__(self) -> None:
         self.platform = Platform(self.folder)
@@ -103,6 +108,8 @@ def machine(origin: Origin) -> dict[str, str]:
         "TESTS": "tests/unit/test_comparison.py",
         "SLOW_TESTS": "",
         "AS_OF": FIRST,
+        **{name: value for name, value in os.environ.items() if name.startswith(INSTALLING)},
+        **origin.settings,
     }
 
 

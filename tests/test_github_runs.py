@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from act import REPOSITORY, act
@@ -29,7 +30,7 @@ def story(origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Story:
     story: Story = {}
     work = tmp_path_factory.mktemp("runs")
 
-    def chapter(name: str, event: str, workflow: str, **more: dict[str, str]) -> None:
+    def chapter(name: str, event: str, workflow: str, **more: Any) -> None:
         story[name] = act(origin, work / name.replace(" ", "-"), event, workflow, **more)
 
     def merge_request(name: str) -> None:
