@@ -1,7 +1,9 @@
 """The files of each CI platform, read by that platform's own rules."""
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -84,6 +86,60 @@ def test_required_checks_are_names_of_jobs(render: Callable[..., Path]) -> None:
     workflow = (project / ".github" / "workflows" / "ci.yml").read_text()
     for check in checks["required_status_checks"]:
         assert f"    name: {check['context']}\n" in workflow
+
+
+# What python-gitlab, in a process of its own, says that the API takes.
+KNOWN = """
+from json import dumps
+from gitlab.v4.objects import ProjectManager, ProjectProtectedBranchManager, ProjectProtectedTagManager
+known = {
+    "main": ProjectProtectedBranchManager._create_attrs,
+    "merge-requests": ProjectManager._update_attrs,
+    "releases": ProjectProtectedTagManager._create_attrs,
+}
+print(dumps({name: [*attributes.required, *attributes.optional] for name, attributes in known.items()}))
+"""
+
+
+def unknown_rules(project: Path) -> set[str]:
+    """The rules for GitLab that its API does not know."""
+    command = [sys.executable, "-c", KNOWN]
+    known = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    files = {path.stem: json.loads(path.read_text()) for path in project.glob(".gitlab/protection/*.json")}
+    assert files.keys() == known.keys()
+    return {f"{name}: {rule}" for name, rules in files.items() for rule in set(rules) - set(known[name])}
+
+
+def test_the_api_of_gitlab_knows_every_rule(render: Callable[..., Path], tmp_path: Path) -> None:
+    project = render(ci_platform="gitlab")
+    assert unknown_rules(project) == set()
+    bad = Path(shutil.copytree(project, tmp_path / "project")) / ".gitlab" / "protection" / "main.json"
+    bad.write_text(bad.read_text().replace("push_access_level", "push_level"))
+    assert unknown_rules(tmp_path / "project") == {"main: push_level"}
+
+
+AZ = """\
+#!/bin/sh
+echo "$*" >> "$CALLS"
+case "$2" in show) echo "id of $4" ;; esac
+"""
+
+
+def test_the_policies_of_azure_ask_for_ci_of_the_named_repository(
+    render: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The Azure CLI cannot be had here: a stand-in keeps what it is asked for."""
+    script = render(ci_platform="azure_devops") / "azure-pipelines" / "protect-main.sh"
+    assert tool(str(BIN / "shellcheck"), str(script), folder=tmp_path) == ""
+    (tmp_path / "az").write_text(AZ)
+    (tmp_path / "az").chmod(0o755)
+    variables = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CALLS": str(tmp_path / "calls")}
+    subprocess.run([script, "forecasts"], env=variables, check=True)
+    _, _, *policies = (tmp_path / "calls").read_text().splitlines()
+    every = "create --repository-id id of forecasts --branch main --enabled true --blocking true"
+    for kind, policy in zip(("approver-count", "comment-required", "build"), policies, strict=True):
+        assert policy.startswith(f"repos policy {kind} {every}")
+    assert "--build-definition-id id of ci " in policies[-1]
 
 
 BAD = """\
