@@ -6,8 +6,10 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
 from act import ACTIONS, used
@@ -24,7 +26,7 @@ SCHEMAS = {
         ".github/workflows/*.yml": "vendor.github-workflows",
         ".github/dependabot.yml": "vendor.dependabot",
     },
-    "gitlab": {".gitlab-ci.yml": "vendor.gitlab-ci"},
+    "gitlab": {".gitlab-ci.yml": "vendor.gitlab-ci", "renovate.json": "vendor.renovate"},
     "azure_devops": {"azure-pipelines/*.yml": "vendor.azure-pipelines"},
 }
 
@@ -37,8 +39,8 @@ def tool(*command: str, folder: Path) -> str:
 
 def schema_errors(project: Path, pattern: str, schema: str) -> str:
     options = ["--builtin-schema", schema, "--regex-variant", "nonunicode"]
-    files = map(str, project.glob(pattern))
-    return tool(str(BIN / "check-jsonschema"), *options, *files, folder=project)
+    found = map(str, project.glob(pattern))
+    return tool(str(BIN / "check-jsonschema"), *options, *found, folder=project)
 
 
 def actionlint_errors(project: Path) -> list[str]:
@@ -88,6 +90,32 @@ def test_required_checks_are_names_of_jobs(render: Callable[..., Path]) -> None:
         assert f"    name: {check['context']}\n" in workflow
 
 
+def unknown_options(config: Path) -> set[str]:
+    """Options of Renovate that its schema lists nowhere: it lets any pass."""
+    schema = files("check_jsonschema").joinpath("builtin_schemas", "vendor", "renovate.json").read_text()
+    known = {name for entry in dictionaries(json.loads(schema)) for name in entry.get("properties", {})}
+    used = {name for entry in dictionaries(json.loads(config.read_text())) for name in entry}
+    return used - known - {"$schema"}
+
+
+def dictionaries(content: Any) -> Iterator[dict[str, Any]]:
+    """Every dictionary in a document, at any depth."""
+    if isinstance(content, dict):
+        yield content
+        content = list(content.values())
+    if isinstance(content, list):
+        for part in content:
+            yield from dictionaries(part)
+
+
+def test_renovate_knows_every_option(render: Callable[..., Path], tmp_path: Path) -> None:
+    config = render(ci_platform="gitlab") / "renovate.json"
+    assert unknown_options(config) == set()
+    bad = tmp_path / "renovate.json"
+    bad.write_text(config.read_text().replace("matchManagers", "matchManager"))
+    assert unknown_options(bad) == {"matchManager"}
+
+
 # What python-gitlab, in a process of its own, says that the API takes.
 KNOWN = """
 from json import dumps
@@ -105,9 +133,9 @@ def unknown_rules(project: Path) -> set[str]:
     """The rules for GitLab that its API does not know."""
     command = [sys.executable, "-c", KNOWN]
     known = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    files = {path.stem: json.loads(path.read_text()) for path in project.glob(".gitlab/protection/*.json")}
-    assert files.keys() == known.keys()
-    return {f"{name}: {rule}" for name, rules in files.items() for rule in set(rules) - set(known[name])}
+    used = {path.stem: json.loads(path.read_text()) for path in project.glob(".gitlab/protection/*.json")}
+    assert used.keys() == known.keys()
+    return {f"{name}: {rule}" for name, rules in used.items() for rule in set(rules) - set(known[name])}
 
 
 def test_the_api_of_gitlab_knows_every_rule(render: Callable[..., Path], tmp_path: Path) -> None:
