@@ -85,9 +85,9 @@ class Origin:
         return done.stdout
 
 
-def machine_origin(template: Path, folder: Path, ci_platform: str) -> Origin:
+def machine_origin(template: Path, folder: Path, ci_platform: str, **answers: str) -> Origin:
     """A repository on a machine that is prepared: what it installs is there already."""
-    project = bake(template, folder, {"ci_platform": ci_platform, "sample": "none"})
+    project = bake(template, folder, {"ci_platform": ci_platform, "sample": "none", **answers})
     venv = environment(project)
     venv.parent.mkdir(exist_ok=True)
     with venv.with_suffix(".lock").open("w") as lock:  # repositories of several platforms share it
