@@ -190,6 +190,7 @@ def run_step(run: Run, stage: str, job: str, step: dict[str, Any], folder: Path,
         "SYSTEM_TEAMPROJECTID": "project",
         "BUILD_REPOSITORY_ID": "repository",
         "BUILD_BUILDID": "1",
+        "SYSTEM_STAGENAME": stage,
         "SYSTEM_PULLREQUEST_PULLREQUESTID": "7",
         **{name: value for name, value in run.variables.items() if name == "AS_OF"},
         **{
