@@ -15,7 +15,7 @@ from rendered import environment, make
 # Two times of the example's data: what is trained at the first is used until the second.
 FIRST, SECOND = "2025-04-01", "2025-05-01"
 # A change after which a model can hardly tell one item from another.
-WORSE = ('"max_iter": 150', '"max_iter": 1')
+WORSE = ("early_stopping=False, **parameters)", 'early_stopping=False, **{**parameters, "max_iter": 1})')
 
 
 # How this machine reaches what it installs from.
