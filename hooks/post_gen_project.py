@@ -113,7 +113,7 @@ OPTIONS = {
             "azure-pipelines": ("azure_devops",),
             "src/<package>/delivery/affected.py": ("github", "azure_devops"),
             "src/<package>/delivery/api.py": ("github", "gitlab", "azure_devops"),
-            "src/<package>/delivery/comment.py": ("github", "azure_devops"),
+            "src/<package>/delivery/comment.py": ("github", "gitlab", "azure_devops"),
             "src/<package>/delivery/schedules.py": ("github", "gitlab", "azure_devops"),
             "src/<package>/delivery/settings.py": ("github", "gitlab", "azure_devops"),
             "tests/unit/test_pipeline_schedules.py": ("gitlab",),

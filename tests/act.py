@@ -23,8 +23,12 @@ def act(
     payload: Mapping[str, object] | None = None,
     inputs: dict[str, str] | None = None,
     variables: dict[str, str] | None = None,
+    only: str = "",
 ) -> Result:
-    """Run a workflow for an event at the origin's HEAD; `variables` come on top of the machine's."""
+    """Run a workflow, or its job `only`, for an event at the origin's HEAD.
+
+    `variables` come on top of the machine's.
+    """
     work.mkdir(parents=True, exist_ok=True)
     clone, kept = work / "clone", work / "artifacts"
     subprocess.run(["git", "clone", "--quiet", str(origin.folder), str(clone)], check=True)
@@ -60,6 +64,8 @@ def act(
         "--var",
         f"STORAGE={origin.storage}",
     ]
+    if only:
+        command += ["--job", only]
     for name, value in settings.items():
         command += ["--env", f"{name}={value}"]
     for name, value in (inputs or {}).items():

@@ -25,6 +25,7 @@ class Run:
     origin: Origin
     work: Path
     variables: dict[str, str]
+    only: str = ""  # the one job to run
     results: dict[str, str] = field(default_factory=dict)  # of jobs and stages
     outputs: dict[str, str] = field(default_factory=dict)  # stage.job.step.name
     artifacts: dict[str, set[str]] = field(default_factory=dict)
@@ -71,12 +72,20 @@ def lower(value: object) -> str:
 
 
 def azure(
-    origin: Origin, work: Path, name: str, reason: str, parameters: dict[str, str] | None = None, **more: str
+    origin: Origin,
+    work: Path,
+    name: str,
+    reason: str,
+    parameters: dict[str, str] | None = None,
+    *,
+    only: str = "",
+    **more: str,
 ) -> Result:
     """Run azure-pipelines/<name>.yml at the origin's HEAD; `more` variables are set, `__` for a dot."""
     work.mkdir(parents=True, exist_ok=True)
     variables = {"Build.Reason": reason, "System.AccessToken": "token", "STORAGE": str(origin.storage)}
-    run = Run(origin, work, variables | {name.replace("__", "."): value for name, value in more.items()})
+    variables |= {name.replace("__", "."): value for name, value in more.items()}
+    run = Run(origin, work, variables, only)
     pipeline = read(origin.folder / "azure-pipelines" / f"{name}.yml", parameters or {})
     declare(run, pipeline.get("variables", {}))
     stages = pipeline.get("stages") or [{"stage": "all", "jobs": pipeline["jobs"]}]
@@ -124,7 +133,9 @@ def run_stage(run: Run, stage: dict[str, Any], needs: list[str]) -> str:
     for job in stage["jobs"]:
         name = job.get("job") or job["deployment"]
         before = [f"{stage['stage']}.{other}" for other in as_list(job.get("dependsOn", []))]
-        if run.holds(job.get("condition", "succeeded()"), before, stage["stage"], name):
+        if run.only in ("", name) and run.holds(
+            job.get("condition", "succeeded()"), before, stage["stage"], name
+        ):
             outcomes.append(run_job(run, stage["stage"], name, job))
         else:
             outcomes.append("Skipped")
@@ -179,6 +190,7 @@ def run_step(run: Run, stage: str, job: str, step: dict[str, Any], folder: Path,
         "SYSTEM_TEAMPROJECTID": "project",
         "BUILD_REPOSITORY_ID": "repository",
         "BUILD_BUILDID": "1",
+        "SYSTEM_STAGENAME": stage,
         "SYSTEM_PULLREQUEST_PULLREQUESTID": "7",
         **{name: value for name, value in run.variables.items() if name == "AS_OF"},
         **{

@@ -1,5 +1,6 @@
 """Run the GitLab pipeline of a repository under gitlab-ci-local; each job has a tree of its own."""
 
+import json
 import os
 import re
 import subprocess
@@ -9,11 +10,25 @@ from bake import ROOT
 from origin import Origin, Result, clean, machine
 
 PROGRAM = ROOT / "build" / "npm" / "node_modules" / ".bin" / "gitlab-ci-local"
-OUTCOMES = {"PASS": "success", "FAIL": "failure", "WARN": "failure"}
+MERGE_REQUEST = {
+    "CI_PIPELINE_SOURCE": "merge_request_event",
+    "CI_MERGE_REQUEST_IID": "7",
+    "CI_MERGE_REQUEST_PROJECT_ID": "1",
+    "CI_MERGE_REQUEST_SOURCE_PROJECT_ID": "1",
+}
+OUTCOMES = {"PASS": "success", "FAIL": "failure", "WARN": "warning"}
 
 
-def pipeline(origin: Origin, work: Path, *, manual: str = "", **variables: str) -> Result:
-    """Run the pipeline at the origin's HEAD, with the job `manual` started by hand, if one is named."""
+def pipeline(
+    origin: Origin,
+    work: Path,
+    *,
+    only: str = "",
+    manual: str = "",
+    comment_token: str = "token",
+    **variables: str,
+) -> Result:
+    """Run the pipeline at the origin's HEAD; the job `manual` is started by hand; or run jobs `only`."""
     work.mkdir(parents=True, exist_ok=True)
     clone = work / "clone"
     subprocess.run(["git", "clone", "--quiet", str(origin.folder), str(clone)], check=True)
@@ -28,11 +43,13 @@ def pipeline(origin: Origin, work: Path, *, manual: str = "", **variables: str) 
     ignored = work / ".config" / "git" / "ignore"
     ignored.parent.mkdir(parents=True, exist_ok=True)
     ignored.write_text(".gitlab-ci-reports/\n")
+    merge_request = variables.get("CI_PIPELINE_SOURCE") == MERGE_REQUEST["CI_PIPELINE_SOURCE"]
+    declared = work / ".gitlab-ci-local" / "variables.yml"
+    declared.parent.mkdir(exist_ok=True)
+    declared.write_text(json.dumps({"global": project_variables(origin, merge_request, comment_token)}))
     settings = {
         "CI_PIPELINE_SOURCE": "push",
         "CI_API_V4_URL": origin.platform.url,
-        "RELEASE_TOKEN": "token",
-        "STORAGE": str(origin.storage),
         **machine(origin),
         **variables,
     }
@@ -43,6 +60,7 @@ def pipeline(origin: Origin, work: Path, *, manual: str = "", **variables: str) 
     ]
     for name, value in settings.items():
         command += ["--variable", f"{name}={value}"]
+    command += only.split()
     if manual:
         command += ["--manual", manual]
     variables = {**clean(os.environ), "HOME": str(work)}
@@ -54,3 +72,13 @@ def pipeline(origin: Origin, work: Path, *, manual: str = "", **variables: str) 
         for job in (clone / ".gitlab-ci-local" / "artifacts").glob("*")
     }
     return Result({job: OUTCOMES[word] for word, job in ended}, done.stdout + done.stderr, artifacts)
+
+
+def project_variables(origin: Origin, merge_request: bool, comment_token: str) -> dict[str, object]:
+    """What the project declares: each environment's jobs see their own, merge requests nothing protected."""
+    storage = str(origin.storage)
+    scopes = {"COMMENT_TOKEN": {"report": comment_token}} if comment_token else {}
+    if not merge_request:
+        scopes["RELEASE_TOKEN"] = {"release": "token"}
+        scopes["STORAGE"] = {"staging": storage, "production*": storage}
+    return {name: {"type": "variable", "values": values} for name, values in scopes.items()}

@@ -15,7 +15,11 @@ from rendered import environment, make
 # Two times of the example's data: what is trained at the first is used until the second.
 FIRST, SECOND = "2025-04-01", "2025-05-01"
 # A change after which a model can hardly tell one item from another.
-WORSE = ('"max_iter": 150', '"max_iter": 1')
+WORSE = ("early_stopping=False, **parameters)", 'early_stopping=False, **{**parameters, "max_iter": 1})')
+
+
+# How this machine reaches what it installs from.
+INSTALLING = ("PIP_", "UV_", "SSL_CERT_", "REQUESTS_CA_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class Origin:
     venv: Path
     storage: Path
     platform: Platform = field(init=False)
+    settings: dict[str, str] = field(default_factory=dict)  # what its machine says on top of the usual
 
     def __post_init__(self) -> None:
         self.platform = Platform(self.folder)
@@ -80,9 +85,9 @@ class Origin:
         return done.stdout
 
 
-def machine_origin(template: Path, folder: Path, ci_platform: str) -> Origin:
+def machine_origin(template: Path, folder: Path, ci_platform: str, **answers: str) -> Origin:
     """A repository on a machine that is prepared: what it installs is there already."""
-    project = bake(template, folder, {"ci_platform": ci_platform, "sample": "none"})
+    project = bake(template, folder, {"ci_platform": ci_platform, "sample": "none", **answers})
     venv = environment(project)
     venv.parent.mkdir(exist_ok=True)
     with venv.with_suffix(".lock").open("w") as lock:  # repositories of several platforms share it
@@ -103,6 +108,8 @@ def machine(origin: Origin) -> dict[str, str]:
         "TESTS": "tests/unit/test_comparison.py",
         "SLOW_TESTS": "",
         "AS_OF": FIRST,
+        **{name: value for name, value in os.environ.items() if name.startswith(INSTALLING)},
+        **origin.settings,
     }
 
 

@@ -16,7 +16,10 @@ from urllib.parse import parse_qs, urlsplit
 
 
 class Platform:
-    """What the platform knows: how CI went for commits, who approved the present run, what was commented."""
+    """What the platform knows: how CI went for commits, who approved the present run, what was commented.
+
+    Whoever is asked approves a release; a model only the `approver` does, if there is one.
+    """
 
     def __init__(self, origin: Path) -> None:
         self.origin = origin
@@ -38,9 +41,15 @@ class Platform:
                     "workflow_runs": self._runs("run_number", "head_sha", "conclusion", "success", "failure")
                 }
             case "GET", ["repos", _, _, "actions", "runs", _, "approvals"]:
-                environments = [{"name": "production-model"}]
-                review = {"state": "approved", "comment": "looks right", "user": {"login": self.approver}}
-                return [review | {"environments": environments}] if self.approver else []
+                return [
+                    {
+                        "environments": [{"name": environment}],
+                        "state": "approved",
+                        "comment": "looks right",
+                        "user": {"login": person},
+                    }
+                    for environment, person in self._given("production-release", "production-model").items()
+                ]
             case "POST", ["repos", _, _, "git", "refs"]:
                 return self._tag(body["ref"].removeprefix("refs/tags/"), body["sha"])
             case "GET", ["repos", _, _, "issues", _, "comments"]:
@@ -55,6 +64,14 @@ class Platform:
             case "GET", ["projects", _, "pipelines"]:
                 assert query["source"] == "push"
                 return self._runs("id", "sha", "status", "success", "failed")
+            case "GET", ["projects", _, "merge_requests", _, "notes"]:
+                return [{"id": number, "body": text} for number, text in enumerate(self.comments)]
+            case "POST", ["projects", _, "merge_requests", _, "notes"]:
+                self.comments.append(body["body"])
+                return {}
+            case "PUT", ["projects", _, "merge_requests", _, "notes", number]:
+                self.comments[int(number)] = body["body"]
+                return {}
             case "POST", ["projects", _, "repository", "tags"]:
                 return self._tag(query["tag_name"], query["ref"])
             # Azure DevOps
@@ -62,15 +79,19 @@ class Platform:
                 runs = self._runs("id", "sourceVersion", "result", "succeeded", "failed")
                 return {"value": [run | {"definition": {"name": "ci"}} for run in runs]}
             case "GET", [_, "_apis", "build", "builds", _, "timeline"]:
-                check = {"id": "check", "type": "Checkpoint.Approval", "result": "succeeded"}
-                return {"records": [check] if self.approver else []}
+                stages = self._given("prod", "approve")
+                return {"records": [record for stage in stages for record in checkpoint(stage)]}
             case "GET", [_, "_apis", "pipelines", "approvals"]:
-                step = {
-                    "status": "approved",
-                    "actualApprover": {"displayName": self.approver},
-                    "comment": "looks right",
-                }
-                return {"value": [{"steps": [step]}]}
+                steps = [
+                    {
+                        "status": "approved",
+                        "actualApprover": {"displayName": person},
+                        "comment": "looks right",
+                    }
+                    for stage, person in self._given("prod", "approve").items()
+                    if stage in query["approvalIds"].split(",")
+                ]
+                return {"value": [{"steps": steps}]}
             case "POST", [_, "_apis", "git", "repositories", _, "refs"]:
                 self._tag(body[0]["name"].removeprefix("refs/tags/"), body[0]["newObjectId"])
                 return {"value": [{"success": True}]}
@@ -78,6 +99,10 @@ class Platform:
                 self.comments.append(body["comments"][0]["content"])
                 return {}
         return None
+
+    def _given(self, release: str, model: str) -> dict[str, str]:
+        """Who has approved what, by the platform's names for the two gates."""
+        return {gate: person for gate, person in ((release, "Grace"), (model, self.approver)) if person}
 
     def _runs(self, number: str, commit: str, outcome: str, good: str, bad: str) -> list[dict[str, Any]]:
         return [
@@ -88,6 +113,20 @@ class Platform:
     def _tag(self, name: str, commit: str) -> dict[str, str]:
         subprocess.run(["git", "-C", str(self.origin), "tag", name, commit], check=True)
         return {"name": name}
+
+
+def checkpoint(stage: str) -> list[dict[str, str]]:
+    """What Azure's timeline holds of a stage that somebody approved; the approval is named after it."""
+    return [
+        {"id": f"stage {stage}", "type": "Stage", "identifier": stage},
+        {"id": f"checkpoint {stage}", "type": "Checkpoint", "parentId": f"stage {stage}"},
+        {
+            "id": stage,
+            "type": "Checkpoint.Approval",
+            "result": "succeeded",
+            "parentId": f"checkpoint {stage}",
+        },
+    ]
 
 
 @contextmanager
@@ -109,7 +148,7 @@ def serve(platform: Platform) -> Iterator[Platform]:
             self.end_headers()
             self.wfile.write(json.dumps(answer).encode())
 
-        do_GET = do_POST = do_PATCH = handle_any  # noqa: N815
+        do_GET = do_POST = do_PUT = do_PATCH = handle_any  # noqa: N815
 
         def log_message(self, *_: object) -> None:
             pass

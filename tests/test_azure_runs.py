@@ -1,4 +1,7 @@
-"""The Azure pipelines at work: the script steps of their jobs run in order, each job in a fresh clone."""
+"""The Azure pipelines at work: the script steps of their jobs run in order, each job in a fresh clone.
+
+The project deploys models: they are trained in dev and promoted. Those of the other platforms deploy code.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +18,8 @@ Story = dict[str, Result]
 
 @pytest.fixture(scope="module")
 def origin(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Origin]:
-    origin = machine_origin(template, tmp_path_factory.mktemp("azure"), "azure_devops")
+    folder = tmp_path_factory.mktemp("azure")
+    origin = machine_origin(template, folder, "azure_devops", deployment_pattern="deploy_models")
     with serve(origin.platform):
         yield origin
 
@@ -58,7 +62,10 @@ def story(origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Story:
     comparison = (f"src/{package}/registry/comparison.py", "bool(low > 0 and", "bool(low > 0 or")
     red = origin.commit("broken gate", comparison)
     chapter("failing test", "ci", "IndividualCI")
+    # What counts is the newest run of that commit: not one before, nor one of another commit.
+    origin.platform.ci_ended(red, passed=True)
     origin.platform.ci_ended(red, passed=story["failing test"].passed)
+    origin.platform.ci_ended(first, passed=True)
     chapter("red release", "release", "Manual", version="v0.2.0")
 
     origin.git("revert", "--no-edit", "HEAD")
@@ -86,10 +93,20 @@ def test_a_release_is_tagged_deployed_trained_and_stops_without_approval(
     release = story["release"]
     passed = dict.fromkeys(("cut", "prod", "train", "gates"), "success")
     assert release.jobs == passed | {"approve": "failure"}
-    assert "nobody has approved this run" in release.said
+    assert "nobody has approved this stage" in release.said
     assert "version 1 waits: build/review/review.md" in release.said
     assert "review.md" in release.artifacts["review"]
     assert "v0.1.0" in origin.git("tag")
+
+
+def test_a_release_promotes_the_model_that_dev_has_accepted(story: Story, origin: Origin) -> None:
+    for line in (
+        "train: dev.early_warning version 1: ",
+        "promote: staging.early_warning version 1: accepted in dev as version 1",
+        "promote: prod.early_warning version 1: accepted in staging as version 1",
+    ):
+        assert line in story["release"].said
+    assert "version 1: Production" in origin.run("registry", "show", "--env", "staging")
 
 
 def test_a_person_who_passes_the_check_puts_the_model_into_production(story: Story, origin: Origin) -> None:
@@ -136,9 +153,13 @@ def test_no_release_is_cut_from_a_commit_whose_checks_failed(story: Story, origi
     assert "v0.2.0" not in origin.git("tag").split()
 
 
-def test_a_worse_model_is_trained_and_refused_and_nobody_is_asked(story: Story, origin: Origin) -> None:
+def test_a_worse_model_is_trained_and_refused_in_dev_and_goes_no_further(
+    story: Story, origin: Origin
+) -> None:
     assert story["worse model"].jobs == dict.fromkeys(("cut", "prod", "train", "gates"), "success")
     assert "no version waits for a person" in story["worse model"].said
-    history = origin.run("registry", "show", "--env", "prod")
-    assert "version 1: Production" in history
-    assert "version 2: Archived" in history
+    assert "dev.early_warning version 2: Archived" in origin.run("registry", "show", "--env", "dev")
+    for env in ("staging", "prod"):
+        history = origin.run("registry", "show", "--env", env)
+        assert "version 1: Production" in history
+        assert "version 2" not in history

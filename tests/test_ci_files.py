@@ -1,11 +1,15 @@
 """The files of each CI platform, read by that platform's own rules."""
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
 from act import ACTIONS, used
@@ -22,7 +26,7 @@ SCHEMAS = {
         ".github/workflows/*.yml": "vendor.github-workflows",
         ".github/dependabot.yml": "vendor.dependabot",
     },
-    "gitlab": {".gitlab-ci.yml": "vendor.gitlab-ci"},
+    "gitlab": {".gitlab-ci.yml": "vendor.gitlab-ci", "renovate.json": "vendor.renovate"},
     "azure_devops": {"azure-pipelines/*.yml": "vendor.azure-pipelines"},
 }
 
@@ -35,8 +39,8 @@ def tool(*command: str, folder: Path) -> str:
 
 def schema_errors(project: Path, pattern: str, schema: str) -> str:
     options = ["--builtin-schema", schema, "--regex-variant", "nonunicode"]
-    files = map(str, project.glob(pattern))
-    return tool(str(BIN / "check-jsonschema"), *options, *files, folder=project)
+    found = map(str, project.glob(pattern))
+    return tool(str(BIN / "check-jsonschema"), *options, *found, folder=project)
 
 
 def actionlint_errors(project: Path) -> list[str]:
@@ -84,6 +88,86 @@ def test_required_checks_are_names_of_jobs(render: Callable[..., Path]) -> None:
     workflow = (project / ".github" / "workflows" / "ci.yml").read_text()
     for check in checks["required_status_checks"]:
         assert f"    name: {check['context']}\n" in workflow
+
+
+def unknown_options(config: Path) -> set[str]:
+    """Options of Renovate that its schema lists nowhere: it lets any pass."""
+    schema = files("check_jsonschema").joinpath("builtin_schemas", "vendor", "renovate.json").read_text()
+    known = {name for entry in dictionaries(json.loads(schema)) for name in entry.get("properties", {})}
+    used = {name for entry in dictionaries(json.loads(config.read_text())) for name in entry}
+    return used - known - {"$schema"}
+
+
+def dictionaries(content: Any) -> Iterator[dict[str, Any]]:
+    """Every dictionary in a document, at any depth."""
+    if isinstance(content, dict):
+        yield content
+        content = list(content.values())
+    if isinstance(content, list):
+        for part in content:
+            yield from dictionaries(part)
+
+
+def test_renovate_knows_every_option(render: Callable[..., Path], tmp_path: Path) -> None:
+    config = render(ci_platform="gitlab") / "renovate.json"
+    assert unknown_options(config) == set()
+    bad = tmp_path / "renovate.json"
+    bad.write_text(config.read_text().replace("matchManagers", "matchManager"))
+    assert unknown_options(bad) == {"matchManager"}
+
+
+# What python-gitlab, in a process of its own, says that the API takes.
+KNOWN = """
+from json import dumps
+from gitlab.v4.objects import ProjectManager, ProjectProtectedBranchManager, ProjectProtectedTagManager
+known = {
+    "main": ProjectProtectedBranchManager._create_attrs,
+    "merge-requests": ProjectManager._update_attrs,
+    "releases": ProjectProtectedTagManager._create_attrs,
+}
+print(dumps({name: [*attributes.required, *attributes.optional] for name, attributes in known.items()}))
+"""
+
+
+def unknown_rules(project: Path) -> set[str]:
+    """The rules for GitLab that its API does not know."""
+    command = [sys.executable, "-c", KNOWN]
+    known = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    used = {path.stem: json.loads(path.read_text()) for path in project.glob(".gitlab/protection/*.json")}
+    assert used.keys() == known.keys()
+    return {f"{name}: {rule}" for name, rules in used.items() for rule in set(rules) - set(known[name])}
+
+
+def test_the_api_of_gitlab_knows_every_rule(render: Callable[..., Path], tmp_path: Path) -> None:
+    project = render(ci_platform="gitlab")
+    assert unknown_rules(project) == set()
+    bad = Path(shutil.copytree(project, tmp_path / "project")) / ".gitlab" / "protection" / "main.json"
+    bad.write_text(bad.read_text().replace("push_access_level", "push_level"))
+    assert unknown_rules(tmp_path / "project") == {"main: push_level"}
+
+
+AZ = """\
+#!/bin/sh
+echo "$*" >> "$CALLS"
+case "$2" in show) echo "id of $4" ;; esac
+"""
+
+
+def test_the_policies_of_azure_ask_for_ci_of_the_named_repository(
+    render: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The Azure CLI cannot be had here: a stand-in keeps what it is asked for."""
+    script = render(ci_platform="azure_devops") / "azure-pipelines" / "protect-main.sh"
+    assert tool(str(BIN / "shellcheck"), str(script), folder=tmp_path) == ""
+    (tmp_path / "az").write_text(AZ)
+    (tmp_path / "az").chmod(0o755)
+    variables = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CALLS": str(tmp_path / "calls")}
+    subprocess.run([script, "forecasts"], env=variables, check=True)
+    _, _, *policies = (tmp_path / "calls").read_text().splitlines()
+    every = "create --repository-id id of forecasts --branch main --enabled true --blocking true"
+    for kind, policy in zip(("approver-count", "comment-required", "build"), policies, strict=True):
+        assert policy.startswith(f"repos policy {kind} {every}")
+    assert "--build-definition-id id of ci " in policies[-1]
 
 
 BAD = """\

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gitlab import pipeline
+from gitlab import MERGE_REQUEST, pipeline
 from origin import SECOND, WORSE, Origin, Result, machine_origin
 from platform_api import serve
 
@@ -45,13 +45,24 @@ def story(origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Story:
     line = "    settings, registry ="
     broken = f'    raise OSError("out of order")\n{line}'
     origin.commit("broken pipeline", (f"src/{package}/pipelines/monitor.py", line, broken))
-    chapter("broken pipeline", CI_PIPELINE_SOURCE="merge_request_event")
+    chapter("broken pipeline", **MERGE_REQUEST)
+    earlier = (
+        f"src/{package}/pipelines/ingest.py",
+        "    settings =",
+        '    raise OSError("no files")\n    settings =',
+    )
+    origin.commit("broken earlier", earlier)
+    chapter("broken again", only="integration report", **MERGE_REQUEST)
+    chapter("no token", only="integration report", comment_token="", **MERGE_REQUEST)
 
     origin.git("switch", "--quiet", "main")
     comparison = (f"src/{package}/registry/comparison.py", "bool(low > 0 and", "bool(low > 0 or")
     red = origin.commit("broken gate", comparison)
     chapter("failing test")
+    # What counts is the newest run of that commit: not one before, nor one of another commit.
+    origin.platform.ci_ended(red, passed=True)
     origin.platform.ci_ended(red, passed=story["failing test"].passed)
+    origin.platform.ci_ended(first, passed=True)
     chapter("red release", VERSION="v0.2.0", CI_PIPELINE_SOURCE="web")
 
     origin.git("revert", "--no-edit", "HEAD")
@@ -82,7 +93,7 @@ def test_a_release_is_tagged_deployed_trained_and_waits_for_a_person(story: Stor
 
 
 def test_an_approval_that_no_person_started_is_refused(story: Story) -> None:
-    assert story["no person"].jobs == {"gates": "success", "approve": "failure"}
+    assert story["no person"].jobs == {"gates": "success", "approve": "warning"}
     assert "nobody has started this job by hand" in story["no person"].said
 
 
@@ -108,9 +119,23 @@ def test_where_retraining_is_not_due_the_gates_ask_nobody(
 
 
 def test_a_pipeline_that_breaks_stops_a_merge_request_and_is_reported_on_it(story: Story) -> None:
-    assert story["broken pipeline"].jobs == {"checks": "success", "integration": "failure"}
+    ended = {"checks": "success", "integration": "failure", "report": "success"}
+    assert story["broken pipeline"].jobs == ended
     assert "OSError: out of order" in story["broken pipeline"].said
     assert story["broken pipeline"].artifacts["integration"] == {"integration.md"}
+
+
+def test_the_newest_report_takes_the_place_of_the_one_before(story: Story, origin: Origin) -> None:
+    assert story["broken again"].jobs == {"integration": "failure", "report": "success"}
+    (note,) = origin.platform.comments
+    assert "## Integration test: failed" in note
+    assert "OSError: no files" in note
+    assert "out of order" not in note
+
+
+def test_a_report_without_a_token_warns_and_says_what_to_set(story: Story) -> None:
+    assert story["no token"].jobs == {"integration": "failure", "report": "warning"}
+    assert "COMMENT_TOKEN is not set: make it a variable of this project" in story["no token"].said
 
 
 def test_a_failing_test_stops_everything_after_it(story: Story) -> None:

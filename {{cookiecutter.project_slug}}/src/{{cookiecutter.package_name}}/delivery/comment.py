@@ -4,8 +4,12 @@ import sys
 from pathlib import Path
 
 from . import host
+from .api import PlatformError
 
 LONGEST = 60_000  # characters that a comment may have
 
 if __name__ == "__main__":
-    host.comment(Path(sys.argv[1]).read_text(encoding="utf-8")[:LONGEST])
+    try:
+        host.comment(Path(sys.argv[1]).read_text(encoding="utf-8")[:LONGEST])
+    except PlatformError as problem:
+        sys.exit(str(problem))

@@ -31,15 +31,19 @@ def tag(name: str, commit: str) -> None:
 
 
 def approval() -> tuple[str, str]:
-    """Who let this run pass an environment's approval check, and what they wrote.
+    """Who let this stage pass an environment's approval check, and what they wrote.
 
-    Raises PlatformError where nobody did: an environment without checks lets every job pass.
+    Raises PlatformError where nobody did: an environment without checks lets every job pass. An approval of another
+    stage, such as that of a release, says nothing about the model.
     """
     timeline = _api("GET", f"/_apis/build/builds/{_variable('BUILD_BUILDID')}/timeline?{VERSION}")
+    records = {record["id"]: record for record in timeline["records"]}
     passed = [
         record["id"]
-        for record in timeline["records"]
-        if record["type"] == "Checkpoint.Approval" and record["result"] == "succeeded"
+        for record in records.values()
+        if record["type"] == "Checkpoint.Approval"
+        and record["result"] == "succeeded"
+        and _stage(record, records) == _variable("SYSTEM_STAGENAME")
     ]
     if passed:
         query = f"approvalIds={','.join(passed)}&$expand=steps&{VERSION}"
@@ -47,7 +51,14 @@ def approval() -> tuple[str, str]:
             for step in granted["steps"]:
                 if step["status"] == "approved":
                     return step["actualApprover"]["displayName"], step.get("comment") or "approved on Azure DevOps"
-    raise PlatformError("nobody has approved this run: give the environment production-model an approval check")
+    raise PlatformError("nobody has approved this stage: give the environment production-model an approval check")
+
+
+def _stage(record: dict[str, Any], records: dict[str, dict[str, Any]]) -> str:
+    """The name of the stage that a record of a run's timeline belongs to."""
+    while record["type"] != "Stage":
+        record = records[record["parentId"]]
+    return str(record["identifier"])
 
 
 def comment(text: str) -> None:
