@@ -39,9 +39,10 @@ def released_version(project: Path) -> str:
 
 
 def _installed_version() -> str:
-    """The version of the wheel, whose name need not be the package's; `0.dev0` where there is none."""
-    wheels = metadata.packages_distributions().get(str(__package__))
-    return metadata.version(wheels[0]) if wheels else "0.dev0"
+    """The version of the wheel that brings this package's command; `0.dev0` where there is none."""
+    commands = metadata.entry_points(group="console_scripts")
+    wheels = [command.dist for command in commands if command.value.partition(".")[0] == __package__]
+    return wheels[0].version if wheels and wheels[0] else "0.dev0"
 
 
 def _is_source_checkout(project: Path) -> bool:

@@ -322,6 +322,7 @@ def spoil(landing: Path) -> None:
         (folder / "20130102T120000Z.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
+@pytest.mark.xdist_group("data")  # beside the others, which take longest of all
 @pytest.mark.parametrize("name", ["ingest", "featurize"])
 def test_data_pipelines_killed_anywhere_and_run_again_end_the_same(
     name: str, blank: Path, tmp_path: Path, load_env: LoadEnv, duplicate: Duplicate, deaths: Deaths

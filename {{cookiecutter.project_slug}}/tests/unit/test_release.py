@@ -159,7 +159,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
         record = tmp_path / "site" / f"{DISTRIBUTION.replace('-', '_')}-{version}.dist-info"
         record.mkdir(parents=True)
         (record / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {DISTRIBUTION}\nVersion: {version}\n")
-        (record / "top_level.txt").write_text(f"{NAME}\n")
+        (record / "entry_points.txt").write_text(f"[console_scripts]\n{DISTRIBUTION} = {NAME}.cli:main\n")
         monkeypatch.syspath_prepend(tmp_path / "site")
 
     return install
