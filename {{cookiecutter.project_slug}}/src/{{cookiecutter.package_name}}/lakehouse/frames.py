@@ -27,26 +27,34 @@ def labelled(env: Environment, as_of: datetime, start: datetime, end: datetime, 
 
     `fraction` keeps that share of the entities, always the same ones.
     """
-    spine = _spine(env, as_of, start, end, fraction)
-    labels = env.engine.query(usecase_sql("labels.sql"), as_of=as_of)
-    known = env.engine.query(
-        f"SELECT spine.*, labels.label FROM given.spine JOIN given.labels USING ({ENTITY_KEY}) "
-        f"WHERE labels.label IS NOT NULL ORDER BY prediction_time, {ENTITY_KEY}",
-        given={"given.spine": spine, "given.labels": labels},
+    spine = with_labels(env, _spine(env, as_of, start, end, fraction), as_of)
+    return _with_features(env, spine.filter(pc.is_valid(spine["label"])), as_of)
+
+
+def with_labels(env: Environment, rows: pa.Table, as_of: datetime) -> pa.Table:
+    """Entities, or predictions of them, with the column `label`: null where none was available at `as_of`."""
+    return env.engine.query(
+        f"SELECT rows.*, labels.label FROM given.rows LEFT JOIN {_subquery('labels.sql')} AS labels "
+        f"USING ({ENTITY_KEY}) ORDER BY prediction_time, {ENTITY_KEY}",
+        as_of=as_of,
+        given={"given.rows": rows},
     )
-    return _with_features(env, known, as_of)
 
 
 def _spine(env: Environment, as_of: datetime, start: datetime, end: datetime, fraction: float) -> pa.Table:
     bucket = f"{min(int(fraction * _BUCKETS), _BUCKETS - 1):04x}"
     kept = f"AND substr(md5({ENTITY_KEY}), 1, 4) <= '{bucket}' " if fraction < 1 else ""
     return env.engine.query(
-        f"SELECT * FROM ({usecase_sql('entities.sql').rstrip().rstrip(';')}) AS entities "
+        f"SELECT * FROM {_subquery('entities.sql')} AS entities "
         f"WHERE prediction_time > TIMESTAMP '{start}' AND prediction_time <= TIMESTAMP '{end}' "
         f"AND available_at <= prediction_time {kept}"
         f"ORDER BY prediction_time, {ENTITY_KEY}",
         as_of=as_of,
     )
+
+
+def _subquery(file: str) -> str:
+    return f"({usecase_sql(file).rstrip().rstrip(';')}\n)"
 
 
 def _with_features(env: Environment, spine: pa.Table, as_of: datetime) -> pa.Table:

@@ -8,8 +8,7 @@ import pandas as pd
 import polars as pl
 
 from ..environment import RUNS, Environment, Run
-from ..lakehouse.contracts import usecase_sql
-from ..lakehouse.frames import entities
+from ..lakehouse.frames import entities, with_labels
 from ..monitoring import alerts, metrics
 from ..monitoring.dashboard import collect, write_dashboard
 from ..monitoring.metrics import Volume, Window
@@ -99,8 +98,8 @@ def judge(env: Environment, registry: Registry, window: Window) -> Iterator[pl.D
     predictions = _predictions(env, registry, window)
     if predictions.is_empty():
         return
-    known = pl.from_arrow(env.engine.query(usecase_sql("labels.sql"), as_of=window.end + settings.label_delay))
-    frame = predictions.join(pl.DataFrame(known).select(ENTITY_KEY, "label"), on=ENTITY_KEY, how="left")
+    known = with_labels(env, predictions.to_arrow(), window.end + settings.label_delay)
+    frame = pl.DataFrame(pl.from_arrow(known))
     for (version,), part in sorted(frame.partition_by("model_version", as_dict=True).items()):
         heuristic = pd.read_parquet(registry.files(version, "baseline.parquet"))
         part = part.with_columns(baseline=baseline_scores(heuristic, part.to_pandas()))
