@@ -14,7 +14,7 @@ from polars.testing import assert_frame_equal
 
 from {{ cookiecutter.package_name }}.environment import Environment
 from {{ cookiecutter.package_name }}.lakehouse import frames
-from {{ cookiecutter.package_name }}.lakehouse.contracts import PROVENANCE
+from {{ cookiecutter.package_name }}.lakehouse.contracts import PROVENANCE, usecase_sql
 from {{ cookiecutter.package_name }}.lakehouse.duckdb_engine import DuckDb
 from {{ cookiecutter.package_name }}.pipelines.featurize import featurize
 from {{ cookiecutter.package_name }}.usecase.features import ENTITY_KEY, FEATURE_VIEWS
@@ -81,6 +81,16 @@ def test_every_entity_has_one_row_whose_features_are_no_younger_than_the_predict
         assert rows[ENTITY_KEY].is_unique().all()
         assert (rows["feature_time"] <= rows["prediction_time"]).all()
         assert rows["feature_time"].null_count() == 0
+
+
+def test_a_label_that_came_later_is_not_known_yet(world: Path, load_env: LoadEnv, now: datetime) -> None:
+    env, time = load_env("prod", world), now - 3 * DAY
+    keys = pl.DataFrame(pl.from_arrow(frames.entities(env, time, time - 2 * DAY, time))).select(ENTITY_KEY)
+    outcomes = pl.DataFrame(pl.from_arrow(env.engine.query(usecase_sql("labels.sql")))).join(keys, on=ENTITY_KEY)
+    later = pl.col("available_at") > time
+    known = pl.DataFrame(pl.from_arrow(frames.labelled(env, time, time - 2 * DAY, time)))
+    assert set(known[ENTITY_KEY]) == set(outcomes.filter(~later)[ENTITY_KEY])
+    assert outcomes.filter(later).height > 0
 
 
 # A feature row is (event, available, value), in hours after START; the value names the row.
