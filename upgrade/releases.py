@@ -34,15 +34,17 @@ def version_at(repository: Path, commit: str) -> str | None:
 def releases(repository: Path) -> dict[str, str]:
     """Return the commit of each version, oldest version first.
 
-    A release is the commit on the main line that sets the version. A tag says the same, and counts where
-    there is one; but a clone may lack tags, and then the history says it all.
+    A release is the commit that sets the version: on the main line or, of several that were merged at once,
+    on the branch that was merged. A tag says the same, and counts where there is one; but a clone may lack
+    tags, and then the history says it all.
     """
     found: dict[str, str] = {}
-    words = ["--first-parent", "-m", "--format=%H", "--reverse", '-G"_version":']
-    for commit in git(repository, "log", *words, "HEAD", "--", PLACE).split():
-        version = version_at(repository, commit)
-        if version:
-            found.setdefault(version, commit)
+    words = ["--format=%H", "--reverse", '-G"_version":']
+    for line in (["--first-parent", "-m"], ["--full-history"]):
+        for commit in git(repository, "log", *line, *words, "HEAD", "--", PLACE).split():
+            version = version_at(repository, commit)
+            if version:
+                found.setdefault(version, commit)
     for tag in git(repository, "tag", "--list", "v*").split():
         version = tag.removeprefix("v")
         if version_at(repository, tag) == version:
