@@ -62,6 +62,13 @@ def test_releases_on_a_branch_that_was_merged_are_found(repository: Path) -> Non
     assert (found["0.2.0"], found["0.3.0"]) == (first, merge)
 
 
+def test_a_fresh_clone_without_tags_knows_this_templates_releases(tmp_path: Path) -> None:
+    git(tmp_path, "clone", "--quiet", "--no-tags", str(ROOT), "clone")
+    found = releases(tmp_path / "clone")
+    assert list(found)[:2] == ["0.1.0", "0.2.0"]
+    assert all(version_at(tmp_path / "clone", commit) == version for version, commit in found.items())
+
+
 def nothing(repository: Path) -> None:
     pass
 
