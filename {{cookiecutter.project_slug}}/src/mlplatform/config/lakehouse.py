@@ -1,0 +1,30 @@
+"""Settings of the lakehouse: where an environment's tables live and what it may read."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mlplatform.config.section import Duration, Section
+
+
+class ExternalView(Section):
+    """A feature table that another team manages: read and checked, never written."""
+
+    view: str
+    path: str
+
+
+class LakehouseSettings(Section):
+    root: str = Field(description="folder of this environment's tables, from the project's root")
+    landing: str = Field(description="folder in which source files arrive")
+    engine: Literal["duckdb"] = "duckdb"
+    memory_limit: str = "1GB"
+    features_from: Literal["dev", "staging", "prod"] | None = Field(
+        None, description="environment whose silver and feature tables are read; null means its own"
+    )
+    external_views: tuple[ExternalView, ...] = ()
+    max_refused_share: Annotated[float, Field(ge=0, le=1)] = 0.02
+    tolerated_rows: Annotated[int, Field(ge=0)] = Field(
+        0, description="so many refused rows never stop a batch: in a small one the share says little"
+    )
+    expire_after: Duration | None = Field(None, description="rows older than this are removed by `expire`")

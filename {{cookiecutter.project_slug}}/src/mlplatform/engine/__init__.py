@@ -1,0 +1,1 @@
+"""What answers SQL over tables as they were known at a time."""
