@@ -1,0 +1,120 @@
+"""A small world to test in: a temporary project with real tables, a real MLflow database and a champion in prod."""
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from mlplatform.environment import Environment
+
+# Threads that spin while they wait fight over the cores of a small machine; figures need no screen.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+CONF = Path(__file__).with_name("conf")
+LoadEnv = Callable[..., Environment]
+Duplicate = Callable[[Path, Path], Path]
+
+
+@pytest.fixture(scope="session")
+def now() -> datetime:
+    """The logical time of `world`: it knows nothing later."""
+    from tiny.deliveries import START
+
+    return START + timedelta(days=73)
+
+
+@pytest.fixture(scope="session")
+def load_env() -> LoadEnv:
+    """load_env(name, folder, *overlays): an environment of a project, with conf/test.yml and more on top."""
+    from tiny.project import PROJECT
+
+    def load(name: str, folder: Path, *overlays: str) -> Environment:
+        return Environment.load(name, PROJECT, folder, overlays=("test", *overlays))
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, load_env: LoadEnv, now: datetime) -> Path:
+    """A project whose prod has ten weeks of data, features, and a version that waits at the gates.
+
+    Not to be changed: tests copy it.
+    """
+    # Not at the top: most tests need none of this, and it takes seconds to import.
+    from mlplatform.pipelines.featurize import featurize
+    from mlplatform.pipelines.ingest import ingest
+    from mlplatform.pipelines.train import train
+    from tiny.deliveries import land
+
+    project = _start(tmp_path_factory.mktemp("trained"))
+    prod = load_env("prod", project)
+    land(project / prod.config.lakehouse.landing, now)
+    ingest(prod, now)
+    featurize(prod, now)
+    train(prod, now, reason="first model")
+    return project
+
+
+@pytest.fixture(scope="session")
+def world(trained: Path, tmp_path_factory: pytest.TempPathFactory, load_env: LoadEnv, now: datetime) -> Path:
+    """The same after the gates: version 1 is prod's champion. Not to be changed."""
+    from mlplatform.pipelines.deploy import deploy
+    from mlplatform.registry.store import Registry
+
+    project = _duplicate(trained, tmp_path_factory.mktemp("world") / "project")
+    prod = load_env("prod", project)
+    outcome = deploy(prod, now)
+    assert Registry(prod).ledger.champion(now) == 1, outcome.notes
+    return project
+
+
+@pytest.fixture(scope="session")
+def duplicate() -> Duplicate:
+    """duplicate(project, target): a copy of a project, to go on with or to break."""
+    return _duplicate
+
+
+@pytest.fixture
+def blank(tmp_path: Path) -> Path:
+    """A project with settings and no data."""
+    return _start(tmp_path / "blank")
+
+
+@pytest.fixture
+def project(world: Path, tmp_path: Path) -> Path:
+    """A copy of `world` of the test's own, to go on with or to break."""
+    return _duplicate(world, tmp_path / "project")
+
+
+@pytest.fixture
+def prod(project: Path, load_env: LoadEnv) -> Environment:
+    """prod of the test's own project."""
+    return load_env("prod", project)
+
+
+def _start(folder: Path) -> Path:
+    """Give a folder what makes it a project: conf/, with conf/test.yml."""
+    shutil.copytree(CONF, folder / "conf")
+    return folder
+
+
+def _duplicate(project: Path, target: Path) -> Path:
+    """Copy a project; MLflow's database holds absolute paths, which are made to name the copy."""
+    shutil.copytree(project, target)
+    for database in target.glob("data/mlflow/*.db"):
+        with closing(sqlite3.connect(database)) as connection, connection:
+            tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+            for (table,) in tables:
+                columns = connection.execute(f"SELECT name, type FROM pragma_table_info('{table}')").fetchall()
+                for column in [name for name, kind in columns if kind.startswith(("VARCHAR", "TEXT"))]:
+                    connection.execute(
+                        f'UPDATE "{table}" SET "{column}" = replace("{column}", ?, ?) WHERE instr("{column}", ?)',
+                        (str(project), str(target), str(project)),
+                    )
+    return target
