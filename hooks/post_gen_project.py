@@ -1,8 +1,9 @@
 """Put what the answers chose in its place, and record where the render came from.
 
-What depends on an answer lies in the folder `options/<prompt>=<choice>/`, below which a file has the path that it
-gets; `+` joins choices, `,` joins conditions that must all hold. Of the platform, `src/mlplatform/`, files are only
-deleted. Cookiecutter fills in this file before it runs it: doubled braces belong in the last block only.
+What depends on an answer lies in the folder `options/<prompt>=<choice>/`, below which a file has the path
+that it gets; `+` joins choices, `,` joins conditions that must all hold. Of the platform, `src/mlplatform/`,
+files are only deleted: PLATFORM lists them.
+Cookiecutter fills in this file before it runs it: doubled braces belong in the last block only.
 """
 
 import json
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 OVERLAYS = "options"
-# What only these choices have of the platform.
+# Files of the platform that only these choices have.
 PLATFORM = {
     "delivery/hosts/azure_devops.py": "ci_platform=azure_devops",
     "delivery/hosts/by_hand.py": "ci_platform=none",
@@ -33,17 +34,20 @@ def holds(condition: str, answers: Mapping[str, str]) -> bool:
 
 
 def place(project: Path, answers: Mapping[str, str]) -> None:
-    """Move the chosen overlays of a fresh render into place; delete the others, and what was not chosen of the platform."""
-    overlays = project / OVERLAYS
-    for overlay in sorted(overlays.iterdir()) if overlays.is_dir() else []:
-        if holds(overlay.name, answers):
-            for source in sorted(path for path in overlay.rglob("*") if path.is_file()):
-                target = project / source.relative_to(overlay)
-                if target.exists():
-                    raise FileExistsError(f"{source}: {target} is there already")
-                target.parent.mkdir(parents=True, exist_ok=True)
-                source.replace(target)
-    shutil.rmtree(overlays, ignore_errors=True)
+    """Move the chosen overlays of a fresh render into place; delete what belongs to other choices.
+
+    A file that was there before the render stays, and is named.
+    """
+    for overlay in sorted((project / OVERLAYS).glob("*=*")):
+        chosen = overlay.rglob("*") if holds(overlay.name, answers) else ()
+        for source in sorted(path for path in chosen if path.is_file()):
+            target = project / source.relative_to(overlay)
+            if target.exists():
+                print(f"{target.relative_to(project)} was there before and stays as it is")
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source.replace(target)
+    shutil.rmtree(project / OVERLAYS, ignore_errors=True)
     for path, condition in PLATFORM.items():
         if not holds(condition, answers):
             (project / "src" / "mlplatform" / path).unlink(missing_ok=True)
