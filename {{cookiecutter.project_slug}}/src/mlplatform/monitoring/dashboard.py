@@ -39,6 +39,7 @@ class DashboardData:
     series: Series
     limits: dict[str, dict[str, list[float]]]  # metric -> column -> limits of the rules that watch it
     performance: list[str]  # the metrics that the use case computes, the primary one first
+    confusion: Row | None  # of the newest window with labels: end, classes, and one row of counts per label
     versions: list[Row]
     reigns: list[Row]
     baseline: float | None
@@ -77,10 +78,12 @@ def collect(
     title: str,
     environment: str,
     metric: Metric,
+    classes: Sequence[str] = (),
 ) -> DashboardData:
     """Read what the page shows. A table that does not exist yet gives an empty part, not an error.
 
-    `metric` is the primary performance metric, as the use case and `ops.comparisons` name it.
+    `metric` is the primary performance metric, as the use case and `ops.comparisons` name it; `classes` are those of
+    multi-class labels.
     """
     existing = set(tables.names())
 
@@ -104,6 +107,7 @@ def collect(
         series=series,
         limits=_limits(series, settings),
         performance=_performance(series, metric.name),
+        confusion=_confusion(known, classes),
         versions=_versions(transitions, comparisons, reigns),
         reigns=reigns,
         baseline=next((c["champion_score"] for c in comparisons if c["champion"] == "baseline"), None),
@@ -139,6 +143,18 @@ def _performance(series: Iterable[str], primary: str) -> list[str]:
     measured_here = {*metrics.DRIFT, *metrics.OTHER}
     found = [m for m in series if m not in measured_here and not m.startswith("baseline_")]
     return sorted(found, key=lambda m: (m != primary, m))
+
+
+def _confusion(known: pl.DataFrame, classes: Sequence[str]) -> Row | None:
+    """Return the confusion matrix of the newest window that has one; versions that shared it are added up."""
+    rows = known.filter(pl.col("metric") == "confusion")
+    if rows.is_empty():
+        return None
+    end = rows["window_end"].max()
+    newest = rows.filter(pl.col("window_end") == end).group_by("column").agg(pl.col("value").sum())
+    count = dict(newest.iter_rows())
+    counts = [[int(count.get(metrics.cell(label, guess), 0)) for guess in classes] for label in classes]
+    return {"end": end, "classes": list(classes), "rows": list(zip(classes, counts, strict=True))}
 
 
 def _reigns(transitions: Sequence[Row], comparisons: Iterable[Row]) -> list[Row]:

@@ -31,7 +31,7 @@ SCHEMA: dict[str, type[pl.DataType] | pl.DataType] = {
 # What this module measures itself; any other metric in the table is one of the use case's performance scores.
 DRIFT = tuple(dict.fromkeys(drift.NUMERIC + drift.CATEGORICAL))
 OTHER = (
-    *("rows", "freshness_seconds", "missing_rate", "label_coverage"),
+    *("rows", "freshness_seconds", "missing_rate", "label_coverage", "confusion"),
     *("runs", "failed_runs", "run_seconds", "rows_per_second"),
 )
 EPOCH = datetime(2000, 1, 3)  # a Monday: windows of whole weeks start on Mondays
@@ -102,11 +102,12 @@ def performance(
     project: Project,
     model_version: int | None = None,
 ) -> pl.DataFrame:
-    """Return label coverage and performance, overall and per slice, as `label_delay` after the end.
+    """Return label coverage and performance, overall and per slice, as known `label_delay` after the end.
 
     `frame` is one row per prediction; its label is null where it was still unknown then. The metrics of `baseline`,
     a heuristic's scores of the same rows, are named `baseline_<metric>`. Metrics of the project's own are measured
-    on all rows together. What a metric cannot say is left out.
+    on all rows together, and so is, for classes, `confusion`: how many rows of each class were predicted to be of
+    which, in the column `cell(label, prediction)`. What a metric cannot say is left out.
     """
     rows: list[tuple[str, str, str, float]] = []
     frame = frame.with_row_index("_row")
@@ -125,7 +126,15 @@ def performance(
     if project.metrics and own.height >= settings.min_rows:
         predicted = own.to_pandas()
         rows += [(name, "", "all", float(measure(predicted))) for name, measure in project.metrics.items()]
+    if project.labels.classes and own.height >= settings.min_rows:
+        counts = own.group_by("label", "prediction").len().sort("label", "prediction")
+        rows += [("confusion", cell(label, guess), "all", float(count)) for label, guess, count in counts.iter_rows()]
     return _frame(window, rows, model_version, window.end + settings.label_delay)
+
+
+def cell(label: str, prediction: str) -> str:
+    """The name of a cell of the confusion matrix."""
+    return f"{label} predicted as {prediction}"
 
 
 def pipelines(window: Window, runs: pl.DataFrame) -> pl.DataFrame:

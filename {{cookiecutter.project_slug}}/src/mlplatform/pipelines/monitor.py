@@ -50,6 +50,7 @@ def publish(env: Environment, target: Path | None = None) -> Path:
         title=env.project.title,
         environment=env.name,
         metric=env.project.model.primary,
+        classes=env.project.labels.classes,
     )
     return write_dashboard(target or env.tables.root / "dashboard.html", data)
 

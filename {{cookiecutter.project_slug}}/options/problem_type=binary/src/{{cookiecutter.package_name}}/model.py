@@ -1,10 +1,11 @@
-"""The model: how it is built, tuned and scored. What it is for stands in purpose.py, what it sees in columns.py.
+"""The model: how it is built, tuned, asked and judged. Which columns it sees is said in features.py.
 
-Another estimator goes into `build`, its search space into `suggest` and its defaults, another metric into `metrics`.
+To change the estimator, change `build`, its search space `suggest` and the `defaults`; to judge it by something else,
+`primary` and `metrics`.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,9 @@ from sklearn.preprocessing import TargetEncoder
 from mlplatform.contract import Metric, Model
 
 from .features import CATEGORICAL, NUMERIC
+
+if TYPE_CHECKING:
+    from optuna import Trial
 
 
 def _average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
@@ -48,13 +52,13 @@ class Estimate(Model):
     )
 
     def inputs(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """The model's input from a joined frame: numbers as float64, categories as text without gaps."""
+        """The model's input from joined rows: numbers as float64, categories as text without gaps."""
         numbers = frame[list(NUMERIC)].astype("float64")
         categories = frame[list(CATEGORICAL)].astype("object").fillna("missing").astype(str)
         return pd.concat([numbers, categories], axis=1)
 
     def build(self, parameters: Mapping[str, Any]) -> Pipeline:
-        """An unfitted pipeline; its input is a frame with the columns NUMERIC and CATEGORICAL."""
+        """A pipeline that is not fitted yet; its input has the columns NUMERIC and CATEGORICAL."""
         folds = StratifiedKFold(shuffle=True, random_state=0)
         encode = ColumnTransformer(
             [("categories", TargetEncoder(target_type="binary", cv=folds), list(CATEGORICAL))],
@@ -64,8 +68,8 @@ class Estimate(Model):
         classifier = HistGradientBoostingClassifier(random_state=0, early_stopping=False, **parameters)
         return Pipeline([("encode", encode), ("classify", classifier)])
 
-    def suggest(self, trial: Any) -> dict[str, Any]:
-        """One point of the search space; `trial` is an Optuna trial."""
+    def suggest(self, trial: "Trial") -> dict[str, Any]:
+        """One point of the search space."""
         return {
             "learning_rate": trial.suggest_float("learning_rate", 0.05, 0.3, log=True),
             "max_iter": trial.suggest_int("max_iter", 40, 80, step=20),
