@@ -85,7 +85,7 @@ def _beyond(limit: SliceLimit, row: dict[str, float]) -> str:
 
 def _newest_rows(env: Environment, as_of: datetime) -> pd.DataFrame:
     """What the model would be asked here: the rows of the last day."""
-    rows: pd.DataFrame = entities(env, as_of, as_of - timedelta(days=1), as_of).to_pandas()
+    rows: pd.DataFrame = entities(env, as_of, as_of - timedelta(days=1), as_of).arrow().to_pandas()
     return rows
 
 
