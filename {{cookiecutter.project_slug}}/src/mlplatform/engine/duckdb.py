@@ -105,6 +105,9 @@ class _Lazy:
     def map(self, function: BatchFunction, schema: pa.Schema) -> "Mapped":
         return Mapped(self, function, schema)
 
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.arrow().__arrow_c_stream__(requested_schema)
+
     @cached_property
     def stored(self) -> Path:
         """The rows in a temporary file: what several queries read is computed once, however large it is."""

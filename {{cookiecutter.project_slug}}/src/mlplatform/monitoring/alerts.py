@@ -11,7 +11,7 @@ from mlplatform.config.monitoring import Rule
 from mlplatform.storage import ops
 
 KEYS = ops.KEYS[ops.ALERTS]
-SCHEMA = pl.DataFrame(pl.from_arrow(ops.SCHEMAS[ops.ALERTS].empty_table())).schema
+SCHEMA = pl.DataFrame(ops.SCHEMAS[ops.ALERTS].empty_table()).schema
 
 
 class Alert(NamedTuple):

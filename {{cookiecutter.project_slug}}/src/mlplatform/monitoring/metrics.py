@@ -18,7 +18,7 @@ from mlplatform.contract import Project
 from mlplatform.monitoring import drift
 from mlplatform.storage import ops
 
-SCHEMA = pl.DataFrame(pl.from_arrow(ops.SCHEMAS[ops.METRICS].empty_table())).schema
+SCHEMA = pl.DataFrame(ops.SCHEMAS[ops.METRICS].empty_table()).schema
 # What this module measures itself; any other metric in the table is one of the use case's performance scores.
 DRIFT = tuple(dict.fromkeys(drift.NUMERIC + drift.CATEGORICAL))
 OTHER = (

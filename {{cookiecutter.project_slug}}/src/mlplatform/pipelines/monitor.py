@@ -60,10 +60,10 @@ def measure(env: Environment, registry: Registry, windows: list[Window]) -> Iter
     # One join for all: what was known at a prediction time stays the same, whenever it is looked up.
     span = Window(windows[0].start, windows[-1].end)
     known = env.catalog.read(ops.RUNS, where=Span("as_of", span.start - timedelta.resolution, span.end))
-    runs = pl.DataFrame(pl.from_arrow(known))
+    runs = pl.DataFrame(known)
     scored = _predictions(env, registry, span)
     if not scored.is_empty():
-        seen = pl.DataFrame(pl.from_arrow(entities(env, span.end, span.start, span.end).arrow()))
+        seen = pl.DataFrame(entities(env, span.end, span.start, span.end))
         keys = list(env.project.entity.keys)
         scored = scored.select(*keys, *env.project.labels.score_columns, "model_version").join(seen, on=keys)
     for window in windows:
@@ -96,7 +96,7 @@ def judge(env: Environment, registry: Registry, window: Window) -> Iterator[pl.D
     if predictions.is_empty():
         return
     known = with_labels(env, predictions.to_arrow(), window.end + settings.label_delay)
-    frame = pl.DataFrame(pl.from_arrow(known.arrow()))
+    frame = pl.DataFrame(known)
     for (version,), part in sorted(frame.partition_by("model_version", as_dict=True).items()):
         heuristic = pd.read_parquet(registry.files(version, "baseline.parquet"))
         guessed = baseline_scores(heuristic, part.to_pandas(), env.project.labels)
@@ -106,11 +106,11 @@ def judge(env: Environment, registry: Registry, window: Window) -> Iterator[pl.D
 def raise_alerts(env: Environment, run: Run) -> None:
     """Write the alerts that the rules find, and send those that nobody was told of."""
     settings = env.config.monitoring
-    history = pl.DataFrame(pl.from_arrow(env.catalog.read(ops.METRICS)))
+    history = pl.DataFrame(env.catalog.read(ops.METRICS))
     if env.last_finished("monitor", before=run.as_of):  # a first run has not seen every metric yet
         run.notes.extend(alerts.silent(history, settings.rules))
     found = alerts.evaluate(history, settings.rules, run.as_of)
-    known_alerts = pl.DataFrame(pl.from_arrow(env.catalog.read(ops.ALERTS, alerts.KEYS)))
+    known_alerts = pl.DataFrame(env.catalog.read(ops.ALERTS, alerts.KEYS))
     new = found.join(known_alerts, on=list(alerts.KEYS), how="anti")
     if not new.is_empty():
         run.wrote(ops.ALERTS, env.catalog.upsert(ops.ALERTS, new.to_arrow(), alerts.KEYS))
@@ -126,7 +126,7 @@ def _predictions(env: Environment, registry: Registry, window: Window) -> pl.Dat
     table = f"predictions.{registry.settings.model}"
     if not env.catalog.exists(table):
         return pl.DataFrame()
-    return pl.DataFrame(pl.from_arrow(env.catalog.read(table, where=Span("prediction_time", *window))))
+    return pl.DataFrame(env.catalog.read(table, where=Span("prediction_time", *window)))
 
 
 def _volume(env: Environment, table: str, window: Window) -> Volume:

@@ -32,7 +32,7 @@ def due(env: Environment, as_of: datetime) -> str:
         raised = env.catalog_of(settings.alerts_from or env.name).read(
             ops.ALERTS, where=Window("raised_at", until=as_of)
         )
-        alerts = pl.DataFrame(pl.from_arrow(raised))
+        alerts = pl.DataFrame(raised)
         alert = retraining_due(alerts, last, settings.cooldown, as_of)
         return f"alert {alert.rule}: {alert.message}" if alert else ""
     return ""

@@ -30,7 +30,10 @@ class Relation(Protocol):
         """All rows at once."""
 
     def map(self, function: BatchFunction, schema: pa.Schema) -> "Relation":
-        """The rows that `function` makes of each batch. It is called once for each, whoever asks for the result."""
+        """The rows that `function` makes of each batch."""
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """What lets pandas and Polars make a frame of it: `pl.DataFrame(relation)`."""
 
 
 Rows: TypeAlias = pa.Table | Relation
