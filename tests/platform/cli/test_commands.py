@@ -26,7 +26,7 @@ from tiny.project import PROJECT
 PLATFORM = Path(str(cli.__file__)).parents[1]
 TINY = Path(str(tiny.__file__)).parent
 HEAVY = {"deltalake", "duckdb", "matplotlib", "mlflow", "numpy", "optuna", "pandas", "pandera", "polars", "pyarrow"}
-HEAVY |= {"plotly", "pydantic", "rich", "scipy", "shap", "sklearn", "skops", "yaml"}
+HEAVY |= {"plotly", "rich", "scipy", "shap", "sklearn", "skops", "yaml"}
 # Asks for help on each command that is given, its words joined by dots, and prints what was imported on the way.
 HELP = """
 import sys

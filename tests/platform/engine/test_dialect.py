@@ -1,11 +1,27 @@
 """The SQL of an owner means the same on DuckDB and on Spark: a lint for what differs in silence, and the macros."""
 
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
+import tiny
 from mlplatform.engine.duckdb import DuckDb
 from mlplatform.engine.lint import problems
+
+TINY = Path(str(tiny.__file__)).parent
+# In the template also the SQL of its samples, each of which some owner starts from.
+SAMPLES = TINY.parents[2] / "{{cookiecutter.project_slug}}" / "options"
+FILES = sorted([*TINY.rglob("*.sql"), *SAMPLES.rglob("*.sql")])
+
+
+def test_the_lint_reads_all_sql() -> None:
+    assert {file.parent.name for file in FILES} == {"sql", "silver", "features"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: "/".join(file.parts[-6:]))
+def test_sql_means_the_same_on_both_engines(file: Path) -> None:
+    assert problems(file.read_text(encoding="utf-8")) == []
 
 
 @pytest.mark.parametrize(
