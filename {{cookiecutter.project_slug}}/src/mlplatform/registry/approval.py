@@ -3,10 +3,13 @@
 from datetime import datetime
 from pathlib import Path
 
+import pyarrow.compute as pc
+
 from mlplatform.errors import UserError
 from mlplatform.registry.store import Registry
 from mlplatform.registry.transitions import Stage, Transition
-from mlplatform.storage import ops
+
+COMPARISONS = "ops.comparisons"
 
 
 class ApprovalError(UserError):
@@ -81,8 +84,11 @@ def rollback(registry: Registry, as_of: datetime, by: str, reason: str) -> int:
 
 def won_comparison(registry: Registry, number: int) -> bool:
     """Whether a comparison has accepted the version."""
-    compared = registry.env.catalog.read(ops.COMPARISONS, ["model", "challenger", "accepted"]).to_pylist()
-    return {"model": registry.model, "challenger": number, "accepted": True} in compared
+    tables = registry.env.tables
+    if not tables.exists(COMPARISONS):
+        return False
+    mine = (pc.field("model") == registry.model) & (pc.field("challenger") == number)
+    return any(tables.read(COMPARISONS, ["accepted"], mine)["accepted"].to_pylist())
 
 
 def waits_for_a_person(registry: Registry, number: int) -> bool:
@@ -113,7 +119,7 @@ def review_pack(registry: Registry, number: int, comparison: str) -> Path:
 
 def review_pack_of(registry: Registry, number: int) -> Path:
     """The folder of the version's review pack, which exists once it has won its comparison."""
-    return registry.env.reports / "review" / f"{registry.model}-v{number}"
+    return registry.env.tables.root / "review" / f"{registry.model}-v{number}"
 
 
 def _refuse_backdating(registry: Registry, as_of: datetime) -> None:

@@ -1,0 +1,145 @@
+"""The rows of monitoring.metrics: what each window says, and when it is known."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from {{ cookiecutter.package_name }}.monitoring import metrics
+from {{ cookiecutter.package_name }}.monitoring.settings import Settings
+
+WINDOW = metrics.Window(datetime(2013, 7, 1), datetime(2013, 7, 8))
+SETTINGS = Settings.model_validate({"slices": ["region"], "min_rows": 3, "label_delay": "2d"}, strict=False)
+
+
+@pytest.fixture
+def frame() -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "region": ["north", "north", "north", "north", "south", None],
+            "price": [1.0, 2.0, None, float("nan"), 5.0, 6.0],
+            "kind": ["a", "a", None, "b", "b", "b"],
+            "score": [0.1, 0.4, 0.8, 0.9, 0.2, 0.5],
+            "heuristic": [0.5] * 6,
+            "label": [False, False, True, None, True, None],
+        }
+    )
+
+
+def value(rows: pl.DataFrame, metric: str, column: str = "", slice_: str = "all") -> float:
+    found = rows.filter(metric=metric, column=column, slice=slice_)["value"]
+    assert len(found) == 1, rows
+    return float(found[0])
+
+
+def accuracy(labels: np.ndarray[Any, Any], predictions: np.ndarray[Any, Any]) -> dict[str, float]:
+    return {"accuracy": float(np.mean((predictions > 0.5) == labels)), "undefined": float("nan")}
+
+
+def test_windows_follow_one_another_on_a_fixed_grid() -> None:
+    week = timedelta(days=7)
+    first, second = metrics.windows(week, datetime(2013, 7, 1), datetime(2013, 7, 20))
+    assert first.end - first.start == week
+    assert first.end == second.start
+    assert first.start.weekday() == 0
+    split = [
+        *metrics.windows(week, datetime(2013, 7, 1), first.end),
+        *metrics.windows(week, first.end, second.end),
+    ]
+    assert split == [first, second]
+
+
+def test_volumes_say_how_much_came_and_how_old_the_newest_is() -> None:
+    newest = WINDOW.end - timedelta(hours=2)
+    rows = metrics.volumes(
+        WINDOW, {"silver.outcomes": metrics.Volume(120, newest), "silver.prices": metrics.Volume(0, None)}
+    )
+    assert value(rows, "rows", "silver.outcomes") == 120
+    assert value(rows, "freshness_seconds", "silver.outcomes") == 7200
+    assert value(rows, "rows", "silver.prices") == 0
+    assert rows.filter(metric="freshness_seconds", column="silver.prices").is_empty()
+
+
+def test_inputs_count_rows_and_missing_values(frame: pl.DataFrame) -> None:
+    rows = metrics.inputs(WINDOW, frame, None, SETTINGS, features=["price", "kind"])
+    assert value(rows, "rows") == 6
+    assert value(rows, "rows", slice_="region=north") == 4
+    assert value(rows, "rows", slice_="region=missing") == 1
+    assert value(rows, "missing_rate", "price") == pytest.approx(2 / 6)
+    assert value(rows, "missing_rate", "kind") == pytest.approx(1 / 6)
+    assert value(rows, "missing_rate", "score") == 0
+    assert rows.filter(pl.col("metric").is_in(metrics.DRIFT)).is_empty()  # no reference, no drift
+
+
+def test_inputs_compare_each_feature_and_the_score_with_the_reference(frame: pl.DataFrame) -> None:
+    rows = metrics.inputs(WINDOW, frame, frame, SETTINGS, features=["price", "kind"], model_version=3)
+    for metric, column in [("psi", "price"), ("ks", "score"), ("jensen_shannon", "kind")]:
+        assert value(rows, metric, column) == 0
+    assert set(rows["model_version"]) == {3}
+    assert set(rows["available_at"]) == {WINDOW.end}
+    moved = metrics.inputs(WINDOW, frame.with_columns(pl.col("score") + 1), frame, SETTINGS, features=["price", "kind"])
+    assert value(moved, "ks", "score") == 1
+
+
+def test_a_reference_without_a_feature_is_an_error(frame: pl.DataFrame) -> None:
+    with pytest.raises(pl.exceptions.ColumnNotFoundError, match="price"):
+        metrics.inputs(WINDOW, frame, frame.drop("price"), SETTINGS, features=["price"])
+
+
+def test_a_handful_of_rows_says_nothing_about_drift(frame: pl.DataFrame) -> None:
+    rows = metrics.inputs(WINDOW, frame.head(2), frame, SETTINGS, features=["price"])
+    assert value(rows, "rows") == 2
+    assert rows.filter(pl.col("metric").is_in(metrics.DRIFT)).is_empty()
+
+
+def test_performance_waits_for_labels_and_says_how_many_came(frame: pl.DataFrame) -> None:
+    rows = metrics.performance(WINDOW, frame, SETTINGS, accuracy, baseline="heuristic", model_version=3)
+    assert value(rows, "label_coverage") == pytest.approx(4 / 6)
+    assert value(rows, "label_coverage", slice_="region=north") == 0.75
+    assert value(rows, "accuracy") == 0.75
+    assert value(rows, "accuracy", slice_="region=north") == 1
+    assert value(rows, "baseline_accuracy") == 0.5
+    assert rows.filter(metric="accuracy", slice="region=south").is_empty()  # one label is no evidence
+    assert "undefined" not in rows["metric"]
+    assert set(rows["available_at"]) == {WINDOW.end + timedelta(days=2)}
+
+
+def test_an_empty_window_is_counted_and_nothing_else(frame: pl.DataFrame) -> None:
+    empty = frame.clear()
+    rows = metrics.inputs(WINDOW, empty, frame, SETTINGS, features=["price"])
+    assert rows["metric"].to_list() == ["rows"]
+    assert value(rows, "rows") == 0
+    assert metrics.performance(WINDOW, empty, SETTINGS, accuracy).is_empty()
+
+
+def test_pipelines_report_failures_seconds_and_throughput() -> None:
+    inside, outside = WINDOW.end - timedelta(hours=1), WINDOW.end
+    runs = pl.DataFrame(
+        [
+            ("score", inside, 2.0, 100, "finished"),
+            ("score", inside - timedelta(days=1), 4.0, 500, "finished"),
+            ("score", inside, 9.0, None, "failed"),
+            ("score", outside, 100.0, 1, "finished"),
+            ("train", inside, 5.0, None, "failed"),
+        ],
+        ["pipeline", "as_of", "seconds", "rows", "status"],
+        orient="row",
+    )
+    rows = metrics.pipelines(WINDOW, runs)
+    assert value(rows, "runs", "score") == 3
+    assert value(rows, "failed_runs", "score") == 1
+    assert value(rows, "run_seconds", "score") == 3
+    assert value(rows, "rows_per_second", "score") == 100
+    assert value(rows, "failed_runs", "train") == 1
+    assert rows.filter(metric="run_seconds", column="train").is_empty()
+
+
+def test_rows_have_the_same_columns_whatever_they_say(frame: pl.DataFrame) -> None:
+    for rows in (
+        metrics.volumes(WINDOW, {}),
+        metrics.inputs(WINDOW, frame, frame, SETTINGS, features=["price"]),
+        metrics.performance(WINDOW, frame, SETTINGS, accuracy),
+    ):
+        assert rows.schema == pl.Schema(metrics.SCHEMA)
