@@ -20,14 +20,41 @@ demo: $(READY) ## Render the defaults into build/demo and run a year of flights 
 	$(MAKE) -C build/demo demo VENV=.venv
 
 .PHONY: test
-test: $(READY) ## Render every option; install, lint and test what is rendered
+test: test-platform ## Test the platform, and render every option; install, lint and test what is rendered
 	$(BIN)/pytest -n 2 --dist loadgroup
 
+# The platform holds no template language: it is checked and tested where it stands, with the settings and the packages
+# of a render. Nothing of Python's is left beside it, which would be rendered, too.
+RENDER := $(CURDIR)/build/render
+SETTINGS := $(RENDER)/pyproject.toml
+TOOLS := $(RENDER)/.venv/bin
+PLATFORM := $(CURDIR)/{{cookiecutter.project_slug}}/src
+IN_PLACE := PYTHONPATH='$(PLATFORM)' PYTHONDONTWRITEBYTECODE=1
+TEST_PLATFORM = $(IN_PLACE) $(TOOLS)/pytest -n 2 --dist loadgroup tests/platform
+
+.PHONY: render
+render: $(READY)
+	@$(BIN)/python tests/rendered.py '$(RENDER)'
+
+.PHONY: test-platform
+test-platform: render ## Run the platform's own tests
+	$(TEST_PLATFORM)
+
+.PHONY: test-nightly
+test-nightly: render ## Run the long campaigns of tests: before a release, and by night
+	$(TEST_PLATFORM) -m nightly
+	$(BIN)/pytest -m nightly -n 2 --dist loadgroup
+
 .PHONY: lint
-lint: $(READY) ## Check the template's own Python: hooks, updater and tests
+lint: render ## Check the template's own Python, and the platform with its directions
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	cd '$(PLATFORM)' && $(TOOLS)/ruff check --no-cache --config '$(SETTINGS)' mlplatform
+	cd '$(PLATFORM)' && $(TOOLS)/ruff format --no-cache --check --config '$(SETTINGS)' mlplatform
+	cd '$(PLATFORM)' && $(TOOLS)/mypy --config-file '$(SETTINGS)' --cache-dir '$(RENDER)/.venv/mypy' -p mlplatform
+	cd '$(PLATFORM)' && PYTHONPATH='$(RENDER)/src' $(TOOLS)/lint-imports --no-cache --no-logo '$(SETTINGS)'
+	cd tests/platform && MYPYPATH='$(PLATFORM)' $(TOOLS)/mypy --cache-dir '$(RENDER)/.venv/mypy-tests'
 
 .PHONY: test-browser
 test-browser: $(READY) ## Open the rendered project's dashboard in a browser
