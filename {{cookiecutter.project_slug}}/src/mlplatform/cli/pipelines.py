@@ -29,6 +29,24 @@ def featurize_command(
     announce(featurize(environment(env), logical_time(as_of), backfill=backfill))
 
 
+@app.command("refresh")
+def refresh_command(
+    env: EnvOption = "dev",
+    as_of: AsOfOption = None,
+    backfill: Annotated[bool, typer.Option("--backfill", help="Compute all features from the start.")] = False,
+) -> None:
+    """Ingest and featurize; nothing where silver and features are another environment's."""
+    from mlplatform.pipelines.featurize import featurize
+    from mlplatform.pipelines.ingest import ingest
+
+    at, now = environment(env), logical_time(as_of)
+    if at.sources is not at.tables:
+        typer.echo(f"refresh: {env} reads {at.sources.owner}'s tables (lakehouse.features_from)")
+        return
+    announce(ingest(at, now))
+    announce(featurize(at, now, backfill=backfill))
+
+
 @app.command("train")
 def train_command(
     env: EnvOption = "dev",

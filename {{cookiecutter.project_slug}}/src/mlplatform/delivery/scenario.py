@@ -32,6 +32,7 @@ def demonstration(envs: Mapping[str, Environment], deliveries: Deliveries) -> It
     promoted, start = prod.config.promotion.source is not None, deliveries.first
     yield deliver(prod, deliveries, start)
     yield from prepare(prod, start)
+    yield from prepare(dev, start)
     yield from new_model(dev, start, "first model")
     yield from prepare(staging, start)
     yield from new_model(staging, start, "first model")
@@ -40,6 +41,7 @@ def demonstration(envs: Mapping[str, Environment], deliveries: Deliveries) -> It
         yield deliver(prod, deliveries, stop)
         yield from use(prod, stop)
         if promoted:
+            yield from prepare(dev, stop)
             yield Step("dev", "retrain", stop, partial(retrain, dev, stop))
             yield from prepare(staging, stop)
             yield from new_model(staging, stop, "")
@@ -69,7 +71,9 @@ def deliver(env: Environment, deliveries: Deliveries, until: datetime) -> Step:
 
 
 def prepare(env: Environment, as_of: datetime) -> Iterator[Step]:
-    """Tables and features."""
+    """Tables and features, where they are not another environment's."""
+    if env.sources is not env.tables:
+        return
     yield Step(env.name, "ingest", as_of, partial(ingest, env, as_of))
     yield Step(env.name, "featurize", as_of, partial(featurize, env, as_of))
 
