@@ -74,7 +74,7 @@ class Origin:
         return self.git("rev-parse", "HEAD")
 
     def package(self) -> str:
-        return next(path.name for path in (self.folder / "src").iterdir() if (path / "cli.py").exists())
+        return next(path.parent.name for path in (self.folder / "src").glob("*/project.py"))
 
     def run(self, *arguments: str) -> str:
         """Run the project's command line here, on the same storage."""
@@ -105,7 +105,7 @@ def machine(origin: Origin) -> dict[str, str]:
     return {
         "VENV": str(origin.venv),
         "MYPY_CACHE_DIR": str(ROOT / "build" / "mypy"),
-        "TESTS": "tests/unit/test_comparison.py",
+        "TESTS": "tests/test_sql.py",
         "SLOW_TESTS": "",
         "AS_OF": FIRST,
         **{name: value for name, value in os.environ.items() if name.startswith(INSTALLING)},
