@@ -3,6 +3,7 @@
 import os
 import shutil
 import sqlite3
+import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime, timedelta
@@ -96,6 +97,29 @@ def project(world: Path, tmp_path: Path) -> Path:
 def prod(project: Path, load_env: LoadEnv) -> Environment:
     """prod of the test's own project."""
     return load_env("prod", project)
+
+
+@pytest.fixture
+def no_git_around(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Git looks for no repository above the test's folder, and listens to no settings but its own."""
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """What git answers."""
+    identity = ("-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false")
+    command = ["git", "-C", str(folder), *identity, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def commit(folder: Path) -> str:
+    """Commit all that is there and return the commit."""
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--allow-empty", "--message", "a change")
+    return git(folder, "rev-parse", "HEAD")
 
 
 def _start(folder: Path) -> Path:

@@ -6,22 +6,19 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from mlplatform.config.loading import find_project, load_config
 from mlplatform.config.root import Config
 from mlplatform.contract import Project
-from mlplatform.engine.duckdb import DuckDb
+from mlplatform.engine import ENGINES, Engine
 from mlplatform.errors import ForbiddenError
 from mlplatform.revision import NotReleasedError, code_version, released_version
-from mlplatform.storage.delta import Source, Tables
+from mlplatform.storage import ops
+from mlplatform.storage.catalog import Catalog, Snapshot, Window, load, local_folder, open_catalog
 
-RUNS = "ops.runs"
 READ_TOGETHER = ("silver", "features")
 
 
@@ -57,7 +54,7 @@ class Environment:
         self.folder = folder
         self.config = config
         self._overlays = overlays
-        self.tables = Tables(folder / config.lakehouse.root, owner=name)
+        self.catalog = self.catalog_of(name)
 
     @classmethod
     def load(
@@ -76,36 +73,48 @@ class Environment:
         return code_version(self.folder)
 
     @cached_property
-    def sources(self) -> Tables:
+    def sources(self) -> Catalog:
         """The tables from which silver and features are read: this environment's, or another's."""
-        return self.tables_of(self.config.lakehouse.features_from or self.name)
+        owner = self.config.lakehouse.features_from or self.name
+        return self.catalog if owner == self.name else self.catalog_of(owner)
 
-    def tables_of(self, owner: str) -> Tables:
+    def catalog_of(self, owner: str) -> Catalog:
         """The tables of an environment: this one's, or another's, which can only be read."""
-        if owner == self.name:
-            return self.tables
-        return Tables(self.folder / self.config_of(owner).lakehouse.root, owner=owner, reader=self.name)
+        return open_catalog(self.folder, self.config_of(owner).lakehouse.root, owner=owner, reader=self.name)
+
+    @property
+    def landing(self) -> Path:
+        """The folder in which source files arrive."""
+        return local_folder(self.folder, self.config.lakehouse.landing, "lakehouse.landing")
+
+    @property
+    def reports(self) -> Path:
+        """The folder of what people read: the dashboard, and reviews that wait for them."""
+        return local_folder(self.folder, self.config.lakehouse.root, "lakehouse.root")
 
     def refuse_to_build_what_is_borrowed(self) -> None:
         """Raise ForbiddenError where silver and features are another environment's: they are read only."""
-        if self.sources is not self.tables:
+        if self.sources is not self.catalog:
             raise ForbiddenError(
                 f"{self.name} reads {self.sources.owner}'s silver and feature tables and never writes them: "
                 f"set lakehouse.features_from to null in conf/{self.name}.yml to build its own"
             )
 
     @cached_property
-    def engine(self) -> DuckDb:
-        return DuckDb(self.find, memory_limit=self.config.lakehouse.memory_limit)
+    def engine(self) -> Engine:
+        settings = self.config.lakehouse
+        made: Engine = load(ENGINES, settings.engine, "lakehouse.engine")(self.find, memory_limit=settings.memory_limit)
+        return made
 
-    def find(self, name: str) -> Source | None:
+    def find(self, name: str) -> Snapshot | None:
         """The table that `name` means here: external, another environment's, or this one's."""
         for external in self.config.lakehouse.external_views:
             if name == f"features.{external.view}":
-                path = self.folder / external.path
-                return Tables(path.parent.parent, owner="another team").source(f"{path.parent.name}.{path.name}")
-        tables = self.sources if name.split(".")[0] in READ_TOGETHER else self.tables
-        return tables.source(name) if tables.exists(name) else None
+                root, schema, table = external.path.rsplit("/", 2)
+                other = open_catalog(self.folder, root, owner="another team", reader=self.name)
+                return other.snapshot(f"{schema}.{table}")
+        catalog = self.sources if name.split(".")[0] in READ_TOGETHER else self.catalog
+        return catalog.snapshot(name) if catalog.exists(name) else None
 
     @contextmanager
     def run(self, pipeline: str, as_of: datetime) -> Iterator[Run]:
@@ -134,31 +143,28 @@ class Environment:
 
     def last_finished(self, pipeline: str, before: datetime) -> datetime | None:
         """The latest `as_of` earlier than `before` for which the pipeline finished."""
-        return max((as_of for as_of in self._finished(pipeline) if as_of < before), default=None)
+        for window in Window("as_of", until=before - timedelta.resolution).backwards():
+            if finished := self._finished(pipeline, window):
+                return max(finished)
+        return None
 
     def has_finished(self, pipeline: str, as_of: datetime) -> bool:
-        return as_of in self._finished(pipeline)
+        return bool(self._finished(pipeline, Window("as_of", as_of - timedelta.resolution, as_of)))
 
-    def _finished(self, pipeline: str) -> set[datetime]:
-        if not self.tables.exists(RUNS):
-            return set()
-        mine = (pc.field("pipeline") == pipeline) & (pc.field("status") == "finished")
-        return set(self.tables.read(RUNS, ["as_of"], mine)["as_of"].to_pylist())
+    def _finished(self, pipeline: str, window: Window) -> list[datetime]:
+        runs = self.catalog.read(ops.RUNS, ["pipeline", "status", "as_of"], window).to_pylist()
+        return [run["as_of"] for run in runs if (run["pipeline"], run["status"]) == (pipeline, "finished")]
 
     def _record(self, run: Run, started: datetime, clock: float, status: str, error: str) -> None:
-        self.tables.append(
-            RUNS,
-            pa.table(
-                {
-                    "run_id": [run.run_id],
-                    "pipeline": [run.pipeline],
-                    "as_of": pa.array([run.as_of], pa.timestamp("us")),
-                    "started_at": pa.array([started], pa.timestamp("us")),
-                    "seconds": [time.perf_counter() - clock],
-                    "rows": pa.array([sum(run.written.values())], pa.int64()),
-                    "status": [status],
-                    "error": [error],
-                    "code": [self.code],
-                }
-            ),
-        )
+        row = {
+            "run_id": run.run_id,
+            "pipeline": run.pipeline,
+            "as_of": run.as_of,
+            "started_at": started,
+            "seconds": time.perf_counter() - clock,
+            "rows": sum(run.written.values()),
+            "status": status,
+            "error": error,
+            "code": self.code,
+        }
+        self.catalog.append(ops.RUNS, ops.rows(ops.RUNS, [row]))

@@ -19,3 +19,7 @@ class MissingTableError(UserError):
 
 class ForbiddenError(UserError):
     """What an environment may not do: write another one's tables, or run a pipeline that its settings refuse."""
+
+
+class QueryError(UserError):
+    """SQL that does not run; the message is the engine's."""

@@ -24,7 +24,7 @@ def integrate_command(
     from mlplatform.delivery.integration import integrate
 
     env = environment("staging", "integration")
-    shutil.rmtree(env.tables.root.parent, ignore_errors=True)
+    shutil.rmtree(env.reports.parent, ignore_errors=True)
     try:
         integrate(env, owner()[1], report)
     finally:

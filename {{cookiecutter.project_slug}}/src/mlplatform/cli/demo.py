@@ -11,7 +11,7 @@ app = typer.Typer()
 def land_command(as_of: AsOfOption = None) -> None:
     """Let the deliveries of `deliveries.py` land, as far as they were known at --as-of."""
     env = environment("dev")
-    landing = env.folder / env.config.lakehouse.landing
+    landing = env.landing
     for source, rows in owner()[1].deliver(landing, logical_time(as_of)).items():
         typer.echo(f"{source}: {rows:,} rows landed")
 

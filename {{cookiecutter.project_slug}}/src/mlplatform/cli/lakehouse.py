@@ -17,7 +17,6 @@ def sql(
     rows: Annotated[int, typer.Option(help="How many rows to print.")] = 50,
 ) -> None:
     """Ask any table a question, in SQL; without a question, list the tables. --as-of shows what was known then."""
-    import duckdb
     from rich.console import Console
     from rich.table import Table
 
@@ -25,17 +24,14 @@ def sql(
 
     at = environment(env)
     if not query:
-        owner, borrowed = at.sources.owner, at.sources is not at.tables
-        listing = [name for name in at.tables.names() if not (borrowed and name.split(".")[0] in READ_TOGETHER)]
+        owner, borrowed = at.sources.owner, at.sources is not at.catalog
+        listing = [name for name in at.catalog.names() if not (borrowed and name.split(".")[0] in READ_TOGETHER)]
         if borrowed:
             shared = [name for name in at.sources.names() if name.split(".")[0] in READ_TOGETHER]
             listing += [f"{name} (of {owner})" for name in shared]
         typer.echo("\n".join(listing) or f"{env} has no tables yet: run ingest")
         return
-    try:
-        result = at.engine.query(query, as_of=as_of)
-    except duckdb.Error as error:
-        raise typer.BadParameter(str(error)) from error
+    result = at.engine.query(query, as_of=as_of).arrow()
     if result.num_columns > 8:  # as lines: nobody can read that many columns side by side
         for number, row in enumerate(result.slice(0, rows).to_pylist(), 1):
             typer.echo("\n".join([f"-- row {number}", *(f"{name:<32} {value}" for name, value in row.items())]))

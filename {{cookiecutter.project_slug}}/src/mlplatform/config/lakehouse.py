@@ -8,16 +8,16 @@ from mlplatform.config.section import Duration, Section
 
 
 class ExternalView(Section):
-    """A feature table that another team manages: read and checked, never written."""
+    """A feature table that another team manages, `path` its folder: read and checked, never written."""
 
     view: str
     path: str
 
 
 class LakehouseSettings(Section):
-    root: str = Field(description="folder of this environment's tables, from the project's root")
-    landing: str = Field(description="folder in which source files arrive")
-    engine: Literal["duckdb"] = "duckdb"
+    root: str = Field(description="address of this environment's tables: a folder, from the project's root")
+    landing: str = Field(description="address at which source files arrive: a folder, from the project's root")
+    engine: str = "duckdb"
     memory_limit: str = "1GB"
     features_from: Literal["dev", "staging", "prod"] | None = Field(
         None, description="environment whose silver and feature tables are read; null means its own"

@@ -1,5 +1,6 @@
 """Settings of the registry: where models are kept, and what each gate asks of them."""
 
+from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -29,13 +30,19 @@ class Compliance(Section):
 
 
 class Comparison(Section):
-    """A challenger wins when it is better by `margin`, and the interval of the difference lies above zero."""
+    """A challenger wins when it is better by `margin`, and the interval of the difference lies above zero.
+
+    The chance that an equal challenger wins is (1 - confidence) / 2. With fewer blocks than six, a challenger that is
+    better in each of them could be so by chance more often: 2 ** -5 is 0.031.
+    """
 
     margin: Annotated[float, Field(ge=0)] = 0.0
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-    resamples: Annotated[int, Field(ge=50)] = 200
-    block: Duration = Field(description="rows of one block are resampled together, since they are not independent")
-    min_rows: Annotated[int, Field(ge=1)] = 500
+    block: Annotated[Duration, Field(gt=timedelta(0))] = Field(
+        description="rows of one block count together, since they are not independent"
+    )
+    min_blocks: Annotated[int, Field(ge=2)] = 6
+    min_rows: Annotated[int, Field(ge=1)] = 100
 
 
 class RegistrySettings(Section):

@@ -5,14 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import polars as pl
-
 from mlplatform.contract import Deliveries
 from mlplatform.delivery.scenario import Step, integration
 from mlplatform.environment import Environment, Run
 from mlplatform.errors import UserError
-from mlplatform.pipelines.monitor import ALERTS
 from mlplatform.registry.store import Registry
+from mlplatform.storage import ops
 
 
 class IntegrationError(UserError):
@@ -81,6 +79,6 @@ def _models(env: Environment) -> Iterator[str]:
 
 
 def _alerts(env: Environment) -> Iterator[str]:
-    if env.tables.exists(ALERTS):
-        alerts = pl.DataFrame(pl.from_arrow(env.tables.read(ALERTS)))
-        yield f"\nAlerts that monitoring raised: {', '.join(sorted(set(alerts['rule']))) or 'none'}."
+    if env.catalog.exists(ops.ALERTS):
+        rules = env.catalog.read(ops.ALERTS, ["rule"])["rule"].to_pylist()
+        yield f"\nAlerts that monitoring raised: {', '.join(sorted(set(rules))) or 'none'}."

@@ -4,15 +4,13 @@ import re
 from datetime import datetime
 from pathlib import Path
 
-import pyarrow as pa
-
 from mlplatform.delivery.hosts import Host
 from mlplatform.environment import Environment
 from mlplatform.errors import UserError
 from mlplatform.revision import git
+from mlplatform.storage import ops
 
 BRANCH = "main"
-RELEASES = "ops.releases"
 VERSION = re.compile(r"v(\d+)\.(\d+)\.(\d+)")
 # What makes another model of the same data, beside the owner's package: below src/mlplatform/, and settings.
 TRAINING = (
@@ -59,17 +57,15 @@ def record(env: Environment, as_of: datetime) -> bool:
     before = current(env)
     with env.run("release", as_of) as run:
         row = {"as_of": as_of, "code": env.code, "commit": git(env.folder, "rev-parse", "HEAD")}
-        env.tables.upsert(RELEASES, pa.Table.from_pylist([row]), ["as_of"])
-        run.wrote(RELEASES, 1)
+        env.catalog.upsert(ops.RELEASES, ops.rows(ops.RELEASES, [row]), ops.KEYS[ops.RELEASES])
+        run.wrote(ops.RELEASES, 1)
     return before is None or bool(_matching(env.folder, before, _training_paths(env.project.package)))
 
 
 def current(env: Environment) -> str | None:
     """The commit that `env` runs."""
-    if not env.tables.exists(RELEASES):
-        return None
-    newest = max(env.tables.read(RELEASES).to_pylist(), key=lambda row: row["as_of"])
-    return str(newest["commit"])
+    releases = env.catalog.read(ops.RELEASES).to_pylist()
+    return str(max(releases, key=lambda row: row["as_of"])["commit"]) if releases else None
 
 
 def check_out(env: Environment) -> str:

@@ -66,7 +66,7 @@ def integration(env: Environment, deliveries: Deliveries) -> Iterator[Step]:
 
 def deliver(env: Environment, deliveries: Deliveries, until: datetime) -> Step:
     """Let the sources deliver."""
-    landing = env.folder / env.config.lakehouse.landing
+    landing = env.landing
     return Step("sources", "deliver", until, partial(deliveries.deliver, landing, until))
 
 

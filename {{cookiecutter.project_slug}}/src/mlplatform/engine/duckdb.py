@@ -1,22 +1,29 @@
 """The local engine: Spark SQL's shared dialect on DuckDB, over Delta tables as they were known at a time."""
 
+import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
+from pathlib import Path
 from threading import get_ident
+from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from mlplatform.errors import ForbiddenError, MissingTableError
-from mlplatform.storage.delta import Source
+from mlplatform.engine import Find, View
+from mlplatform.errors import ForbiddenError, MissingTableError, QueryError
+from mlplatform.storage.catalog import BatchFunction, Rows, Snapshot, Window
 
 SCHEMAS = ("bronze", "silver", "quarantine", "features", "predictions", "monitoring", "ops", "given")
+BATCH = 100_000  # rows
 _QUALIFIED_NAME = re.compile(rf"\b({'|'.join(SCHEMAS)})\.([a-z_]\w*)")
-Find = Callable[[str], Source | None]
+_Table = tuple[str, Rows | Snapshot, str]  # name, what it holds, and the rows that are shown (SQL)
 
 
 class DuckDb:
@@ -32,112 +39,185 @@ class DuckDb:
         *,
         as_of: datetime | None = None,
         since: datetime | None = None,
-        given: Mapping[str, pa.Table] | None = None,
-    ) -> pa.Table:
-        """The result of `sql` as an Arrow table.
-
-        With `as_of` (naive UTC) every table that has `available_at` shows only rows available by then; with `since`
-        only rows that became available later. Tables in `given` stand in for stored ones; those named `given.<table>`
-        are shown whole. Raises ForbiddenError for anything but one query: a statement such as COPY could write where
-        this environment must not.
-        """
-        if [statement.type for statement in duckdb.extract_statements(sql)] != [duckdb.StatementType.SELECT]:
+        given: Mapping[str, Rows] | None = None,
+    ) -> "Query":
+        with _told(sql):
+            kinds = [statement.type for statement in duckdb.extract_statements(sql)]
+        if kinds != [duckdb.StatementType.SELECT]:
             raise ForbiddenError("only one SELECT at a time is run here: tables are written by the pipelines")
-        with self._tables_of(sql, as_of, since, given or {}) as connection:
-            return connection.sql(sql).to_arrow_table()
-
-    def point_in_time(
-        self,
-        spine: pa.Table,
-        views: Sequence[tuple[str, Sequence[str], int, Sequence[str]]],
-        *,
-        as_of: datetime,
-        since: datetime | None = None,
-        given: Mapping[str, pa.Table] | None = None,
-    ) -> pa.Table:
-        """Join to each row of `spine` the newest feature values that were available at its `prediction_time`.
-
-        A view is (name, entity keys, time to live in seconds, feature columns). Of the rows of a view available at
-        the prediction time the one with the latest `event_timestamp` counts; older than its time to live, it is
-        null. Columns are named `<view>__<column>`; `feature_time` is the latest event time that was used.
-        """
-        times = [f"CASE WHEN {_age(view)} <= {ttl} THEN {view}.event_timestamp END" for view, _, ttl, _ in views]
-        sql = "SELECT spine.*, " + ", ".join(
-            [
-                f'CASE WHEN {_age(view)} <= {ttl} THEN {view}."{column}" END AS "{view}__{column}"'
-                for view, _, ttl, columns in views
-                for column in columns
-            ]
-            + [f"greatest({', '.join(['NULL::TIMESTAMP', *times])}) AS feature_time"]
-        )
-        sql += " FROM given.spine AS spine " + " ".join(
-            f"ASOF LEFT JOIN ({_latest_known(view, keys)}) AS {view} "
-            f"ON {' AND '.join(f'spine.{key} = {view}.{key}' for key in keys)} "
-            f"AND spine.prediction_time >= {view}.available_at"
-            for view, keys, _, _ in views
-        )
-        return self.query(sql, as_of=as_of, since=since, given={**(given or {}), "given.spine": spine})
-
-    @contextmanager
-    def _tables_of(
-        self, sql: str, as_of: datetime | None, since: datetime | None, given: Mapping[str, pa.Table]
-    ) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection that sees the tables named in `sql`, as they are now; nothing of them stays behind."""
-        connection = _database(self._memory_limit, get_ident()).cursor()
-        connection.begin()
-        try:
-            self._create_views(connection, sql, as_of, since, given)
-            yield connection
-        finally:
-            connection.rollback()
-            connection.close()
-
-    def _create_views(
-        self,
-        connection: duckdb.DuckDBPyConnection,
-        sql: str,
-        as_of: datetime | None,
-        since: datetime | None,
-        given: Mapping[str, pa.Table],
-    ) -> None:
+        known = Window("available_at", since, as_of).predicate("TIMESTAMP ")
+        tables: list[_Table] = []
         for schema, table in sorted(set(_QUALIFIED_NAME.findall(sql.lower()))):
             name = f"{schema}.{table}"
-            source = given[name] if name in given else self._find(name)
+            rows = (given or {}).get(name)
+            source = rows if rows is not None else self._find(name)
             if source is None:
                 raise MissingTableError(
                     f"there is no table {name} here yet: `sql` without a question lists those there are"
                 )
-            raw = _register(connection, f"{schema}__{table}", source)
-            conditions = [
-                f"available_at {operator} TIMESTAMP '{limit}'"
-                for operator, limit in (("<=", as_of), (">", since))
-                if limit is not None and schema != "given" and "available_at" in source.schema.names
+            shown = known if schema != "given" and "available_at" in source.schema.names else "true"
+            tables.append((name, source, shown))
+        return Query(self._memory_limit, sql.rstrip().rstrip(";"), tables)
+
+    def point_in_time(
+        self,
+        entities: Rows,
+        views: Sequence[View],
+        *,
+        as_of: datetime,
+        since: datetime | None = None,
+        given: Mapping[str, Rows] | None = None,
+        order: Sequence[str] = (),
+    ) -> "Query":
+        times = [f"CASE WHEN {_age(name)} <= {ttl} THEN {name}.event_timestamp END" for name, _, ttl, _ in views]
+        sql = "SELECT entities.*, " + ", ".join(
+            [
+                f'CASE WHEN {_age(name)} <= {ttl} THEN {name}."{column}" END AS "{name}__{column}"'
+                for name, _, ttl, columns in views
+                for column in columns
             ]
-            where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
-            connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {raw}{where}")
+            + [f"greatest({', '.join(['NULL::TIMESTAMP', *times])}) AS feature_time"]
+        )
+        sql += " FROM given.entities AS entities " + " ".join(
+            f"ASOF LEFT JOIN ({_latest_known(name, keys)}) AS {name} "
+            f"ON {' AND '.join(f'entities.{key} = {name}.{key}' for key in keys)} "
+            f"AND entities.prediction_time >= {name}.available_at"
+            for name, keys, _, _ in views
+        )
+        if order:
+            sql += f" ORDER BY {', '.join(f'entities.{column}' for column in order)}"
+        return self.query(sql, as_of=as_of, since=since, given={**(given or {}), "given.entities": entities})
+
+
+class _Lazy:
+    """What both kinds of relations share."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        raise NotImplementedError
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        raise NotImplementedError
+
+    def arrow(self) -> pa.Table:
+        return pa.Table.from_batches(self.batches(), self.schema)
+
+    def map(self, function: BatchFunction, schema: pa.Schema) -> "Mapped":
+        return Mapped(self, function, schema)
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.arrow().__arrow_c_stream__(requested_schema)
+
+    @cached_property
+    def stored(self) -> Path:
+        """The rows in a temporary file: what several queries read is computed once, however large it is."""
+        self._folder = tempfile.TemporaryDirectory(prefix="mlplatform-")  # lives as long as this relation
+        path = Path(self._folder.name, "rows.parquet")
+        with pq.ParquetWriter(path, self.schema) as file:
+            for batch in self.batches():
+                file.write_batch(batch)
+        return path
+
+    def count(self) -> int:
+        return int(pq.read_metadata(self.stored).num_rows)
+
+
+class Query(_Lazy):
+    """The answer to one SELECT over tables as they were when it was asked."""
+
+    def __init__(self, memory_limit: str, sql: str, tables: Sequence[_Table]) -> None:
+        self._memory_limit = memory_limit
+        self._sql = sql
+        self._tables = tables
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        with self._run(f"SELECT * FROM ({self._sql}\n) LIMIT 0") as result:
+            return result.to_arrow_table().schema
+
+    def count(self) -> int:
+        with self._run(f"SELECT count(*) FROM ({self._sql}\n)") as result:
+            return int(result.fetchall()[0][0])
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        with self._run(self._sql) as result:
+            yield from result.to_arrow_reader(BATCH)
+
+    def arrow(self) -> pa.Table:
+        with self._run(self._sql) as result:
+            return result.to_arrow_table()
+
+    @contextmanager
+    def _run(self, sql: str) -> Iterator[Any]:
+        """The connection that has run `sql`; nothing of what it was shown stays behind."""
+        connection = _database(self._memory_limit, get_ident()).cursor()
+        connection.begin()
+        try:
+            for name, source, shown in self._tables:
+                raw = _register(connection, name.replace(".", "__"), source)
+                connection.execute(f"CREATE SCHEMA IF NOT EXISTS {name.partition('.')[0]}")
+                connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {raw} WHERE {shown}")
+            with _told(sql):
+                yield connection.execute(sql)
+        finally:
+            connection.rollback()
+            connection.close()
+
+
+class Mapped(_Lazy):
+    """What a function makes of each batch of another relation."""
+
+    def __init__(self, rows: _Lazy, function: BatchFunction, schema: pa.Schema) -> None:
+        self._rows = rows
+        self._function = function
+        self._schema = schema
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self._schema
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        if "stored" in vars(self):
+            yield from pq.ParquetFile(self.stored).iter_batches(BATCH)
+        else:
+            yield from map(self._function, self._rows.batches())
 
 
 @cache
 def _database(memory_limit: str, thread: int) -> duckdb.DuckDBPyConnection:
     """A database in memory that knows the dialect, one per `thread`: to make it takes longer than most queries."""
-    database = duckdb.connect(config={"memory_limit": memory_limit})
+    spill = Path(tempfile.gettempdir(), f"mlplatform-{os.getpid()}-{thread}")  # there only while it is needed
+    database = duckdb.connect(config={"memory_limit": memory_limit, "temp_directory": str(spill)})
     database.execute("SET TimeZone = 'UTC'")
     database.execute(resources.files(__package__).joinpath("dialect.sql").read_text(encoding="utf-8"))
     return database
 
 
-def _register(connection: duckdb.DuckDBPyConnection, name: str, source: pa.Table | Source) -> str:
+def _register(connection: duckdb.DuckDBPyConnection, name: str, source: Rows | Snapshot) -> str:
     """Make a source known to DuckDB; returns what to select from."""
-    if isinstance(source, Source) and source.files:
-        # A column that came later is null in older files.
-        return f"read_parquet({list(source.files)!r}, union_by_name = true)"
-    connection.register(name, source.schema.empty_table() if isinstance(source, Source) else source)
+    files = source.files if isinstance(source, Snapshot) else ()
+    if isinstance(source, _Lazy):
+        files = (str(source.stored),)
+    if files:
+        # A column that came later is null in older files. DuckDB takes * and ? in a name for patterns.
+        named = ", ".join("'" + re.sub(r"([*?])", r"[\1]", file).replace("'", "''") + "'" for file in files)
+        return f"read_parquet([{named}], union_by_name = true)"
+    connection.register(name, source if isinstance(source, pa.Table) else source.schema.empty_table())
     return name
 
 
+@contextmanager
+def _told(sql: str) -> Iterator[None]:
+    try:
+        yield
+    except duckdb.OutOfMemoryException as error:
+        raise QueryError(f"lakehouse.memory_limit is too small for this query: {error}\n{sql}") from error
+    except duckdb.Error as error:
+        raise QueryError(str(error)) from error
+
+
 def _age(view: str) -> str:
-    return f"epoch(spine.prediction_time) - epoch({view}.event_timestamp)"
+    return f"epoch(entities.prediction_time) - epoch({view}.event_timestamp)"
 
 
 def _latest_known(view: str, keys: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ import pyarrow as pa
 from mlplatform.contract import FeatureView
 from mlplatform.environment import Environment
 from mlplatform.errors import ContractError
+from mlplatform.storage.catalog import Relation, Window
 
 TIMES = ("event_timestamp", "available_at")
 
@@ -25,21 +26,16 @@ def refresh(env: Environment, view: FeatureView, as_of: datetime, since: datetim
     A row never changes once it is available, so earlier rows stay as they are. Returns the number of rows.
     """
     reach = since - view.lookback if since else None
-    rows = env.engine.query(env.project.sql(f"features/{view.name}.sql"), as_of=as_of, since=reach)
-    columns(view, rows.schema)
-    window = f"available_at <= TIMESTAMP '{as_of}'"
-    if since:
-        window += f" AND available_at > TIMESTAMP '{since}'"
-    fresh = env.engine.query(f"SELECT * FROM given.rows WHERE {window}", given={"given.rows": rows})
-    _check_unique(env, view, fresh)
-    env.tables.replace(view.table, fresh, where=window.replace("TIMESTAMP ", ""))
-    return int(fresh.num_rows)
+    window = Window("available_at", since, as_of)
+    sql = f"SELECT * FROM ({env.project.sql(f'features/{view.name}.sql')}\n)"
+    columns(view, env.engine.query(sql, as_of=as_of, since=reach).schema)
+    rows = env.engine.query(f"{sql} WHERE {window.predicate('TIMESTAMP ')}", as_of=as_of, since=reach)
+    _check_unique(env, view, rows)
+    return env.catalog.replace(view.table, rows, window)
 
 
-def _check_unique(env: Environment, view: FeatureView, rows: pa.Table) -> None:
+def _check_unique(env: Environment, view: FeatureView, rows: Relation) -> None:
     keys = ", ".join((*view.keys, "event_timestamp"))
-    twice = env.engine.query(
-        f"SELECT {keys} FROM given.rows GROUP BY {keys} HAVING count(*) > 1 LIMIT 1", given={"given.rows": rows}
-    ).to_pylist()
-    if twice:
+    sql = f"SELECT {keys} FROM given.rows GROUP BY {keys} HAVING count(*) > 1 LIMIT 1"
+    if twice := env.engine.query(sql, given={"given.rows": rows}).arrow().to_pylist():
         raise ContractError(f"sql/features/{view.name}.sql gives more than one row for {twice[0]}")

@@ -8,20 +8,10 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from mlplatform.config.monitoring import Rule
-from mlplatform.monitoring.metrics import TIMESTAMP
+from mlplatform.storage import ops
 
-KEYS = ("rule", "column", "slice", "window_end")
-SCHEMA: dict[str, type[pl.DataType] | pl.DataType] = {
-    "rule": pl.String,
-    "column": pl.String,
-    "slice": pl.String,
-    "window_end": TIMESTAMP,
-    "value": pl.Float64,
-    "threshold": pl.Float64,
-    "raised_at": TIMESTAMP,
-    "action": pl.String,
-    "message": pl.String,
-}
+KEYS = ops.KEYS[ops.ALERTS]
+SCHEMA = pl.DataFrame(ops.SCHEMAS[ops.ALERTS].empty_table()).schema
 
 
 class Alert(NamedTuple):

@@ -17,7 +17,7 @@ import polars as pl
 from mlplatform.config.monitoring import MonitoringSettings
 from mlplatform.contract import Metric
 from mlplatform.monitoring import alerts, metrics
-from mlplatform.storage.delta import Tables
+from mlplatform.storage.catalog import Catalog
 
 LAST = 60  # windows and runs that the page looks back
 LAYERS = ("bronze", "silver", "features", "predictions")
@@ -72,7 +72,7 @@ def render(data: DashboardData) -> str:
 
 
 def collect(
-    tables: Tables,
+    tables: Catalog,
     settings: MonitoringSettings,
     *,
     title: str,
@@ -214,8 +214,8 @@ def _incidents(raised: Iterable[Row], known: pl.DataFrame, settings: MonitoringS
     return sorted(incidents, key=lambda i: (i["open"], i["raised_at"]), reverse=True)
 
 
-def _tables(tables: Tables, names: Iterable[str], series: Mapping[str, Any]) -> list[Row]:
-    count = {name: tables.dataset(name).count_rows() for name in names}
+def _tables(tables: Catalog, names: Iterable[str], series: Mapping[str, Any]) -> list[Row]:
+    count = {name: tables.count(name) for name in names}
     rows = []
     for layer in LAYERS:
         for name in sorted(name for name in count if name.startswith(f"{layer}.")):
@@ -227,7 +227,7 @@ def _tables(tables: Tables, names: Iterable[str], series: Mapping[str, Any]) -> 
     return rows
 
 
-def _quarantined(tables: Tables, names: Iterable[str]) -> list[Row]:
+def _quarantined(tables: Catalog, names: Iterable[str]) -> list[Row]:
     parts = [
         pl.DataFrame(tables.read(name, columns=["source_file", "reason"]))
         .group_by("reason")

@@ -16,18 +16,9 @@ from numpy.typing import NDArray
 from mlplatform.config.monitoring import MonitoringSettings
 from mlplatform.contract import Project
 from mlplatform.monitoring import drift
+from mlplatform.storage import ops
 
-TIMESTAMP = pl.Datetime("us")
-SCHEMA: dict[str, type[pl.DataType] | pl.DataType] = {
-    "window_start": TIMESTAMP,
-    "window_end": TIMESTAMP,
-    "metric": pl.String,
-    "column": pl.String,
-    "slice": pl.String,
-    "value": pl.Float64,
-    "model_version": pl.Int64,
-    "available_at": TIMESTAMP,
-}
+SCHEMA = pl.DataFrame(ops.SCHEMAS[ops.METRICS].empty_table()).schema
 # What this module measures itself; any other metric in the table is one of the use case's performance scores.
 DRIFT = tuple(dict.fromkeys(drift.NUMERIC + drift.CATEGORICAL))
 OTHER = (

@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from datetime import datetime
 
 import polars as pl
-import pyarrow.compute as pc
 
-from mlplatform.environment import RUNS, Environment
+from mlplatform.environment import Environment
 from mlplatform.registry.store import Registry
-
-ALERTS = "ops.alerts"
+from mlplatform.storage import ops
+from mlplatform.storage.catalog import Window
 
 
 def status(env: Environment, as_of: datetime) -> Iterator[str]:
@@ -27,17 +26,13 @@ def status(env: Environment, as_of: datetime) -> Iterator[str]:
 
 
 def _last_runs(env: Environment, as_of: datetime) -> Iterator[str]:
-    if not env.tables.exists(RUNS):
-        return
-    runs = pl.DataFrame(pl.from_arrow(env.tables.read(RUNS, where=pc.field("as_of") <= as_of)))
+    runs = pl.DataFrame(env.catalog.read(ops.RUNS, where=Window("as_of", until=as_of)))
     for run in runs.sort("as_of", "started_at").unique("pipeline", keep="last").sort("pipeline").iter_rows(named=True):
         failure = f": {run['error']}" if run["error"] else ""
         yield f"{run['pipeline']:<10} {run['status']} as of {run['as_of']} in {run['seconds']:.1f} s{failure}"
 
 
 def _newest_alerts(env: Environment, as_of: datetime) -> Iterator[str]:
-    if not env.tables.exists(ALERTS):
-        return
-    alerts = pl.DataFrame(pl.from_arrow(env.tables.read(ALERTS, where=pc.field("raised_at") <= as_of)))
+    alerts = pl.DataFrame(env.catalog.read(ops.ALERTS, where=Window("raised_at", until=as_of)))
     for alert in alerts.sort("raised_at", descending=True).head(5).iter_rows(named=True):
         yield f"alert {alert['raised_at']} {alert['rule']}: {alert['message']}"

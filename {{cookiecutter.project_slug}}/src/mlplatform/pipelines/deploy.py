@@ -3,7 +3,6 @@
 from datetime import datetime
 
 import pandas as pd
-import pyarrow as pa
 
 from mlplatform.environment import Environment, Run
 from mlplatform.features.frames import labelled
@@ -11,9 +10,10 @@ from mlplatform.monitoring.notify import notify
 from mlplatform.registry import approval, compliance
 from mlplatform.registry.baseline import baseline_scores
 from mlplatform.registry.comparison import Verdict, compare
-from mlplatform.registry.scoring import scores
+from mlplatform.registry.scoring import scorer
 from mlplatform.registry.store import Registry
 from mlplatform.registry.transitions import Transition
+from mlplatform.storage import ops
 
 BASELINE = "baseline"
 
@@ -69,16 +69,16 @@ def compare_versions(
     """Score the challenger's held-out window with both, on the same rows."""
     tags = registry.version(challenger).tags
     start, end = datetime.fromisoformat(tags["train_end"]), datetime.fromisoformat(tags["holdout_end"])
-    window = labelled(env, as_of, start, end, env.config.training.fraction).to_pandas()
+    window = labelled(env, as_of, start, end, env.config.training.fraction).arrow().to_pandas()
     if champion is None:
         fitted = pd.read_parquet(registry.files(challenger, "baseline.parquet"))
         theirs = baseline_scores(fitted, window, env.project.labels)
     else:
-        theirs = scores(registry, champion, window)
+        theirs = scorer(registry, champion)(window)
     block = registry.settings.comparison.block
     return compare(
         window["label"].to_numpy(),
-        scores(registry, challenger, window),
+        scorer(registry, challenger)(window),
         theirs,
         ((window["prediction_time"] - pd.Timestamp(0)) // block).to_numpy(),
         metric=env.project.model.primary,
@@ -107,5 +107,5 @@ def _record(
         "reason": verdict.reason,
         "as_of": run.as_of,
     }
-    env.tables.upsert(approval.COMPARISONS, pa.Table.from_pylist([row]), ["model", "challenger", "champion", "as_of"])
-    run.wrote(approval.COMPARISONS, 1)
+    env.catalog.upsert(ops.COMPARISONS, ops.rows(ops.COMPARISONS, [row]), ops.KEYS[ops.COMPARISONS])
+    run.wrote(ops.COMPARISONS, 1)

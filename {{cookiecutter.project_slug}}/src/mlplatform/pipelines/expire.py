@@ -1,11 +1,10 @@
 """Retention: rows that have outlived their environment's limit are deleted, and small files merged."""
 
-from datetime import datetime
-
-import pyarrow.compute as pc
+from datetime import datetime, timedelta
 
 from mlplatform.environment import Environment, Run
-from mlplatform.storage.landing import LEDGER
+from mlplatform.storage import ops
+from mlplatform.storage.catalog import Among, Window
 
 
 def expire(env: Environment, as_of: datetime) -> Run:
@@ -16,21 +15,22 @@ def expire(env: Environment, as_of: datetime) -> Run:
     """
     limit = env.config.lakehouse.expire_after
     with env.run("expire", as_of) as run:
-        for name in env.tables.names():
-            where = _older(env, name, as_of - limit) if limit else ""
-            if where:
-                run.wrote(name, env.tables.delete(name, where))
-            env.tables.compact(name)
+        for name in env.catalog.names():
+            old = _older(env, name, as_of - limit) if limit else None
+            if old:
+                run.wrote(name, env.catalog.delete(name, old))
+            env.catalog.compact(name)
         return run
 
 
-def _older(env: Environment, name: str, time: datetime) -> str:
-    """The SQL predicate of the rows of a table that are older than `time`; none for tables that stay."""
-    columns = env.tables.schema(name).names
+def _older(env: Environment, name: str, time: datetime) -> Window | Among | None:
+    """The rows of a table that are older than `time`; None for tables that stay."""
+    columns, before = env.catalog.snapshot(name).schema.names, time - timedelta.resolution
     if name.startswith("ops."):
-        return ""
+        return None
     if "source_file" in columns:
-        gone = env.tables.read(LEDGER, ["source_file"], pc.field("landed_at") < time)["source_file"].to_pylist()
-        return f"source_file IN ({', '.join(repr(file) for file in gone)})" if gone else ""
+        landed = env.catalog.read(ops.FILES, ["source_file"], Window("landed_at", until=before))
+        gone = landed["source_file"].to_pylist()
+        return Among("source_file", gone) if gone else None
     age = next((column for column in ("available_at", "prediction_time") if column in columns), None)
-    return f"{age} < '{time}'" if age else ""
+    return Window(age, until=before) if age else None

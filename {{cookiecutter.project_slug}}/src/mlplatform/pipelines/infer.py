@@ -7,8 +7,10 @@ import pyarrow as pa
 
 from mlplatform.environment import Environment, Run
 from mlplatform.features.frames import entities
-from mlplatform.registry.scoring import score_columns, scores
+from mlplatform.registry.scoring import score_columns, scorer
 from mlplatform.registry.store import Registry
+from mlplatform.storage import ops
+from mlplatform.storage.catalog import Relation, Window
 
 
 def infer(env: Environment, as_of: datetime, *, again: bool = False) -> Run:
@@ -27,29 +29,30 @@ def infer(env: Environment, as_of: datetime, *, again: bool = False) -> Run:
                 run.note(f"no champion from {begin} to {end}: nothing scored")
                 continue
             scored = score(env, registry, champion, begin, end)
-            env.tables.replace(table, scored, where=f"prediction_time > '{begin}' AND prediction_time <= '{end}'")
-            run.wrote(table, scored.num_rows)
+            run.wrote(table, env.catalog.replace(table, scored, Window("prediction_time", begin, end)))
         return run
 
 
-def score(env: Environment, registry: Registry, version: int, start: datetime, end: datetime) -> pa.Table:
+def score(env: Environment, registry: Registry, version: int, start: datetime, end: datetime) -> Relation:
     """The predictions of one version for the prediction times in (`start`, `end`]."""
-    rows = entities(env, end, start, end)
-    scored = scores(registry, version, rows.to_pandas())
-    project = env.project
+    rows, project = entities(env, end, start, end), env.project
     kept = [*project.entity.keys, "prediction_time", *project.slices, *project.baseline.groups, "feature_time"]
-    count = rows.num_rows
-    written = {
-        **{name: pa.array(values) for name, values in score_columns(project.labels, scored).items()},
-        "model": pa.array([registry.model] * count, pa.string()),
-        "model_version": pa.array([version] * count, pa.int64()),
-        "run_id": pa.array([registry.version(version).run_id] * count, pa.string()),
-        "scored_at": pa.array([datetime.now(UTC).replace(tzinfo=None)] * count, pa.timestamp("us")),
-    }
-    result = rows.select(list(dict.fromkeys(kept)))
-    for name, column in written.items():
-        result = result.append_column(name, column)
-    return result
+    scores, run_id = scorer(registry, version), registry.version(version).run_id
+
+    def predict(batch: pa.RecordBatch) -> pa.RecordBatch:
+        given = batch.select(list(dict.fromkeys(kept)))
+        scored = score_columns(project.labels, scores(batch.to_pandas()))
+        written = {
+            **{name: pa.array(v, pa.string() if v.dtype == object else None) for name, v in scored.items()},
+            "model": pa.repeat(registry.model, batch.num_rows),
+            "model_version": pa.repeat(version, batch.num_rows),
+            "run_id": pa.repeat(run_id, batch.num_rows),
+            "scored_at": pa.repeat(pa.scalar(datetime.now(UTC).replace(tzinfo=None), ops.TIME), batch.num_rows),
+        }
+        return pa.record_batch([*given.columns, *written.values()], names=[*given.schema.names, *written])
+
+    nothing = pa.RecordBatch.from_pylist([], rows.schema)
+    return rows.map(predict, predict(nothing).schema)
 
 
 def _batches(

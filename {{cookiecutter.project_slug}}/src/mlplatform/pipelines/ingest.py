@@ -2,36 +2,17 @@
 
 from datetime import datetime
 
-import duckdb
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlplatform.contract import SilverTable
 from mlplatform.environment import Environment, Run
-from mlplatform.errors import ContractError
+from mlplatform.errors import ContractError, QueryError
 from mlplatform.preparation.contracts import KNOWN, judge
-from mlplatform.storage import landing
+from mlplatform.storage import landing, ops
+from mlplatform.storage.catalog import Among
 from mlplatform.storage.landing import LandedFile
-
-_FILES_SCHEMA = pa.schema(
-    {
-        "source_file": pa.string(),
-        "landed_at": pa.timestamp("us"),
-        "rows": pa.int64(),
-        "malformed": pa.int64(),
-        "error": pa.string(),
-    }
-)
-_QUARANTINE_SCHEMA = pa.schema(
-    {
-        "source_file": pa.string(),
-        "source_row": pa.int64(),
-        "reason": pa.string(),
-        "raw": pa.string(),
-        "available_at": pa.timestamp("us"),
-    }
-)
 
 
 def ingest(env: Environment, as_of: datetime) -> Run:
@@ -74,10 +55,10 @@ def load_bronze(env: Environment, run: Run, source: str) -> None:
         _refuse_if_too_many(env, bronze, len(refused) + arrived.num_rows, refused)
     _quarantine(env, run, source, refused)
     if arrived is not None and arrived.num_rows:
-        files = ", ".join(f"'{entry['source_file']}'" for entry in ledger)
-        env.tables.replace(bronze, arrived, where=f"source_file IN ({files})")
+        files = [str(entry["source_file"]) for entry in ledger]
+        env.catalog.replace(bronze, arrived, Among("source_file", files))
         run.wrote(bronze, arrived.num_rows)
-    env.tables.append(landing.LEDGER, pa.Table.from_pylist(ledger, _FILES_SCHEMA))
+    env.catalog.append(ops.FILES, ops.rows(ops.FILES, ledger))
 
 
 def refresh_silver(env: Environment, run: Run, table: SilverTable) -> None:
@@ -86,8 +67,10 @@ def refresh_silver(env: Environment, run: Run, table: SilverTable) -> None:
     if not pending.num_rows:
         return
     try:
-        typed = env.engine.query(env.project.sql(f"silver/{table.name}.sql"), given={f"bronze.{table.source}": pending})
-    except duckdb.Error as error:  # a column that the source no longer sends, for one
+        typed = env.engine.query(
+            env.project.sql(f"silver/{table.name}.sql"), given={f"bronze.{table.source}": pending}
+        ).arrow()
+    except QueryError as error:  # a column that the source no longer sends, for one
         raise ContractError(f"sql/silver/{table.name}.sql does not fit bronze.{table.source}: {error}") from error
     if typed.num_rows != pending.num_rows:
         raise ContractError(
@@ -95,12 +78,12 @@ def refresh_silver(env: Environment, run: Run, table: SilverTable) -> None:
             "cleaning keeps every row, so that the contract can refuse with a reason"
         )
     silver = f"silver.{table.name}"
-    known = env.tables.read(silver, table.keys) if env.tables.exists(silver) else None
+    known = env.catalog.read(silver, table.keys) if env.catalog.exists(silver) else None
     judged = judge(table, typed, known)
     raw = _with_reasons(pending, judged.refused)
     _refuse_if_too_many(env, silver, pending.num_rows, [row for row in raw if not _is_known(row)])
     _quarantine(env, run, table.name, raw)
-    run.wrote(silver, env.tables.append(silver, judged.good))
+    run.wrote(silver, env.catalog.append(silver, judged.good))
     _note_late_rows(env, run, silver, judged.good)
 
 
@@ -113,15 +96,12 @@ def _note_late_rows(env: Environment, run: Run, silver: str, rows: pa.Table) -> 
 
 
 def _new_files(env: Environment, source: str, as_of: datetime) -> list[LandedFile]:
-    folder = env.folder / env.config.lakehouse.landing
-    known: set[str] = set()
-    if env.tables.exists(landing.LEDGER):
-        known.update(env.tables.read(landing.LEDGER, ["source_file"])["source_file"].to_pylist())
-    return [file for file in landing.landed_files(folder, source, as_of) if file.name not in known]
+    known = set(env.catalog.read(ops.FILES, ["source_file"])["source_file"].to_pylist())
+    return [file for file in landing.landed_files(env.landing, source, as_of) if file.name not in known]
 
 
 def _columns(env: Environment, bronze: str) -> list[str]:
-    return env.tables.schema(bronze).names if env.tables.exists(bronze) else []
+    return env.catalog.snapshot(bronze).schema.names if env.catalog.exists(bronze) else []
 
 
 def _read(file: LandedFile, expected: list[str]) -> tuple[pa.Table | None, list[tuple[int, str, str]], str]:
@@ -140,16 +120,16 @@ def _pending(env: Environment, table: SilverTable, as_of: datetime) -> pa.Table:
     settled = " UNION ALL ".join(
         f"SELECT source_file, source_row FROM {name}"
         for name in (f"silver.{table.name}", f"quarantine.{table.name}")
-        if env.tables.exists(name)
+        if env.catalog.exists(name)
     )
     bronze = f"bronze.{table.source}"
-    if not env.tables.exists(bronze):
+    if not env.catalog.exists(bronze):
         return pa.table({})
     without = f"ANTI JOIN ({settled}) USING (source_file, source_row)" if settled else ""
     return env.engine.query(
         f"SELECT b.* FROM {bronze} b {without} WHERE b.landed_at <= TIMESTAMP '{as_of}' "
         "ORDER BY source_file, source_row"
-    )
+    ).arrow()
 
 
 def _with_reasons(pending: pa.Table, refused: pl.DataFrame) -> list[dict[str, object]]:
@@ -179,8 +159,8 @@ def _quarantined(file: LandedFile, number: int, reason: str, raw: str) -> dict[s
 
 def _quarantine(env: Environment, run: Run, name: str, rows: list[dict[str, object]]) -> None:
     if rows:
-        table = pa.Table.from_pylist(rows, _QUARANTINE_SCHEMA)
-        run.wrote(f"quarantine.{name}", env.tables.upsert(f"quarantine.{name}", table, ["source_file", "source_row"]))
+        table = ops.rows(ops.QUARANTINE, rows)
+        run.wrote(f"quarantine.{name}", env.catalog.upsert(f"quarantine.{name}", table, ["source_file", "source_row"]))
 
 
 def _is_known(row: dict[str, object]) -> bool:

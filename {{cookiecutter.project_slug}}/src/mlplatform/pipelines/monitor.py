@@ -1,13 +1,13 @@
 """Monitor: measure the windows that have passed, judge them by the rules, raise alerts and tell people."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
 import polars as pl
 
-from mlplatform.environment import RUNS, Environment, Run
+from mlplatform.environment import Environment, Run
 from mlplatform.features.frames import entities, with_labels
 from mlplatform.monitoring import alerts, metrics
 from mlplatform.monitoring.dashboard import collect, write_dashboard
@@ -15,8 +15,9 @@ from mlplatform.monitoring.metrics import Volume, Window
 from mlplatform.monitoring.notify import notify
 from mlplatform.registry.baseline import baseline_scores
 from mlplatform.registry.store import Registry
+from mlplatform.storage import ops
+from mlplatform.storage.catalog import Window as Span
 
-METRICS, ALERTS = "monitoring.metrics", "ops.alerts"
 _JOINED = 5  # windows whose features are held in memory at once
 
 
@@ -36,8 +37,7 @@ def monitor(env: Environment, as_of: datetime) -> Run:
         for window in metrics.windows(settings.window, since - delay, as_of - delay):
             measured += judge(env, registry, window)
         rows = pl.concat(measured)
-        env.tables.replace(METRICS, rows.to_arrow(), where=f"available_at > '{since}' AND available_at <= '{as_of}'")
-        run.wrote(METRICS, rows.height)
+        run.wrote(ops.METRICS, env.catalog.replace(ops.METRICS, rows.to_arrow(), Span("available_at", since, as_of)))
         raise_alerts(env, run)
         return run
 
@@ -45,30 +45,30 @@ def monitor(env: Environment, as_of: datetime) -> Run:
 def publish(env: Environment, target: Path | None = None) -> Path:
     """Write the dashboard of `env`, by default beside its tables. Returns the file."""
     data = collect(
-        env.tables,
+        env.catalog,
         env.config.monitoring,
         title=env.project.title,
         environment=env.name,
         metric=env.project.model.primary,
         classes=env.project.labels.classes,
     )
-    return write_dashboard(target or env.tables.root / "dashboard.html", data)
+    return write_dashboard(target or env.reports / "dashboard.html", data)
 
 
 def measure(env: Environment, registry: Registry, windows: list[Window]) -> Iterator[pl.DataFrame]:
     """What is known of consecutive windows at their ends: volumes, inputs and drift, pipeline runs."""
-    runs = pl.DataFrame(pl.from_arrow(env.tables.read(RUNS))) if env.tables.exists(RUNS) else None
     # One join for all: what was known at a prediction time stays the same, whenever it is looked up.
     span = Window(windows[0].start, windows[-1].end)
+    known = env.catalog.read(ops.RUNS, where=Span("as_of", span.start - timedelta.resolution, span.end))
+    runs = pl.DataFrame(known)
     scored = _predictions(env, registry, span)
     if not scored.is_empty():
-        seen = pl.DataFrame(pl.from_arrow(entities(env, span.end, span.start, span.end)))
+        seen = pl.DataFrame(entities(env, span.end, span.start, span.end))
         keys = list(env.project.entity.keys)
         scored = scored.select(*keys, *env.project.labels.score_columns, "model_version").join(seen, on=keys)
     for window in windows:
         yield metrics.volumes(window, {t.table: _volume(env, t.table, window) for t in env.project.tables})
-        if runs is not None:
-            yield metrics.pipelines(window, runs)
+        yield metrics.pipelines(window, runs)
         if not scored.is_empty():
             yield from _inputs(env, registry, window, scored)
 
@@ -96,7 +96,7 @@ def judge(env: Environment, registry: Registry, window: Window) -> Iterator[pl.D
     if predictions.is_empty():
         return
     known = with_labels(env, predictions.to_arrow(), window.end + settings.label_delay)
-    frame = pl.DataFrame(pl.from_arrow(known))
+    frame = pl.DataFrame(known)
     for (version,), part in sorted(frame.partition_by("model_version", as_dict=True).items()):
         heuristic = pd.read_parquet(registry.files(version, "baseline.parquet"))
         guessed = baseline_scores(heuristic, part.to_pandas(), env.project.labels)
@@ -106,17 +106,14 @@ def judge(env: Environment, registry: Registry, window: Window) -> Iterator[pl.D
 def raise_alerts(env: Environment, run: Run) -> None:
     """Write the alerts that the rules find, and send those that nobody was told of."""
     settings = env.config.monitoring
-    history = pl.DataFrame(pl.from_arrow(env.tables.read(METRICS)))
+    history = pl.DataFrame(env.catalog.read(ops.METRICS))
     if env.last_finished("monitor", before=run.as_of):  # a first run has not seen every metric yet
         run.notes.extend(alerts.silent(history, settings.rules))
     found = alerts.evaluate(history, settings.rules, run.as_of)
-    new = found
-    if env.tables.exists(ALERTS):
-        known = pl.DataFrame(pl.from_arrow(env.tables.read(ALERTS, alerts.KEYS)))
-        new = found.join(known, on=list(alerts.KEYS), how="anti")
+    known_alerts = pl.DataFrame(env.catalog.read(ops.ALERTS, alerts.KEYS))
+    new = found.join(known_alerts, on=list(alerts.KEYS), how="anti")
     if not new.is_empty():
-        env.tables.upsert(ALERTS, new.to_arrow(), alerts.KEYS)
-        run.wrote(ALERTS, new.height)
+        run.wrote(ops.ALERTS, env.catalog.upsert(ops.ALERTS, new.to_arrow(), alerts.KEYS))
     if not env.has_finished("monitor", run.as_of):  # a run that was killed has written alerts, and told nobody
         new = found.filter(pl.col("raised_at") > (env.last_finished("monitor", before=run.as_of) or datetime.min))
     lines = [f"{row['rule']}: {row['message']}" for row in new.iter_rows(named=True)]
@@ -127,24 +124,28 @@ def raise_alerts(env: Environment, run: Run) -> None:
 
 def _predictions(env: Environment, registry: Registry, window: Window) -> pl.DataFrame:
     table = f"predictions.{registry.settings.model}"
-    if not env.tables.exists(table):
+    if not env.catalog.exists(table):
         return pl.DataFrame()
-    inside = f"prediction_time > TIMESTAMP '{window.start}' AND prediction_time <= TIMESTAMP '{window.end}'"
-    return pl.DataFrame(pl.from_arrow(env.engine.query(f"SELECT * FROM {table} WHERE {inside}")))
+    return pl.DataFrame(env.catalog.read(table, where=Span("prediction_time", *window)))
 
 
 def _volume(env: Environment, table: str, window: Window) -> Volume:
-    row = env.engine.query(
-        f"SELECT count(*) FILTER (WHERE available_at > TIMESTAMP '{window.start}') AS rows, "
-        f"max(event_timestamp) AS newest FROM {table}",
-        as_of=window.end,
-    ).to_pylist()[0]
+    row = (
+        env.engine.query(
+            f"SELECT count(*) FILTER (WHERE available_at > TIMESTAMP '{window.start}') AS rows, "
+            f"max(event_timestamp) AS newest FROM {table}",
+            as_of=window.end,
+        )
+        .arrow()
+        .to_pylist()[0]
+    )
     return Volume(row["rows"], row["newest"])
 
 
 def _first_prediction(env: Environment, registry: Registry, as_of: datetime) -> datetime:
     table = f"predictions.{registry.settings.model}"
-    if not env.tables.exists(table):
+    if not env.catalog.exists(table):
         return as_of - env.config.monitoring.window
-    first: datetime = env.engine.query(f"SELECT min(prediction_time) AS first FROM {table}")["first"][0].as_py()
-    return first
+    times = env.engine.query(f"SELECT min(prediction_time) AS first FROM {table}").arrow()
+    first: datetime | None = times["first"][0].as_py()
+    return first or as_of - env.config.monitoring.window

@@ -9,8 +9,8 @@ from mlplatform.environment import Environment, Run
 from mlplatform.monitoring.alerts import retraining_due
 from mlplatform.pipelines.deploy import deploy
 from mlplatform.pipelines.train import train
-
-ALERTS = "ops.alerts"
+from mlplatform.storage import ops
+from mlplatform.storage.catalog import Window
 
 
 def retrain(env: Environment, as_of: datetime, announce: Callable[[str], None] = lambda text: None) -> list[Run]:
@@ -28,9 +28,11 @@ def due(env: Environment, as_of: datetime) -> str:
     last = env.last_finished("train", before=as_of)
     if settings.mode == "scheduled" and (last is None or as_of - last >= settings.every):
         return f"scheduled every {settings.every.days} days"
-    tables = env.tables_of(settings.alerts_from or env.name)
-    if settings.mode == "triggered" and tables.exists(ALERTS):
-        alerts = pl.DataFrame(pl.from_arrow(tables.read(ALERTS)))
+    if settings.mode == "triggered":
+        raised = env.catalog_of(settings.alerts_from or env.name).read(
+            ops.ALERTS, where=Window("raised_at", until=as_of)
+        )
+        alerts = pl.DataFrame(raised)
         alert = retraining_due(alerts, last, settings.cooldown, as_of)
         return f"alert {alert.rule}: {alert.message}" if alert else ""
     return ""

@@ -3,13 +3,10 @@
 from datetime import datetime
 from pathlib import Path
 
-import pyarrow.compute as pc
-
 from mlplatform.errors import UserError
 from mlplatform.registry.store import Registry
 from mlplatform.registry.transitions import Stage, Transition
-
-COMPARISONS = "ops.comparisons"
+from mlplatform.storage import ops
 
 
 class ApprovalError(UserError):
@@ -84,11 +81,8 @@ def rollback(registry: Registry, as_of: datetime, by: str, reason: str) -> int:
 
 def won_comparison(registry: Registry, number: int) -> bool:
     """Whether a comparison has accepted the version."""
-    tables = registry.env.tables
-    if not tables.exists(COMPARISONS):
-        return False
-    mine = (pc.field("model") == registry.model) & (pc.field("challenger") == number)
-    return any(tables.read(COMPARISONS, ["accepted"], mine)["accepted"].to_pylist())
+    compared = registry.env.catalog.read(ops.COMPARISONS, ["model", "challenger", "accepted"]).to_pylist()
+    return {"model": registry.model, "challenger": number, "accepted": True} in compared
 
 
 def waits_for_a_person(registry: Registry, number: int) -> bool:
@@ -119,7 +113,7 @@ def review_pack(registry: Registry, number: int, comparison: str) -> Path:
 
 def review_pack_of(registry: Registry, number: int) -> Path:
     """The folder of the version's review pack, which exists once it has won its comparison."""
-    return registry.env.tables.root / "review" / f"{registry.model}-v{number}"
+    return registry.env.reports / "review" / f"{registry.model}-v{number}"
 
 
 def _refuse_backdating(registry: Registry, as_of: datetime) -> None:

@@ -65,15 +65,17 @@ def _slices(registry: Registry, number: int) -> Iterator[str]:
         return
     rows = json.loads(registry.files(number, "slices.json").read_text(encoding="utf-8"))
     for limit in registry.settings.compliance.slice_limits:
-        judged = [r for r in rows if r["column"] == limit.column and r["rows"] >= limit.min_rows and limit.metric in r]
+        judged = [r for r in rows if r["column"] == limit.column and r["rows"] >= limit.min_rows]
         if not judged:
             yield f"no slice of {limit.column} has {limit.metric} on at least {limit.min_rows} rows"
         yield from filter(None, (_beyond(limit, row) for row in judged))
 
 
 def _beyond(limit: SliceLimit, row: dict[str, float]) -> str:
-    value = row[limit.metric]
+    value = row.get(limit.metric, np.nan)  # one that is not finite is not recorded
     where = f"{limit.metric} of {limit.column}={row['value']} is {value:.3f}"
+    if not np.isfinite(value):
+        return f"{where} on its {row['rows']:,} rows, so nobody knows (min_rows is {limit.min_rows})"
     if limit.at_least is not None and not value >= limit.at_least:
         return f"{where}, below {limit.at_least:g}"
     if limit.at_most is not None and not value <= limit.at_most:
@@ -83,7 +85,7 @@ def _beyond(limit: SliceLimit, row: dict[str, float]) -> str:
 
 def _newest_rows(env: Environment, as_of: datetime) -> pd.DataFrame:
     """What the model would be asked here: the rows of the last day."""
-    rows: pd.DataFrame = entities(env, as_of, as_of - timedelta(days=1), as_of).to_pandas()
+    rows: pd.DataFrame = entities(env, as_of, as_of - timedelta(days=1), as_of).arrow().to_pandas()
     return rows
 
 

@@ -1,6 +1,8 @@
 """A version at work: what it is given and what it answers, also when this code's columns are no longer its own."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -70,15 +72,20 @@ def input_example(folder: Path) -> pd.DataFrame | None:
     return example
 
 
-def scores(registry: Registry, number: int, frame: pd.DataFrame) -> np.ndarray:
-    """A version's scores of joined rows. Raises MissingColumnsError."""
-    labels = registry.env.project.labels
-    if frame.empty:
-        return np.empty((0, len(labels.classes)) if labels.classes else 0)
-    try:
-        return load(registry.env.project.model, registry.files(number, "model")).scores(frame)
-    except MissingColumnsError as error:
-        raise MissingColumnsError(f"{registry.model} version {number} {error}") from error
+def scorer(registry: Registry, number: int) -> Callable[[pd.DataFrame], np.ndarray]:
+    """Gives a version's scores of joined rows, and loads it once. What it gives raises MissingColumnsError."""
+    project = registry.env.project
+    loaded = cache(lambda: load(project.model, registry.files(number, "model")))
+
+    def scores(frame: pd.DataFrame) -> np.ndarray:
+        if frame.empty:
+            return np.empty((0, len(project.labels.classes)) if project.labels.classes else 0)
+        try:
+            return loaded().scores(frame)
+        except MissingColumnsError as error:
+            raise MissingColumnsError(f"{registry.model} version {number} {error}") from error
+
+    return scores
 
 
 def score_columns(labels: Labels, scores: np.ndarray) -> dict[str, np.ndarray]:

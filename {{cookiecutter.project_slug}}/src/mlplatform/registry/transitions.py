@@ -9,29 +9,10 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Literal, get_args
 
-import pyarrow as pa
-
 from mlplatform.environment import Environment
+from mlplatform.storage import ops
 
 Stage = Literal["None", "Staging", "Production", "Archived"]
-TRANSITIONS = "ops.transitions"
-_KEYS = ("model", "version", "from_stage", "to_stage", "requested_at")
-_SCHEMA = pa.schema(
-    {
-        "model": pa.string(),
-        "version": pa.int64(),
-        "from_stage": pa.string(),
-        "to_stage": pa.string(),
-        "status": pa.string(),
-        "requested_at": pa.timestamp("us"),
-        "requested_by": pa.string(),
-        "request_reason": pa.string(),
-        "closed_at": pa.timestamp("us"),
-        "closed_by": pa.string(),
-        "reason": pa.string(),
-        "recorded_at": pa.timestamp("us"),
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -59,20 +40,18 @@ class Ledger:
     """The transitions of a model `<env>.<name>`, kept in the tables of the environment that owns it."""
 
     def __init__(self, env: Environment, model: str) -> None:
-        self._tables = env.tables_of(model.partition(".")[0])
+        self._catalog = env.catalog_of(model.partition(".")[0])
         self._model = model
 
     def record(self, *transitions: Transition) -> None:
         """Write requests or their outcomes, all in one Delta transaction."""
         now = datetime.now(UTC).replace(tzinfo=None)
         rows = [asdict(replace(transition, recorded_at=now)) for transition in transitions]
-        self._tables.upsert(TRANSITIONS, pa.Table.from_pylist(rows, _SCHEMA), _KEYS)
+        self._catalog.upsert(ops.TRANSITIONS, ops.rows(ops.TRANSITIONS, rows), ops.KEYS[ops.TRANSITIONS])
 
     def all(self) -> list[Transition]:
         """Every transition, in the order in which they were closed; the pending ones last."""
-        if not self._tables.exists(TRANSITIONS):
-            return []
-        rows = self._tables.read(TRANSITIONS).to_pylist()
+        rows = self._catalog.read(ops.TRANSITIONS).to_pylist()
         mine = [Transition(**row) for row in rows if row["model"] == self._model]
         return sorted(mine, key=_order)
 

@@ -1,7 +1,7 @@
-"""Delta tables on disk: one environment's lakehouse, read by name and written in single transactions."""
+"""Delta tables on a local disk."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,91 +10,60 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import TableNotFoundError
+from pyarrow.fs import LocalFileSystem
 
 from mlplatform.errors import ForbiddenError, MissingTableError
+from mlplatform.storage import ops
+from mlplatform.storage.catalog import Among, Rows, Snapshot, Window
 
 
-@dataclass(frozen=True)
-class Source:
-    """A table as it stands at a Delta version, with what an engine needs to read it: its Parquet files and schema."""
+class DeltaCatalog:
+    """The tables below `root`: `<root>/<schema>/<table>`. See `Catalog`."""
 
-    path: Path
-    version: int
-    files: tuple[str, ...]
-    schema: pa.Schema
-
-
-class Tables:
-    """The tables `<schema>.<table>` below `root`.
-
-    `owner` is the environment the tables belong to, `reader` the one that holds this object. Where they differ,
-    every writer raises ForbiddenError: another environment's tables can be read, never written.
-    """
-
-    def __init__(self, root: Path, *, owner: str, reader: str | None = None) -> None:
+    def __init__(self, root: Path, *, owner: str, reader: str) -> None:
         self.root = root
         self.owner = owner
-        self.reader = reader or owner
+        self.reader = reader
 
     def names(self) -> list[str]:
-        """All tables, sorted, as `schema.table`."""
         folders = [log.parent for log in self.root.glob("*/*/_delta_log")]
         return sorted(f"{path.parent.name}.{path.name}" for path in folders if DeltaTable.is_deltatable(str(path)))
 
-    def path(self, name: str) -> Path:
-        schema, _, table = name.partition(".")
-        return self.root / schema / table
-
     def exists(self, name: str) -> bool:
-        return (self.path(name) / "_delta_log").is_dir() and DeltaTable.is_deltatable(str(self.path(name)))
+        return (self._path(name) / "_delta_log").is_dir() and DeltaTable.is_deltatable(str(self._path(name)))
 
-    def version(self, name: str) -> int:
-        """The Delta version that a reader sees now."""
-        return int(self._open(name).version())
+    def snapshot(self, name: str, where: Window | None = None) -> Snapshot:
+        table, path = self._open(name), self._path(name)
+        added = pa.table(table.get_add_actions(flatten=True))
+        if where is not None and {f"min.{where.column}", f"max.{where.column}"} <= set(added.column_names):
+            added = added.filter(_may_hold(added, where))
+        # Not file_uris(): it encodes spaces and accents.
+        files = tuple(str(path / file) for file in added["path"].to_pylist())
+        return Snapshot(str(path), int(table.version()), files, pa.schema(table.schema().to_arrow()))
 
-    def source(self, name: str) -> Source:
-        """The table's files and schema, for an engine that reads no more of them than it needs."""
-        table = self._open(name)
-        schema = pa.schema(table.schema().to_arrow())
-        return Source(self.path(name), int(table.version()), tuple(table.file_uris()), schema)
+    def read(self, name: str, columns: Sequence[str] | None = None, where: Window | None = None) -> pa.Table:
+        if name in ops.SCHEMAS and not self.exists(name):
+            empty = ops.SCHEMAS[name].empty_table()
+            return empty.select(list(columns)) if columns else empty
+        return self._dataset(name, where).to_table(
+            columns=list(columns) if columns else None, filter=_expression(where) if where else None
+        )
 
-    def dataset(self, name: str) -> ds.Dataset:
-        """The table as a lazy Arrow dataset.
+    def count(self, name: str) -> int:
+        return int(self._dataset(name, None).count_rows())
 
-        Arrow opens the files itself: through deltalake its threads call back into Python, and have aborted a process
-        that was about to end.
-        """
-        source = self.source(name)
-        return ds.dataset(list(source.files), schema=source.schema, format="parquet")
+    def history(self, name: str) -> Iterable[dict[str, object]]:
+        return list(self._open(name).history())
 
-    def read(self, name: str, columns: Sequence[str] | None = None, where: pc.Expression | None = None) -> pa.Table:
-        """The whole table, or some of it. Meant for small tables: what is left out is read all the same.
+    def append(self, name: str, rows: Rows) -> int:
+        return self._write(name, rows, mode="append", schema_mode="merge")
 
-        Arrow cannot push a comparison with text down to files that a Delta merge has written (as string_view).
-        """
-        rows = self.dataset(name).to_table()
-        rows = rows if where is None else rows.filter(where)
-        return rows.select(list(columns)) if columns else rows
-
-    def schema(self, name: str) -> pa.Schema:
-        return self.source(name).schema
-
-    def append(self, name: str, rows: pa.Table) -> int:
-        """Add rows; a new column widens the table. Returns the number of rows written."""
-        self._refuse_foreign_write(name)
-        self._write(name, rows, mode="append", schema_mode="merge")
-        return int(rows.num_rows)
-
-    def replace(self, name: str, rows: pa.Table | pa.RecordBatchReader, where: str) -> None:
-        """Put `rows` in the place of those for which the SQL predicate `where` holds, in one transaction."""
-        self._refuse_foreign_write(name)
-        if self.exists(name):
-            self._write(name, rows, mode="overwrite", predicate=where, schema_mode="merge")
-        else:
-            self._write(name, rows, mode="error")
+    def replace(self, name: str, rows: Rows, where: Window | Among) -> int:
+        if not self.exists(name):
+            return self._write(name, rows, mode="error")
+        return self._write(name, rows, mode="overwrite", predicate=where.predicate(), schema_mode="merge")
 
     def upsert(self, name: str, rows: pa.Table, keys: Sequence[str]) -> int:
-        """Insert rows, or update those whose keys are there; keys must be unique within `rows`."""
         if not self.exists(name):
             return self.append(name, rows)
         self._refuse_foreign_write(name)
@@ -104,36 +73,72 @@ class Tables:
             merge.when_matched_update_all().when_not_matched_insert_all().execute()
         return int(rows.num_rows)
 
-    def delete(self, name: str, where: str) -> int:
-        """Delete rows and, for good, the files that only they were in. Returns the number of rows deleted."""
+    def delete(self, name: str, where: Window | Among) -> int:
         self._refuse_foreign_write(name)
         table = self._open(name)
-        deleted = int(table.delete(where)["num_deleted_rows"])
+        deleted = int(table.delete(where.predicate())["num_deleted_rows"])
         if deleted:
             table.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
         return deleted
 
     def compact(self, name: str) -> None:
-        """Merge small files into large ones."""
         self._refuse_foreign_write(name)
         self._open(name).optimize.compact()
 
-    def history(self, name: str) -> Iterator[dict[str, object]]:
-        """The table's commits, newest first."""
-        yield from self._open(name).history()
+    def _path(self, name: str) -> Path:
+        schema, _, table = name.partition(".")
+        return self.root / schema / table
 
     def _open(self, name: str) -> DeltaTable:
         try:
-            return DeltaTable(str(self.path(name)))
+            return DeltaTable(str(self._path(name)))
         except TableNotFoundError as error:
             known = ", ".join(self.names()) or "none"
             raise MissingTableError(f"{self.owner} has no table {name} yet (its tables: {known})") from error
 
-    def _write(self, name: str, rows: pa.Table | pa.RecordBatchReader, **how: Any) -> None:
-        self.path(name).parent.mkdir(parents=True, exist_ok=True)
+    def _dataset(self, name: str, where: Window | None) -> ds.Dataset:
+        """Arrow opens the files itself: through deltalake its threads call back into Python, and have aborted a process
+        that was about to end."""
+        found = self.snapshot(name, where)
+        return ds.dataset(list(found.files), schema=found.schema, format="parquet", filesystem=LocalFileSystem())
+
+    def _write(self, name: str, rows: Rows, **how: Any) -> int:
+        self._refuse_foreign_write(name)
+        self._path(name).parent.mkdir(parents=True, exist_ok=True)
+        written = 0
+
+        def counted() -> Iterator[pa.RecordBatch]:
+            nonlocal written
+            for batch in rows.to_batches() if isinstance(rows, pa.Table) else rows.batches():
+                written += batch.num_rows
+                yield batch
+
+        given = pa.RecordBatchReader.from_batches(rows.schema, counted())
         # Whoever opens a table reads each commit since its last checkpoint.
-        write_deltalake(str(self.path(name)), rows, configuration={"delta.checkpointInterval": "10"}, **how)
+        write_deltalake(str(self._path(name)), given, configuration={"delta.checkpointInterval": "10"}, **how)
+        return written
 
     def _refuse_foreign_write(self, name: str) -> None:
         if self.owner != self.reader:
             raise ForbiddenError(f"{self.reader} may read {self.owner}'s tables, not write them: {name} is unchanged")
+
+
+def _expression(where: Window) -> pc.Expression:
+    column, condition = pc.field(where.column), pc.scalar(True)
+    if where.after is not None:
+        condition &= column > pa.scalar(where.after, ops.TIME)
+    if where.until is not None:
+        condition &= column <= pa.scalar(where.until, ops.TIME)
+    return condition
+
+
+def _may_hold(added: pa.Table, where: Window) -> pa.Array:
+    """By the statistics of a table's files, which ones may hold rows of the window; those without any, always."""
+    # Delta rounds a timestamp's statistics down, to milliseconds.
+    least, most = (added[f"{side}.{where.column}"].cast(ops.TIME) for side in ("min", "max"))
+    kept = pa.array([True] * added.num_rows)
+    if where.after is not None:
+        kept = pc.and_(kept, pc.greater(pc.add(most, timedelta(milliseconds=1)), pa.scalar(where.after, ops.TIME)))
+    if where.until is not None:
+        kept = pc.and_(kept, pc.less_equal(least, pa.scalar(where.until, ops.TIME)))
+    return pc.fill_null(kept, True)

@@ -12,7 +12,6 @@ import pyarrow.csv as csv
 
 from mlplatform.errors import UserError
 
-LEDGER = "ops.files"  # which files have been ingested
 PROVENANCE = ("source_file", "source_row", "landed_at", "ingested_at")
 NAME_FORMAT = "%Y%m%dT%H%M%SZ"
 

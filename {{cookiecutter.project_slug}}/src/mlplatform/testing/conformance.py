@@ -31,7 +31,7 @@ import polars as pl
 
 from mlplatform.config.loading import find_project
 from mlplatform.contract import Deliveries, Project
-from mlplatform.environment import RUNS, Environment
+from mlplatform.environment import Environment
 from mlplatform.features.frames import entities, labelled
 from mlplatform.pipelines.deploy import deploy
 from mlplatform.pipelines.featurize import featurize
@@ -41,7 +41,8 @@ from mlplatform.pipelines.monitor import monitor
 from mlplatform.pipelines.train import request_staging, train
 from mlplatform.registry import scoring
 from mlplatform.registry.store import Registry
-from mlplatform.storage.delta import Tables
+from mlplatform.storage import ops
+from mlplatform.storage.catalog import STORES, Window, load
 from mlplatform.training import data, evaluation, tuning
 from mlplatform.training.record import Trained, record
 
@@ -57,7 +58,7 @@ _WALL_CLOCK_METRICS = ("run_seconds", "rows_per_second")
 # Of several files, or of one, the rows are the same.
 _PROVENANCE = ("source_file", "source_row")
 _WRITERS = (
-    *((Tables, name) for name in ("append", "replace", "upsert", "delete")),
+    *((load(STORES, "", "lakehouse.root"), name) for name in ("append", "replace", "upsert", "delete")),
     *((Registry, name) for name in ("register", "reconcile")),
 )
 _ABSURD = -1e9
@@ -104,7 +105,7 @@ class World:
         featurize(env, until)
 
     def deliver(self, env: Environment, until: datetime) -> None:
-        self.deliveries.deliver(env.folder / env.config.lakehouse.landing, until)
+        self.deliveries.deliver(env.landing, until)
 
     def times(self, number: int) -> list[datetime]:
         """Times to the minute between the two of the integration test, always the same ones."""
@@ -140,7 +141,7 @@ class World:
         """The first version, and rows for it to score."""
         env, _ = self.uninterrupted
         registry = Registry(env)
-        rows: pd.DataFrame = entities(env, self.end, self.start, self.end).to_pandas()
+        rows: pd.DataFrame = entities(env, self.end, self.start, self.end).arrow().to_pandas()
         assert len(rows), f"sql/entities.sql gives nothing to predict between {self.start} and {self.end}"
         sample = rows.sample(min(_ROWS, len(rows)), random_state=0).reset_index(drop=True)
         return scoring.load(self.project.model, registry.files(1, "model")), sample
@@ -176,7 +177,7 @@ def the_future_changes_no_earlier_row(world: World) -> None:
     for view in world.project.views:
         _poison(poisoned, view.table, view.keys, time)
     for build in (entities, labelled):
-        ours, theirs = (_frame(build(env, world.end, world.deliveries.begin, time)) for env in (poisoned, clean))
+        ours, theirs = (pl.DataFrame(build(env, world.end, world.deliveries.begin, time)) for env in (poisoned, clean))
         assert theirs.height, f"sql/entities.sql gives nothing to predict before {time}"
         # A label may come later than the prediction.
         _assert_equal(ours.drop("label", strict=False), theirs.drop("label", strict=False), f"{build.__name__} rows")
@@ -327,7 +328,7 @@ def _poison(env: Environment, name: str, keys: tuple[str, ...], time: datetime) 
     assert rows.height, f"{name}: nothing became available after {time}: let deliveries.integration span more"
     spared = (*keys, "available_at", *_PROVENANCE)
     lies = [_lie(kind, time).alias(column) for column, kind in rows.schema.items() if column not in spared]
-    env.tables.replace(name, rows.with_columns(lies).to_arrow(), where=f"available_at > '{time}'")
+    env.catalog.replace(name, rows.with_columns(lies).to_arrow(), Window("available_at", after=time))
 
 
 def _lie(kind: pl.DataType, time: datetime) -> pl.Expr:
@@ -338,7 +339,7 @@ def _lie(kind: pl.DataType, time: datetime) -> pl.Expr:
 
 def _state(env: Environment) -> State:
     """All tables, without what the wall clock decides."""
-    found = {name: _tidy(_table(env, name)) for name in env.tables.names() if name != RUNS}
+    found = {name: _tidy(_table(env, name)) for name in env.catalog.names() if name != ops.RUNS}
     if "monitoring.metrics" in found:
         measured = found["monitoring.metrics"]
         found["monitoring.metrics"] = measured.filter(~pl.col("metric").is_in(_WALL_CLOCK_METRICS))
@@ -384,8 +385,4 @@ def _table(env: Environment, name: str) -> pl.DataFrame:
 
 
 def _query(env: Environment, sql: str, as_of: datetime | None = None) -> pl.DataFrame:
-    return _frame(env.engine.query(sql, as_of=as_of))
-
-
-def _frame(rows: Any) -> pl.DataFrame:
-    return pl.DataFrame(pl.from_arrow(rows))
+    return pl.DataFrame(env.engine.query(sql, as_of=as_of))

@@ -10,7 +10,7 @@ import pyarrow as pa
 from mlplatform.environment import Environment
 from mlplatform.errors import UserError
 from mlplatform.features.frames import labelled
-from mlplatform.storage.delta import Source
+from mlplatform.storage.catalog import Snapshot
 
 EPOCH = datetime(1970, 1, 1)
 
@@ -35,7 +35,7 @@ class TrainingData:
     train: pd.DataFrame
     holdout: pd.DataFrame
     windows: Windows
-    tables: dict[str, Source]
+    tables: dict[str, Snapshot]
     digest: str
 
     @property
@@ -53,8 +53,8 @@ def windows(env: Environment, as_of: datetime) -> Windows:
 def load(env: Environment, as_of: datetime) -> TrainingData:
     """Build the training and held-out frames; raises NotEnoughDataError."""
     settings, spans = env.config.training, windows(env, as_of)
-    train = labelled(env, as_of, spans.start, spans.split, settings.fraction)
-    holdout = labelled(env, as_of, spans.split, spans.end, settings.fraction)
+    train = labelled(env, as_of, spans.start, spans.split, settings.fraction).arrow()
+    holdout = labelled(env, as_of, spans.split, spans.end, settings.fraction).arrow()
     for name, rows in (("training", train), ("held-out", holdout)):
         if rows.num_rows < settings.min_rows:
             raise NotEnoughDataError(

@@ -125,7 +125,7 @@ def _log_inputs(data: TrainingData) -> None:
     from mlflow.data.meta_dataset import MetaDataset
 
     for name, table in data.tables.items():
-        source = DeltaDatasetSource(path=str(table.path), delta_table_version=table.version)
+        source = DeltaDatasetSource(path=table.uri, delta_table_version=table.version)
         # In the name as well: MLflow leaves version 0 out of the source.
         mlflow.log_input(MetaDataset(source, name=f"{name}, version {table.version}"), context="training")
 

@@ -5,7 +5,6 @@ from typing import Any
 
 from mlplatform.delivery.api import PlatformError, call
 
-WORKFLOWS = "azure-pipelines/*.yml"
 CI = "ci"  # the name of the pipeline that was made from azure-pipelines/ci.yml
 VERSION = "api-version=7.1"
 NOWHERE = "0" * 40

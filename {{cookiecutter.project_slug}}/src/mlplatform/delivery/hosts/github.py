@@ -7,7 +7,6 @@ from typing import Any
 
 from mlplatform.delivery.api import PlatformError, call
 
-WORKFLOWS = ".github/workflows/*.yml"
 CI = "ci.yml"
 APPROVALS = "production-model"  # the environment whose reviewers decide on models
 MARK = "<!-- integration test -->"

@@ -7,7 +7,6 @@ from urllib.parse import urlencode
 
 from mlplatform.delivery.api import PlatformError, call
 
-WORKFLOWS = ".gitlab-ci.yml"
 OUTPUTS = Path("build/outputs.env")  # a dotenv report: GitLab gives it to the jobs that follow
 MARK = "<!-- integration test -->"
 # A job's own token can do neither; each of these is given to one environment (docs/ci-cd.md says how).

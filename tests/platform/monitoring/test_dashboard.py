@@ -10,13 +10,14 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from {{ cookiecutter.package_name }}.lakehouse.tables import Tables
-from {{ cookiecutter.package_name }}.monitoring import alerts, dashboard, metrics
-from {{ cookiecutter.package_name }}.monitoring.settings import Settings
+from mlplatform.config.monitoring import MonitoringSettings
+from mlplatform.contract import Metric
+from mlplatform.monitoring import alerts, dashboard, metrics
+from mlplatform.storage.delta import Tables
 
 WEEK = timedelta(days=7)
 START = datetime(2013, 4, 1)
-SETTINGS = Settings.model_validate(
+SETTINGS = MonitoringSettings.model_validate(
     {
         "rules": [
             {"name": "moved", "metric": "ks", "above": 0.2, "except_columns": ["season__*"]},
@@ -25,6 +26,7 @@ SETTINGS = Settings.model_validate(
     },
     strict=False,
 )
+METRIC = Metric("roc_auc", lambda labels, scores: 0.5)
 Collect = Callable[[], dashboard.DashboardData]
 
 
@@ -35,7 +37,7 @@ def tables(tmp_path: Path) -> Tables:
 
 @pytest.fixture
 def collect(tables: Tables) -> Collect:
-    return lambda: dashboard.collect(tables, SETTINGS, title="Worth it?", environment="prod", metric="roc_auc")
+    return lambda: dashboard.collect(tables, SETTINGS, title="Worth it?", environment="prod", metric=METRIC)
 
 
 def day(number: int) -> datetime:

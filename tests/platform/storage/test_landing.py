@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from {{ cookiecutter.package_name }}.lakehouse.landing import (
+from mlplatform.storage.landing import (
     LandedFile,
     Lines,
     UnreadableFileError,

@@ -7,8 +7,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from {{ cookiecutter.package_name }}.lakehouse.contracts import ContractError, Judged, SilverTable, judge
-from {{ cookiecutter.package_name }}.usecase.tables import SILVER
+from mlplatform.contract import SilverTable
+from mlplatform.errors import ContractError
+from mlplatform.preparation.contracts import Judged, judge
 
 TIME = datetime(2013, 4, 1)
 CONTRACT = pandera.DataFrameSchema(
@@ -122,23 +123,16 @@ def test_sql_that_gives_another_type_stops_the_pipeline() -> None:
     given = rows(("AA1", 5.0))
     index = given.schema.get_field_index("amount")
     wrong = given.set_column(index, "amount", pa.array(["5.0"]))
-    with pytest.raises(ContractError, match=r"silver_sql/items\.sql does not give what its contract describes: amount"):
+    with pytest.raises(ContractError, match=r"sql/silver/items\.sql does not give what its contract describes: amount"):
         judge(ITEMS, wrong, known=None)
 
 
 def test_sql_that_leaves_a_column_out_stops_the_pipeline() -> None:
-    with pytest.raises(ContractError, match=r"silver_sql/items\.sql does not give what its contract describes"):
+    with pytest.raises(ContractError, match=r"sql/silver/items\.sql does not give what its contract describes"):
         judge(ITEMS, rows(("AA1", 5.0)).drop_columns(["amount"]), known=None)
 
 
 def test_sql_that_adds_a_column_stops_the_pipeline() -> None:
     more = rows(("AA1", 5.0)).append_column("gate", pa.array(["B4"]))
-    with pytest.raises(ContractError, match=r"silver_sql/items\.sql does not give what its contract describes"):
+    with pytest.raises(ContractError, match=r"sql/silver/items\.sql does not give what its contract describes"):
         judge(ITEMS, more, known=None)
-
-
-@pytest.mark.parametrize("table", SILVER, ids=lambda table: table.name)
-def test_every_silver_table_has_sql_and_a_closed_contract(table: SilverTable) -> None:
-    assert f"FROM bronze.{table.source}" in table.sql
-    assert table.contract.strict is True
-    assert {*table.keys, "event_timestamp", "available_at", "source_file", "source_row"} <= set(table.contract.columns)

@@ -1,57 +1,43 @@
 """Released code: the root of a clean checkout at a release tag, or an installed release; nothing else passes."""
 
-import importlib.util
 import os
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-import {{ cookiecutter.package_name }} as package
-from {{ cookiecutter.package_name }} import release
-from {{ cookiecutter.package_name }}.environment import RUNS, Environment
-from {{ cookiecutter.package_name }}.release import NotReleasedError
+import tiny
+from conftest import CONF, commit, git
+from mlplatform import revision
+from mlplatform.environment import RUNS, Environment
+from mlplatform.revision import NotReleasedError
+from tiny.project import PROJECT
 
-ROOT = Path(__file__).resolve().parents[2]
-NAME = package.__name__
-DISTRIBUTION = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["name"]
-Install = Callable[[str], None]
+pytestmark = pytest.mark.usefixtures("no_git_around")
 
-
-def git(folder: Path, *arguments: str) -> str:
-    identity = ("-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false")
-    command = ["git", "-C", str(folder), *identity, *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-
-def commit(folder: Path) -> None:
-    git(folder, "add", "--all")
-    git(folder, "commit", "--quiet", "--allow-empty", "--message", "a change")
-
-
-@pytest.fixture(autouse=True)
-def no_git_around(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Git looks for no repository above the test's folder, and listens to no settings but its own."""
-    for name in [name for name in os.environ if name.startswith("GIT_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+PLATFORM = Path(str(revision.__file__)).parent
+RunFrom = Callable[[Path], None]
+Install = Callable[..., None]
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A project folder that holds this package's module `release` as its source."""
-    project = tmp_path / "checkout"
-    source = project / "src" / NAME
+def run_from(monkeypatch: pytest.MonkeyPatch) -> RunFrom:
+    """run_from(folder): the platform runs from this folder."""
+    return lambda folder: monkeypatch.setattr(revision, "__file__", str(folder / "revision.py"))
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, run_from: RunFrom) -> Path:
+    """A project folder whose source the platform runs from."""
+    source = tmp_path / "checkout" / "src" / "mlplatform"
     source.mkdir(parents=True)
-    shutil.copy(str(release.__file__), source / "release.py")
-    return project
+    shutil.copy(PLATFORM / "revision.py", source)
+    run_from(source)
+    return tmp_path / "checkout"
 
 
 @pytest.fixture
@@ -62,28 +48,16 @@ def repository(checkout: Path) -> Path:
     return checkout
 
 
-def running_from(project: Path) -> ModuleType:
-    """The module `release` as code that runs from the sources of `project`."""
-    spec = importlib.util.spec_from_file_location(f"{NAME}.release", project / "src" / NAME / "release.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def refusal(project: Path) -> str:
-    code = running_from(project)
-    with pytest.raises(code.NotReleasedError) as caught:
-        code.released_version(project)
+    with pytest.raises(NotReleasedError) as caught:
+        revision.released_version(project)
     return str(caught.value)
 
 
 def test_a_clean_checkout_at_a_release_tag_is_released(repository: Path) -> None:
     git(repository, "tag", "v1.2.0")
-    code = running_from(repository)
-    assert code.released_version(repository) == "v1.2.0"
-    assert code.code_version(repository) == "v1.2.0"
+    assert revision.released_version(repository) == "v1.2.0"
+    assert revision.code_version(repository) == "v1.2.0"
 
 
 def test_a_commit_without_a_tag_is_refused(repository: Path) -> None:
@@ -94,7 +68,7 @@ def test_a_commit_after_the_release_is_refused_and_named(repository: Path) -> No
     git(repository, "tag", "--annotate", "v1.2.0", "--message", "release")
     commit(repository)
     assert "no release tag" in refusal(repository)
-    assert running_from(repository).code_version(repository).startswith("v1.2.0-1-g")
+    assert revision.code_version(repository).startswith("v1.2.0-1-g")
 
 
 @pytest.mark.parametrize("tag", ["latest", "vnext", "1.2.0"])
@@ -105,15 +79,15 @@ def test_a_tag_that_is_no_release_is_refused(repository: Path, tag: str) -> None
 
 def test_a_changed_file_is_refused(repository: Path) -> None:
     git(repository, "tag", "v1.2.0")
-    with (repository / "src" / NAME / "release.py").open("a", encoding="utf-8") as file:
+    with (repository / "src" / "mlplatform" / "revision.py").open("a", encoding="utf-8") as file:
         file.write("# a quick fix\n")
     assert refusal(repository) == "1 uncommitted changes: commit them and tag a release"
-    assert running_from(repository).code_version(repository) == "v1.2.0-dirty"
+    assert revision.code_version(repository) == "v1.2.0-dirty"
 
 
 def test_a_new_file_is_refused(repository: Path) -> None:
     git(repository, "tag", "v1.2.0")
-    (repository / "src" / NAME / "extra.py").touch()
+    (repository / "src" / "mlplatform" / "extra.py").touch()
     assert "1 uncommitted changes" in refusal(repository)
 
 
@@ -123,7 +97,7 @@ def test_an_ignored_file_is_no_change(repository: Path) -> None:
     git(repository, "tag", "v1.2.0")
     (repository / "data").mkdir()
     (repository / "data" / "rows.csv").touch()
-    assert running_from(repository).released_version(repository) == "v1.2.0"
+    assert revision.released_version(repository) == "v1.2.0"
 
 
 def test_a_folder_inside_another_repository_is_refused(tmp_path: Path, checkout: Path) -> None:
@@ -135,53 +109,78 @@ def test_a_folder_inside_another_repository_is_refused(tmp_path: Path, checkout:
 
 def test_a_folder_without_a_repository_is_refused(checkout: Path) -> None:
     assert "not the root of a git checkout" in refusal(checkout)
-    assert running_from(checkout).code_version(checkout) == "uncommitted"
+    assert revision.code_version(checkout) == "uncommitted"
 
 
 def test_a_repository_without_a_commit_is_refused(checkout: Path) -> None:
     git(checkout, "init", "--quiet")
     assert "uncommitted changes" in refusal(checkout)
-    assert running_from(checkout).code_version(checkout) == "uncommitted"
+    assert revision.code_version(checkout) == "uncommitted"
 
 
 def test_without_git_nothing_is_released(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     git(repository, "tag", "v1.2.0")
     monkeypatch.setenv("PATH", "")
     assert "not the root of a git checkout" in refusal(repository)
-    assert running_from(repository).code_version(repository) == "uncommitted"
+    assert revision.code_version(repository) == "uncommitted"
 
 
 @pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """install(version): what the record of an installed wheel says, found before any other."""
+def install(tmp_path: Path, run_from: RunFrom, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """install(version): the platform runs from where a wheel of this version was installed.
 
-    def install(version: str) -> None:
-        record = tmp_path / "site" / f"{DISTRIBUTION.replace('-', '_')}-{version}.dist-info"
-        record.mkdir(parents=True)
-        (record / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {DISTRIBUTION}\nVersion: {version}\n")
-        (record / "entry_points.txt").write_text(f"[console_scripts]\n{DISTRIBUTION} = {NAME}.cli:main\n")
-        monkeypatch.syspath_prepend(tmp_path / "site")
+    `starts` is what the command that the wheel brings calls.
+    """
+    site = tmp_path / "site"
+    monkeypatch.syspath_prepend(site)
+    run_from(site / "mlplatform")
+
+    def install(version: str, starts: str = "tiny.__main__:main") -> None:
+        record(site, version, starts)
 
     return install
 
 
+def record(site: Path, version: str, starts: str) -> None:
+    """Write what pip records of a wheel."""
+    folder = site / f"tiny-{version}.dist-info"
+    folder.mkdir(parents=True)
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: tiny\nVersion: {version}\n")
+    (folder / "entry_points.txt").write_text(f"[console_scripts]\ntiny = {starts}\n")
+
+
 def test_an_installed_release_is_released(tmp_path: Path, install: Install) -> None:
     install("1.2.0")
-    assert release.released_version(tmp_path) == "1.2.0"
-    assert release.code_version(tmp_path) == "1.2.0"
+    assert revision.released_version(tmp_path) == "1.2.0"
+    assert revision.code_version(tmp_path) == "1.2.0"
 
 
 @pytest.mark.parametrize("version", ["1.2.1.dev3", "1.2.0+g1234567"])
 def test_an_installed_development_version_is_refused(tmp_path: Path, install: Install, version: str) -> None:
     install(version)
     with pytest.raises(NotReleasedError, match="is not a release: install a released wheel"):
-        release.released_version(tmp_path)
+        revision.released_version(tmp_path)
+
+
+def test_a_wheel_that_is_installed_elsewhere_says_nothing_about_the_code_that_runs(
+    tmp_path: Path, install: Install, run_from: RunFrom
+) -> None:
+    install("1.2.0")
+    run_from(tmp_path / "another site" / "mlplatform")
+    assert revision.code_version(tmp_path) == "0.dev0"
+    assert "0.dev0 is not a release" in refusal(tmp_path)
+
+
+def test_a_wheel_is_known_by_the_command_that_starts_the_owners_package(tmp_path: Path, install: Install) -> None:
+    """Another library beside it, in the same folder, has commands as well."""
+    install("9.9.9", starts="other.cli:main")
+    assert revision.code_version(tmp_path) == "0.dev0"
 
 
 def settings(project: Path, *, released_code_only: bool) -> Environment:
-    shutil.copytree(ROOT / "conf", project / "conf")
-    (project / "conf" / "test.yml").write_text(f"pipelines:\n  released_code_only: {released_code_only}\n")
-    return Environment.load("prod", project, overlays=("test",))
+    shutil.copytree(CONF, project / "conf")
+    (project / "conf" / "late.yml").write_text(f"pipelines:\n  released_code_only: {released_code_only}\n")
+    return Environment.load("prod", PROJECT, project, overlays=("late",))
 
 
 def test_an_environment_of_released_code_refuses_other_code_before_any_work(tmp_path: Path, install: Install) -> None:
@@ -216,14 +215,15 @@ def test_a_run_that_fails_is_recorded_as_failed(tmp_path: Path, install: Install
 
 def run_in(project: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     environment = {**os.environ, "PYTHONPATH": str(project / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", NAME, *arguments]
+    command = [sys.executable, "-m", "tiny", *arguments]
     return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_prod_runs_a_release_and_refuses_anything_else_before_any_work(tmp_path: Path) -> None:
     project = tmp_path / "project"
-    for folder in ("src", "conf"):
-        shutil.copytree(ROOT / folder, project / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for source in (PLATFORM, Path(str(tiny.__file__)).parent):
+        shutil.copytree(source, project / "src" / source.name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(CONF, project / "conf")
     (project / "conf" / "prod.yml").write_text(
         "lakehouse: {root: data/prod}\npipelines: {released_code_only: true}\n", encoding="utf-8"
     )

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
-from {{ cookiecutter.package_name }}.monitoring import drift
+from mlplatform.monitoring import drift
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from {{ cookiecutter.package_name }}.monitoring import alerts, metrics
-from {{ cookiecutter.package_name }}.monitoring.settings import Rule, Settings
+from mlplatform.config.monitoring import MonitoringSettings, Rule
+from mlplatform.monitoring import alerts, metrics
 
 WEEK = timedelta(days=7)
 START = datetime(2013, 7, 1)
@@ -107,14 +107,14 @@ def test_slices_alarm_only_where_the_rule_names_them() -> None:
 
 def test_a_drifted_month_alarms_and_noise_does_not() -> None:
     rng = np.random.default_rng(3)
-    settings = Settings(window=WEEK)
+    settings = MonitoringSettings(window=WEEK)
     reference = pl.DataFrame({"price": rng.normal(10, 3, 20_000), "score": rng.uniform(size=20_000)})
     rows = []
     for week in range(12):
         shift = 1.5 if week >= 8 else 0.0
         frame = pl.DataFrame({"price": rng.normal(10 + shift, 3, 2_000), "score": rng.uniform(size=2_000)})
         window = metrics.Window(START + week * WEEK, START + (week + 1) * WEEK)
-        rows.append(metrics.inputs(window, frame, reference, settings, features=["price"]))
+        rows.append(metrics.inputs(window, frame, reference, settings, (), ["price", "score"]))
     found = alerts.evaluate(pl.concat(rows), [rule(above=0.1)], LATER)
     assert found["column"].unique().to_list() == ["price"]
     assert weeks(found) == [10, 11, 12]

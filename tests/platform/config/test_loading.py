@@ -8,19 +8,10 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from {{ cookiecutter.package_name }}.config import (
-    ENVIRONMENTS,
-    Config,
-    ConfigError,
-    Section,
-    find_project,
-    load_config,
-)
-from {{ cookiecutter.package_name }}.lakehouse.settings import Settings as LakehouseSettings
-from {{ cookiecutter.package_name }}.monitoring.settings import Settings as MonitoringSettings
-from {{ cookiecutter.package_name }}.training.settings import Settings as TrainingSettings
+from conftest import CONF
+from mlplatform.config.loading import ENVIRONMENTS, find_project, load_config
+from mlplatform.errors import ConfigError
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
 OVERLAYS = sorted({path.stem for path in CONF.glob("*.yml")} - {"base", *ENVIRONMENTS})
 
 
@@ -45,20 +36,20 @@ def problems(project: Path, environment: str = "prod", *overlays: str) -> list[s
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_every_shipped_configuration_loads(environment: str, overlay: str) -> None:
     config = load_config(CONF.parent, environment, (overlay,) if overlay else ())
-    assert config.section(LakehouseSettings).root
+    assert config.lakehouse.root
     assert len(config.digest) == 12
 
 
 def test_no_environment_has_the_tables_of_another_as_its_own() -> None:
-    roots = {(CONF.parent / load_config(CONF.parent, name).section(LakehouseSettings).root) for name in ENVIRONMENTS}
+    roots = {(CONF.parent / load_config(CONF.parent, name).lakehouse.root) for name in ENVIRONMENTS}
     assert len(roots) == len(ENVIRONMENTS)
 
 
 def test_a_later_layer_changes_single_keys_and_keeps_the_others(copy: Path) -> None:
     write(copy, "prod", "lakehouse: {root: data/prod}\ntraining: {tuning: {trials: 77}}\n")
     write(copy, "late", "training: {min_rows: 7}\n")
-    before = load_config(CONF.parent, "prod").section(TrainingSettings)
-    after = load_config(copy, "prod", ("late",)).section(TrainingSettings)
+    before = load_config(CONF.parent, "prod").training
+    after = load_config(copy, "prod", ("late",)).training
     assert (after.tuning.trials, after.min_rows) == (77, 7)
     changed = {"min_rows": 7, "tuning": before.tuning.model_copy(update={"trials": 77})}
     assert after == before.model_copy(update=changed)
@@ -66,7 +57,7 @@ def test_a_later_layer_changes_single_keys_and_keeps_the_others(copy: Path) -> N
 
 def test_a_list_in_a_later_layer_replaces_the_earlier_one(copy: Path) -> None:
     write(copy, "late", "monitoring: {rules: [{name: only this, metric: psi, above: 1.0}]}\n")
-    rules = load_config(copy, "prod", ("late",)).section(MonitoringSettings).rules
+    rules = load_config(copy, "prod", ("late",)).monitoring.rules
     assert [item.name for item in rules] == ["only this"]
 
 
@@ -82,9 +73,9 @@ def test_a_typo_is_reported_with_the_file_that_set_it(copy: Path) -> None:
     write(copy, "base", yaml.safe_dump(base))
     write(copy, "late", "training: {holdoot: 3d}\nregistry: {aproval: manual}\n")
     assert problems(copy, "dev", "late") == [
-        "conf/late.yml: registry.aproval: unknown key (did you mean 'approval'?)",
         "conf/base.yml: training.tuning.fold: unknown key (did you mean 'folds'?)",
         "conf/late.yml: training.holdoot: unknown key (did you mean 'holdout'?)",
+        "conf/late.yml: registry.aproval: unknown key (did you mean 'approval'?)",
     ]
 
 
@@ -160,24 +151,16 @@ def test_an_unknown_environment_is_refused(copy: Path) -> None:
 
 
 def test_settings_cannot_be_changed(copy: Path) -> None:
-    settings = load_config(copy, "prod").section(TrainingSettings)
+    settings = load_config(copy, "prod").training
     with pytest.raises(ValidationError, match="frozen"):
         settings.min_rows = 1
     with pytest.raises(ValidationError, match="frozen"):
         settings.tuning.trials = 1
 
 
-def test_a_section_that_no_room_claims_cannot_be_asked_for() -> None:
-    class Unclaimed(Section):
-        pass
-
-    with pytest.raises(ConfigError, match="Unclaimed"):
-        Config({}).section(Unclaimed)
-
-
 def test_the_digest_follows_values_and_not_their_spelling(copy: Path) -> None:
     digest = load_config(copy, "prod").digest
-    holdout = load_config(copy, "prod").section(TrainingSettings).holdout
+    holdout = load_config(copy, "prod").training.holdout
     assert holdout > timedelta(hours=1)
     write(copy, "late", f"training:\n  holdout: {holdout // timedelta(hours=1)}h\n")
     assert load_config(copy, "prod", ("late",)).digest == digest

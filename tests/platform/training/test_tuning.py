@@ -8,12 +8,13 @@ import pandas as pd
 import pytest
 from sklearn.model_selection import TimeSeriesSplit
 
-from {{ cookiecutter.package_name }}.training import tuning
-from {{ cookiecutter.package_name }}.training.settings import Tuning
-from {{ cookiecutter.package_name }}.usecase import model
-from {{ cookiecutter.package_name }}.usecase.columns import CATEGORICAL, NUMERIC
+from mlplatform.config.training import Tuning
+from mlplatform.training import tuning
+from tiny.features import CATEGORICAL, NUMERIC
+from tiny.model import Estimate
 
 ROWS = 240
+MODEL = Estimate()
 SETTINGS = Tuning(trials=2, timeout=timedelta(seconds=60), folds=2, fraction=1.0)
 
 
@@ -30,11 +31,11 @@ def train() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def found(train: pd.DataFrame) -> tuple[dict[str, Any], pd.DataFrame]:
-    return tuning.search(train, SETTINGS)
+    return tuning.search(MODEL, train, SETTINGS)
 
 
 def best(values: "pd.Series[float]") -> float:
-    return float(values.max() if model.GREATER_IS_BETTER else values.min())
+    return float(values.max() if MODEL.primary.greater_is_better else values.min())
 
 
 def test_the_search_stays_within_its_trials(found: tuple[dict[str, Any], pd.DataFrame]) -> None:
@@ -45,20 +46,20 @@ def test_the_search_begins_with_the_defaults_and_never_ends_below_them(
     found: tuple[dict[str, Any], pd.DataFrame],
 ) -> None:
     parameters, trials = found
-    assert {name: trials.iloc[0][f"params_{name}"] for name in model.DEFAULTS} == dict(model.DEFAULTS)
+    assert {name: trials.iloc[0][f"params_{name}"] for name in MODEL.defaults} == dict(MODEL.defaults)
     winner = trials[trials["value"] == best(trials["value"])].iloc[0]
     assert {name: winner[f"params_{name}"] for name in parameters} == parameters
-    sign = 1 if model.GREATER_IS_BETTER else -1
+    sign = 1 if MODEL.primary.greater_is_better else -1
     assert sign * winner["value"] >= sign * trials.iloc[0]["value"]
 
 
 def test_what_the_search_finds_can_be_built(found: tuple[dict[str, Any], pd.DataFrame], train: pd.DataFrame) -> None:
-    fitted = model.build(found[0]).fit(model.features(train), train["label"])
-    assert len(model.score(getattr(fitted, model.PREDICT)(model.features(train)))) == ROWS
+    fitted = MODEL.build(found[0]).fit(MODEL.inputs(train), train["label"])
+    assert len(MODEL.predict(fitted, MODEL.inputs(train))) == ROWS
 
 
 def test_the_same_rows_give_the_same_search(found: tuple[dict[str, Any], pd.DataFrame], train: pd.DataFrame) -> None:
-    again, trials = tuning.search(train, SETTINGS)
+    again, trials = tuning.search(MODEL, train, SETTINGS)
     assert again == found[0]
     assert trials["value"].tolist() == found[1]["value"].tolist()
 
@@ -69,28 +70,28 @@ def test_a_trial_is_the_mean_over_folds_that_train_on_what_came_before(
     scores = []
     for past, future in TimeSeriesSplit(SETTINGS.folds).split(train):
         assert past.max() < future.min()
-        fitted = model.build(model.DEFAULTS).fit(model.features(train.iloc[past]), train["label"].iloc[past])
-        predicted = model.score(getattr(fitted, model.PREDICT)(model.features(train.iloc[future])))
-        scores.append(model.primary(train["label"].iloc[future].to_numpy(), predicted))
+        fitted = MODEL.build(MODEL.defaults).fit(MODEL.inputs(train.iloc[past]), train["label"].iloc[past])
+        predicted = MODEL.predict(fitted, MODEL.inputs(train.iloc[future]))
+        scores.append(MODEL.primary.measure(train["label"].iloc[future].to_numpy(), predicted))
     assert found[1]["value"].iloc[0] == pytest.approx(np.mean(scores))
 
 
 def test_the_search_stops_when_its_time_is_over(train: pd.DataFrame) -> None:
     hurried = SETTINGS.model_copy(update={"trials": 100, "timeout": timedelta(seconds=0.3)})
-    _, trials = tuning.search(train, hurried)
+    _, trials = tuning.search(MODEL, train, hurried)
     assert 1 <= len(trials) < 100
 
 
 def test_a_fraction_searches_on_fewer_rows_in_the_order_of_time(train: pd.DataFrame) -> None:
     half = SETTINGS.model_copy(update={"trials": 1, "fraction": 0.5})
-    _, on_half = tuning.search(train, half)
+    _, on_half = tuning.search(MODEL, train, half)
     kept = train.sample(frac=0.5, random_state=0).sort_index()
-    _, on_kept = tuning.search(kept, half.model_copy(update={"fraction": 1.0}))
+    _, on_kept = tuning.search(MODEL, kept, half.model_copy(update={"fraction": 1.0}))
     assert on_half["value"].tolist() == on_kept["value"].tolist()
 
 
 def test_progress_is_reported_trial_by_trial(train: pd.DataFrame) -> None:
     reports: list[tuple[int, int, float]] = []
-    _, trials = tuning.search(train, SETTINGS, lambda *report: reports.append(report))
+    _, trials = tuning.search(MODEL, train, SETTINGS, lambda *report: reports.append(report))
     assert [(number, of) for number, of, _ in reports] == [(1, 2), (2, 2)]
     assert reports[-1][2] == best(trials["value"])

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from {{ cookiecutter.package_name }}.registry.webhook import LARGEST, MAX_AGE, Guard, Receiver, WebhookError
+from mlplatform.delivery.webhook import LARGEST, MAX_AGE, Guard, Receiver, WebhookError
 
 MODEL, SECRET = "prod.delays", "only MLflow and the receiver know"
 

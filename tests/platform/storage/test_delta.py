@@ -11,8 +11,9 @@ import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from {{ cookiecutter.package_name }}.lakehouse.duckdb_engine import DuckDb
-from {{ cookiecutter.package_name }}.lakehouse.tables import Tables
+from mlplatform.engine.duckdb import DuckDb
+from mlplatform.errors import ForbiddenError, MissingTableError
+from mlplatform.storage.delta import Tables
 
 NAME = "silver.items"
 
@@ -54,7 +55,7 @@ WRITERS: dict[str, Callable[[Tables], object]] = {
 @pytest.mark.parametrize("write", WRITERS.values(), ids=list(WRITERS))
 def test_another_environment_can_read_and_never_write(tables: Tables, write: Callable[[Tables], object]) -> None:
     foreign = Tables(tables.root, owner="prod", reader="dev")
-    with pytest.raises(PermissionError, match=r"dev may read prod's tables, not write them: silver\.\w+ is unchanged"):
+    with pytest.raises(ForbiddenError, match=r"dev may read prod's tables, not write them: silver\.\w+ is unchanged"):
         write(foreign)
     assert content(foreign) == [("AA1", 5), ("AA2", 50)]
     assert (foreign.version(NAME), foreign.names()) == (0, [NAME])
@@ -88,7 +89,7 @@ def test_reading_takes_columns_and_filters(tables: Tables) -> None:
 
 def test_a_table_that_is_not_there_is_named_with_those_that_are(tables: Tables) -> None:
     assert not tables.exists("silver.nothing")
-    with pytest.raises(LookupError, match=r"prod has no table silver.nothing yet \(its tables: silver.items\)"):
+    with pytest.raises(MissingTableError, match=r"prod has no table silver.nothing yet \(its tables: silver.items\)"):
         tables.read("silver.nothing")
 
 

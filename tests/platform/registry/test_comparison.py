@@ -1,15 +1,15 @@
 """The comparison gate: a challenger must be better by more than chance and the margin, on enough rows."""
 
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import pytest
 
-from {{ cookiecutter.package_name }}.registry.comparison import Measure, Verdict, compare
-from {{ cookiecutter.package_name }}.registry.settings import Comparison
-from {{ cookiecutter.package_name }}.usecase import model
+from mlplatform.config.registry import Comparison
+from mlplatform.contract import Measure, Metric
+from mlplatform.registry.comparison import Verdict, compare
+from tiny.model import Estimate
 
 ROWS = 2000
 SETTINGS = Comparison(block=timedelta(days=1), min_rows=500)
@@ -44,9 +44,7 @@ def judged(
         challenger,
         champion,
         blocks,
-        metric="accuracy",
-        measure=measure,
-        greater_is_better=greater,
+        metric=Metric("accuracy", measure, greater),
         settings=settings,
     )
 
@@ -124,9 +122,7 @@ def test_the_verdict_does_not_depend_on_chance_or_on_the_order_of_rows() -> None
         ours[shuffled],
         theirs[shuffled],
         blocks[shuffled],
-        metric="accuracy",
-        measure=accuracy,
-        greater_is_better=True,
+        metric=Metric("accuracy", accuracy),
         settings=SETTINGS,
     )
     assert (again.accepted, again.low, again.high) == pytest.approx((True, *_interval(judged(ours, theirs))))
@@ -160,13 +156,14 @@ def test_rows_that_hang_together_count_as_one() -> None:
     assert by_day.high - by_day.low > 3 * (by_row.high - by_row.low)
 
 
-def test_the_primary_metric_of_the_use_case_tells_good_scores_from_bad_ones() -> None:
+def test_the_primary_metric_of_a_project_tells_good_scores_from_bad_ones() -> None:
     noise = np.random.default_rng(5).normal(0, 1, (2, ROWS))
     good, bad = 0.5 + (labels() - 0.5) * 0.4 + noise[0] * 0.05, 0.5 + noise[1] * 0.05
-    primary: Callable[..., float] = model.primary
-    assert judged(good, bad, measure=primary, greater=model.GREATER_IS_BETTER).accepted
-    assert not judged(bad, good, measure=primary, greater=model.GREATER_IS_BETTER).accepted
-    assert model.metrics(labels(), good)[model.PRIMARY_METRIC] == primary(labels(), good)
+    model = Estimate()
+    name, measure, greater = model.primary
+    assert judged(good, bad, measure=measure, greater=greater).accepted
+    assert not judged(bad, good, measure=measure, greater=greater).accepted
+    assert model.metrics(labels(), good)[name] == measure(labels(), good)
 
 
 def _interval(verdict: Verdict) -> tuple[float, float]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from {{ cookiecutter.package_name }}.monitoring.settings import Rule, Settings
+from mlplatform.config.monitoring import MonitoringSettings, Rule
 
 DRIFT = {"name": "drift", "metric": "ks", "above": 0.2}
 
@@ -16,9 +16,9 @@ def rule(**given: Any) -> Rule:
     return Rule.model_validate_json(json.dumps(DRIFT | given))
 
 
-def settings_of(section: dict[str, Any]) -> Settings:
+def settings_of(section: dict[str, Any]) -> MonitoringSettings:
     """Read as the configuration is: from what YAML and JSON can hold."""
-    return Settings.model_validate_json(json.dumps(section))
+    return MonitoringSettings.model_validate_json(json.dumps(section))
 
 
 def test_a_section_as_yaml_gives_it_is_accepted() -> None:
@@ -26,7 +26,6 @@ def test_a_section_as_yaml_gives_it_is_accepted() -> None:
         {
             "window": "7d",
             "label_delay": "2d",
-            "slices": ["region", "kind"],
             "rules": [
                 {"name": "a", "metric": "psi", "above": 0.25, "windows": "2 of 3", "except_columns": ["t*"]},
                 {"name": "b", "metric": "roc_auc", "below": 0.6, "slices": ["*"], "action": "retrain"},

@@ -1,14 +1,14 @@
 """What is released: a commit of the default branch whose checks passed, and nothing else; what it calls for then."""
 
-import os
-import subprocess
 from datetime import datetime
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from {{ cookiecutter.package_name }}.delivery import host
-from {{ cookiecutter.package_name }}.delivery.release import (
+from conftest import CONF, commit, git
+from mlplatform.delivery.hosts import Host
+from mlplatform.delivery.release import (
     ReleaseError,
     check_out,
     current,
@@ -16,16 +16,10 @@ from {{ cookiecutter.package_name }}.delivery.release import (
     only_prose_changed,
     record,
 )
-from {{ cookiecutter.package_name }}.environment import Environment
+from mlplatform.environment import Environment
+from tiny.project import PROJECT
 
-PACKAGE = Environment.__module__.split(".")[0]
-PROJECT = Path(__file__).resolve().parents[2]
-
-
-def git(folder: Path, *arguments: str) -> str:
-    identity = ("-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false")
-    command = ["git", "-C", str(folder), *identity, *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+pytestmark = pytest.mark.usefixtures("no_git_around")
 
 
 def change(folder: Path, name: str) -> str:
@@ -33,27 +27,26 @@ def change(folder: Path, name: str) -> str:
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     with (folder / name).open("a", encoding="utf-8") as file:
         file.write("a change\n")
-    git(folder, "add", "--all")
-    git(folder, "commit", "--quiet", "--message", "a change")
-    return git(folder, "rev-parse", "HEAD")
+    return commit(folder)
 
 
 class Checks:
-    """The platform: it knows for which commits the checks passed, and keeps the tags that it is asked for."""
+    """The CI platform: it knows for which commits the checks passed, and keeps the tags that it is asked for."""
 
     def __init__(self) -> None:
         self.passed: set[str] = set()
         self.tags: list[tuple[str, str]] = []
 
+    def checks_passed(self, commit: str, branch: str) -> bool:
+        return commit in self.passed and branch == "main"
+
+    def tag(self, name: str, commit: str) -> None:
+        self.tags.append((name, commit))
+
 
 @pytest.fixture
-def checks(monkeypatch: pytest.MonkeyPatch) -> Checks:
-    checks = Checks()
-    monkeypatch.setattr(host, "checks_passed", lambda commit, branch: commit in checks.passed and branch == "main")
-    monkeypatch.setattr(host, "tag", lambda name, commit: checks.tags.append((name, commit)))
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(PROJECT.parent))
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
-    return checks
+def checks() -> Checks:
+    return Checks()
 
 
 @pytest.fixture
@@ -69,14 +62,14 @@ def repository(tmp_path: Path, checks: Checks) -> Path:
 
 def refusal(repository: Path, checks: Checks, version: str = "v0.2.0") -> str:
     with pytest.raises(ReleaseError) as caught:
-        cut(repository, version)
+        cut(repository, version, cast(Host, checks))
     assert checks.tags == []
     return str(caught.value)
 
 
 def test_a_commit_whose_checks_passed_is_tagged(repository: Path, checks: Checks) -> None:
     assert checks.tags == []
-    commit = cut(repository, "v0.2.0")
+    commit = cut(repository, "v0.2.0", cast(Host, checks))
     assert checks.tags == [("v0.2.0", commit)]
     assert commit in checks.passed
 
@@ -113,25 +106,25 @@ def test_what_is_no_version_is_refused(repository: Path, checks: Checks, version
 def staging(project: Path) -> Environment:
     (project / "conf").mkdir(exist_ok=True)
     for name in ("base", "staging"):
-        (project / "conf" / f"{name}.yml").write_bytes((PROJECT / "conf" / f"{name}.yml").read_bytes())
+        (project / "conf" / f"{name}.yml").write_bytes((CONF / f"{name}.yml").read_bytes())
     (project / ".gitignore").write_text("/data\n", encoding="utf-8")
     change(project, "begin.txt")
-    return Environment.load("staging", project)
+    return Environment.load("staging", PROJECT, project)
 
 
 def deploy(env: Environment, day: int) -> bool:
-    return record(Environment.load("staging", env.project), datetime(2013, 4, day))
+    return record(Environment.load("staging", PROJECT, env.folder), datetime(2013, 4, day))
 
 
 @pytest.mark.parametrize(
     ("name", "due"),
     [
-        (f"src/{PACKAGE}/usecase/feature_sql/view.sql", True),
-        (f"src/{PACKAGE}/training/data.py", True),
-        (f"src/{PACKAGE}/pipelines/train.py", True),
+        ("src/tiny/sql/features/view.sql", True),
+        ("src/mlplatform/training/data.py", True),
+        ("src/mlplatform/pipelines/train.py", True),
         ("conf/base.yml.bak", False),
         ("constraints.txt", True),
-        (f"src/{PACKAGE}/monitoring/alerts.py", False),
+        ("src/mlplatform/monitoring/alerts.py", False),
         ("README.md", False),
     ],
 )
@@ -161,7 +154,7 @@ def test_only_prose_is_known_for_prose(repository: Path) -> None:
     change(repository, "docs/runbook.md")
     change(repository, "README.md")
     assert only_prose_changed(repository, "origin/main")
-    change(repository, f"src/{PACKAGE}/monitoring/report.md")
+    change(repository, "src/mlplatform/monitoring/report.md")
     assert not only_prose_changed(repository, "origin/main")
 
 

@@ -6,12 +6,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pytest
 
-from {{ cookiecutter.package_name }}.lakehouse.duckdb_engine import DuckDb
-from {{ cookiecutter.package_name }}.lakehouse.tables import Tables
+from mlplatform.engine.duckdb import DuckDb
+from mlplatform.errors import ForbiddenError, MissingTableError
+from mlplatform.storage.delta import Tables
 
 NOON = datetime(2013, 4, 1, 12)
 HOUR = timedelta(hours=1)
@@ -32,7 +32,7 @@ def engine(tmp_path: Path) -> DuckDb:
     tables = Tables(tmp_path, owner="dev")
     tables.append("silver.items", known(("AA1", NOON - HOUR), ("AA2", NOON), ("AA3", NOON + HOUR)))
     tables.append("ops.runs", pa.table({"item": ["AA1"]}))
-    return DuckDb(lambda name: tables.dataset(name) if tables.exists(name) else None)
+    return DuckDb(lambda name: tables.source(name) if tables.exists(name) else None)
 
 
 def items(engine: DuckDb, **options: Any) -> list[str]:
@@ -77,7 +77,7 @@ def test_given_tables_of_their_own_are_shown_whole(engine: DuckDb) -> None:
 
 
 def test_a_table_that_is_not_there_is_an_error_that_names_it(engine: DuckDb) -> None:
-    with pytest.raises((duckdb.Error, LookupError), match="nothing"):
+    with pytest.raises(MissingTableError, match="nothing"):
         engine.query("SELECT * FROM silver.nothing")
 
 
@@ -88,7 +88,7 @@ def test_a_query_sees_nothing_of_another_also_at_the_same_time(engine: DuckDb) -
 
     with ThreadPoolExecutor(4) as threads:
         assert list(threads.map(asked, range(40))) == [[f"AA{number}", "AA1"] for number in range(40)]
-    with pytest.raises(LookupError, match=r"silver\.items"):
+    with pytest.raises(MissingTableError, match=r"silver\.items"):
         DuckDb().query("SELECT * FROM silver.items")
 
 
@@ -105,7 +105,7 @@ def test_a_query_sees_nothing_of_another_also_at_the_same_time(engine: DuckDb) -
 )
 def test_sql_reads_and_does_nothing_else(engine: DuckDb, tmp_path: Path, sql: str) -> None:
     file = tmp_path / "made"
-    with pytest.raises(PermissionError, match="one SELECT"):
+    with pytest.raises(ForbiddenError, match="one SELECT"):
         engine.query(sql.format(file=file))
     assert not file.exists()
     assert items(engine) == ["AA1", "AA2", "AA3"]

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from {{ cookiecutter.package_name }}.environment import Environment
-from {{ cookiecutter.package_name }}.registry.store import Registry
-from {{ cookiecutter.package_name }}.registry.transitions import TRANSITIONS, Ledger, Stage, Transition
+from conftest import CONF
+from mlplatform.environment import Environment
+from mlplatform.errors import ForbiddenError
+from mlplatform.registry.store import Registry
+from mlplatform.registry.transitions import TRANSITIONS, Ledger, Stage, Transition
+from tiny.project import PROJECT
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
 MODEL = "prod.outcomes"
 
 
@@ -35,7 +37,7 @@ def promoted(version: int, at: datetime, over: int | None = None) -> list[Transi
 @pytest.fixture
 def prod(tmp_path: Path) -> Environment:
     shutil.copytree(CONF, tmp_path / "conf")
-    return Environment.load("prod", tmp_path)
+    return Environment.load("prod", PROJECT, tmp_path)
 
 
 @pytest.fixture
@@ -144,9 +146,9 @@ def test_models_do_not_see_one_another(ledger: Ledger, prod: Environment) -> Non
 
 
 def test_dev_cannot_change_the_model_of_prod(prod: Environment) -> None:
-    registry = Registry(Environment.load("dev", prod.project), owner="prod")
-    with pytest.raises(PermissionError, match=r"dev may read the model prod\.\w+, not change it"):
+    registry = Registry(Environment.load("dev", PROJECT, prod.folder), owner="prod")
+    with pytest.raises(ForbiddenError, match=r"dev may read the model prod\.\w+, not change it"):
         registry.register("run", "source", {}, "a model of dev's")
-    with pytest.raises(PermissionError, match=r"dev may read the model prod\.\w+, not change it"):
+    with pytest.raises(ForbiddenError, match=r"dev may read the model prod\.\w+, not change it"):
         registry.reconcile()
-    assert not (prod.project / "data").exists()
+    assert not (prod.folder / "data").exists()
