@@ -13,8 +13,9 @@ import pytest
 import tiny
 from conftest import CONF, commit, git
 from mlplatform import revision
-from mlplatform.environment import RUNS, Environment
+from mlplatform.environment import Environment
 from mlplatform.revision import NotReleasedError
+from mlplatform.storage.ops import RUNS
 from tiny.project import PROJECT
 
 pytestmark = pytest.mark.usefixtures("no_git_around")
@@ -191,7 +192,7 @@ def test_an_environment_of_released_code_refuses_other_code_before_any_work(tmp_
         prod.run("ingest", datetime(2013, 4, 1)),
     ):
         pytest.fail("the pipeline ran")
-    assert prod.tables.names() == []
+    assert prod.catalog.names() == []
 
 
 def test_an_environment_that_asks_for_no_release_runs_any_code(tmp_path: Path, install: Install) -> None:
@@ -199,7 +200,7 @@ def test_an_environment_that_asks_for_no_release_runs_any_code(tmp_path: Path, i
     prod = settings(tmp_path, released_code_only=False)
     with prod.run("ingest", datetime(2013, 4, 1)) as run:
         run.wrote("silver.prices", 3)
-    (row,) = prod.tables.read(RUNS).to_pylist()
+    (row,) = prod.catalog.read(RUNS).to_pylist()
     assert (row["pipeline"], row["status"], row["rows"], row["code"]) == ("ingest", "finished", 3, "1.2.1.dev3")
 
 
@@ -208,7 +209,7 @@ def test_a_run_that_fails_is_recorded_as_failed(tmp_path: Path, install: Install
     prod = settings(tmp_path, released_code_only=True)
     with pytest.raises(ZeroDivisionError), prod.run("ingest", datetime(2013, 4, 1)):
         _ = 1 / 0
-    (row,) = prod.tables.read(RUNS).to_pylist()
+    (row,) = prod.catalog.read(RUNS).to_pylist()
     assert (row["status"], row["error"]) == ("failed", "ZeroDivisionError: division by zero")
     assert prod.last_finished("ingest", before=datetime(2013, 5, 1)) is None
 

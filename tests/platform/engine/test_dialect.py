@@ -69,7 +69,7 @@ def test_the_lint_accepts(sql: str) -> None:
 
 
 def value(expression: str) -> object:
-    return DuckDb().query(f"SELECT {expression} AS value")["value"][0].as_py()
+    return DuckDb().query(f"SELECT {expression} AS value").arrow()["value"][0].as_py()
 
 
 @pytest.mark.parametrize(

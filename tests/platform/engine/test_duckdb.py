@@ -9,9 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from mlplatform.engine import View
 from mlplatform.engine.duckdb import DuckDb
 from mlplatform.errors import ForbiddenError, MissingTableError
-from mlplatform.storage.delta import Tables
+from mlplatform.storage.delta import DeltaCatalog
 
 NOON = datetime(2013, 4, 1, 12)
 HOUR = timedelta(hours=1)
@@ -29,14 +30,14 @@ def known(*rows: tuple[str, datetime]) -> pa.Table:
 @pytest.fixture
 def engine(tmp_path: Path) -> DuckDb:
     """An engine over Delta tables: three items that became known an hour apart, and a table without that column."""
-    tables = Tables(tmp_path, owner="dev")
-    tables.append("silver.items", known(("AA1", NOON - HOUR), ("AA2", NOON), ("AA3", NOON + HOUR)))
-    tables.append("ops.runs", pa.table({"item": ["AA1"]}))
-    return DuckDb(lambda name: tables.source(name) if tables.exists(name) else None)
+    catalog = DeltaCatalog(tmp_path, owner="dev", reader="dev")
+    catalog.append("silver.items", known(("AA1", NOON - HOUR), ("AA2", NOON), ("AA3", NOON + HOUR)))
+    catalog.append("ops.runs", pa.table({"item": ["AA1"]}))
+    return DuckDb(lambda name: catalog.snapshot(name) if catalog.exists(name) else None)
 
 
 def items(engine: DuckDb, **options: Any) -> list[str]:
-    return sorted(engine.query("SELECT item FROM silver.items", **options)["item"].to_pylist())
+    return sorted(engine.query("SELECT item FROM silver.items", **options).arrow()["item"].to_pylist())
 
 
 def test_without_a_time_everything_is_shown(engine: DuckDb) -> None:
@@ -54,7 +55,7 @@ def test_as_of_reaches_every_place_where_a_table_is_named(engine: DuckDb) -> Non
         SELECT (SELECT count(*) FROM silver.items) AS counted, count(*) AS joined
         FROM early JOIN silver.items AS again USING (item)
     """
-    assert engine.query(sql, as_of=NOON).to_pylist() == [{"counted": 2, "joined": 2}]
+    assert engine.query(sql, as_of=NOON).arrow().to_pylist() == [{"counted": 2, "joined": 2}]
 
 
 def test_since_hides_what_was_known_before(engine: DuckDb) -> None:
@@ -62,7 +63,7 @@ def test_since_hides_what_was_known_before(engine: DuckDb) -> None:
 
 
 def test_a_table_without_a_time_of_availability_is_shown_whole(engine: DuckDb) -> None:
-    assert engine.query("SELECT * FROM ops.runs", as_of=datetime(2000, 1, 1)).num_rows == 1
+    assert engine.query("SELECT * FROM ops.runs", as_of=datetime(2000, 1, 1)).count() == 1
 
 
 def test_given_rows_stand_in_for_a_stored_table_and_are_cut_like_it(engine: DuckDb) -> None:
@@ -73,7 +74,7 @@ def test_given_rows_stand_in_for_a_stored_table_and_are_cut_like_it(engine: Duck
 
 def test_given_tables_of_their_own_are_shown_whole(engine: DuckDb) -> None:
     rows = known(("ZZ8", NOON), ("ZZ9", NOON + HOUR))
-    assert engine.query("SELECT * FROM given.mine", given={"given.mine": rows}, as_of=NOON).num_rows == 2
+    assert engine.query("SELECT * FROM given.mine", given={"given.mine": rows}, as_of=NOON).count() == 2
 
 
 def test_a_table_that_is_not_there_is_an_error_that_names_it(engine: DuckDb) -> None:
@@ -112,20 +113,20 @@ def test_sql_reads_and_does_nothing_else(engine: DuckDb, tmp_path: Path, sql: st
 
 
 def test_the_names_of_tables_can_be_written_in_capitals(engine: DuckDb) -> None:
-    assert engine.query("SELECT count(*) AS n FROM Silver.ITEMS")["n"].to_pylist() == [3]
+    assert engine.query("SELECT count(*) AS n FROM Silver.ITEMS").arrow()["n"].to_pylist() == [3]
 
 
 # Point in time: an item at noon, and what its shop's stock was known to be.
 
 STOCK = {"shop": pa.string(), "event_timestamp": TIME, "available_at": TIME, "level": pa.float64()}
-VIEW = ("stock", ("shop",), 6 * 3600, ("level",))
+VIEW = View("stock", ("shop",), 6 * 3600, ("level",))
 
 
 def joined(*stock: tuple[str, datetime, datetime, float | None], at: datetime = NOON, **options: Any) -> dict[str, Any]:
     """What an item from north at `at` is joined with; a row of stock is (shop, event, available, level)."""
-    spine = table({"item_id": pa.string(), "shop": pa.string(), "prediction_time": TIME}, [("AA1", "north", at)])
+    entities = table({"item_id": pa.string(), "shop": pa.string(), "prediction_time": TIME}, [("AA1", "north", at)])
     given = {"features.stock": table(STOCK, stock)}
-    (row,) = DuckDb().point_in_time(spine, [VIEW], given=given, **{"as_of": at, **options}).to_pylist()
+    (row,) = DuckDb().point_in_time(entities, [VIEW], given=given, **{"as_of": at, **options}).arrow().to_pylist()
     return dict(row)
 
 
@@ -180,7 +181,7 @@ def test_an_entity_without_a_value_is_kept_with_nulls() -> None:
 def test_views_join_side_by_side_each_with_its_own_keys() -> None:
     times = {"event_timestamp": TIME, "available_at": TIME}
     sales = {"shop": pa.string(), "kind": pa.string(), **times, "share": pa.float64()}
-    spine = table(
+    entities = table(
         {"shop": pa.string(), "kind": pa.string(), "prediction_time": TIME},
         [("north", "tea", NOON), ("north", "tin", NOON), ("south", "tin", NOON)],
     )
@@ -188,8 +189,8 @@ def test_views_join_side_by_side_each_with_its_own_keys() -> None:
         "features.stock": table(STOCK, [("north", NOON - HOUR, NOON - HOUR, 50.0)]),
         "features.sales": table(sales, [("north", "tin", NOON - 2 * HOUR, NOON - 2 * HOUR, 0.5)]),
     }
-    views = [VIEW, ("sales", ("shop", "kind"), 3600 * 24, ("share",))]
-    rows = DuckDb().point_in_time(spine, views, as_of=NOON, given=given).to_pylist()
+    views = [VIEW, View("sales", ("shop", "kind"), 3600 * 24, ("share",))]
+    rows = DuckDb().point_in_time(entities, views, as_of=NOON, given=given).arrow().to_pylist()
     found = {(r["shop"], r["kind"]): (r["stock__level"], r["sales__share"], r["feature_time"]) for r in rows}
     assert found == {
         ("north", "tea"): (50.0, None, NOON - HOUR),

@@ -13,7 +13,7 @@ import pytest
 from mlplatform.config.monitoring import MonitoringSettings
 from mlplatform.contract import Metric
 from mlplatform.monitoring import alerts, dashboard, metrics
-from mlplatform.storage.delta import Tables
+from mlplatform.storage.delta import DeltaCatalog
 
 WEEK = timedelta(days=7)
 START = datetime(2013, 4, 1)
@@ -31,12 +31,12 @@ Collect = Callable[[], dashboard.DashboardData]
 
 
 @pytest.fixture
-def tables(tmp_path: Path) -> Tables:
-    return Tables(tmp_path / "prod", owner="prod")
+def tables(tmp_path: Path) -> DeltaCatalog:
+    return DeltaCatalog(tmp_path / "prod", owner="prod", reader="prod")
 
 
 @pytest.fixture
-def collect(tables: Tables) -> Collect:
+def collect(tables: DeltaCatalog) -> Collect:
     return lambda: dashboard.collect(tables, SETTINGS, title="Worth it?", environment="prod", metric=METRIC)
 
 
@@ -123,7 +123,7 @@ def test_without_any_table_every_part_says_so(collect: Collect) -> None:
     ids=["new", "waits for approval", "does not comply", "in production", "replaced"],
 )
 def test_the_fate_of_a_version_follows_from_its_transitions(
-    tables: Tables, collect: Collect, moves: list[tuple[str, str]], fate: str, stage: str
+    tables: DeltaCatalog, collect: Collect, moves: list[tuple[str, str]], fate: str, stage: str
 ) -> None:
     rows = [transition(1, move, status, day(i)) for i, (move, status) in enumerate(moves)]
     tables.append("ops.transitions", pa.Table.from_pylist(rows))
@@ -132,7 +132,9 @@ def test_the_fate_of_a_version_follows_from_its_transitions(
     assert version["trained"] == START
 
 
-def test_champions_reign_one_after_the_other_and_a_rollback_brings_one_back(tables: Tables, collect: Collect) -> None:
+def test_champions_reign_one_after_the_other_and_a_rollback_brings_one_back(
+    tables: DeltaCatalog, collect: Collect
+) -> None:
     rows = [
         transition(1, "Staging>Production", "approved", day(0)),
         transition(2, "Staging>Production", "approved", day(30)),
@@ -150,7 +152,7 @@ def test_champions_reign_one_after_the_other_and_a_rollback_brings_one_back(tabl
     assert data.baseline == 0.7
 
 
-def test_a_comparison_that_could_not_decide_is_shown_as_such(tables: Tables, collect: Collect) -> None:
+def test_a_comparison_that_could_not_decide_is_shown_as_such(tables: DeltaCatalog, collect: Collect) -> None:
     undecided = comparison(1, "baseline", float("nan"), day(0), challenger_score=float("nan"), reason="too few rows")
     tables.append("ops.transitions", pa.Table.from_pylist([transition(1, "None>Staging", "rejected", day(0))]))
     tables.append("ops.comparisons", pa.Table.from_pylist([undecided]))
@@ -159,7 +161,7 @@ def test_a_comparison_that_could_not_decide_is_shown_as_such(tables: Tables, col
     assert "NaN" not in page
 
 
-def test_alerts_become_incidents_that_are_open_or_recovered(tables: Tables, collect: Collect) -> None:
+def test_alerts_become_incidents_that_are_open_or_recovered(tables: DeltaCatalog, collect: Collect) -> None:
     rows = [(week, "ks", "price", value) for week, value in enumerate([0.3, 0.3, 0.1, 0.1], 1)]
     rows += [(week, "ks", "kind", value) for week, value in enumerate([0.1, 0.1, 0.3, 0.3], 1)]
     known = measured(rows)
@@ -175,7 +177,7 @@ def test_alerts_become_incidents_that_are_open_or_recovered(tables: Tables, coll
     assert "'nobody' watches nothing" in data.silent[0]
 
 
-def test_series_have_a_value_or_a_gap_per_window_and_know_their_limits(tables: Tables, collect: Collect) -> None:
+def test_series_have_a_value_or_a_gap_per_window_and_know_their_limits(tables: DeltaCatalog, collect: Collect) -> None:
     rows = [(1, "ks", "price", 0.1), (3, "ks", "price", 0.3), (2, "ks", "season__level", 0.9), (2, "roc_auc", "", 0.7)]
     tables.append("monitoring.metrics", measured(rows))
     data = collect()
@@ -185,14 +187,14 @@ def test_series_have_a_value_or_a_gap_per_window_and_know_their_limits(tables: T
     assert data.performance == ["roc_auc"]
 
 
-def test_the_newer_version_speaks_for_a_window_that_two_shared(tables: Tables, collect: Collect) -> None:
+def test_the_newer_version_speaks_for_a_window_that_two_shared(tables: DeltaCatalog, collect: Collect) -> None:
     older = pl.DataFrame(measured([(1, "ks", "price", 0.1)]))
     newer = older.with_columns(value=pl.lit(0.4), model_version=pl.lit(2, pl.Int64))
     tables.append("monitoring.metrics", pl.concat([newer, older]).to_arrow())
     assert collect().series["ks"]["price"]["all"] == [0.4]
 
 
-def test_rows_are_counted_and_quarantined_ones_have_reasons(tables: Tables, collect: Collect) -> None:
+def test_rows_are_counted_and_quarantined_ones_have_reasons(tables: DeltaCatalog, collect: Collect) -> None:
     tables.append("silver.outcomes", pa.table({"item": ["a", "b", "c"]}))
     bad = {"source_file": ["x.csv", "x.csv"], "source_row": [1, 2], "reason": ["not a number"] * 2, "raw": ["", ""]}
     tables.append("quarantine.outcomes", pa.table(bad))
@@ -204,7 +206,7 @@ def test_rows_are_counted_and_quarantined_ones_have_reasons(tables: Tables, coll
     assert "40 %" in dashboard.render(data)
 
 
-def test_a_failure_is_resolved_when_the_pipeline_finished_later(tables: Tables, collect: Collect) -> None:
+def test_a_failure_is_resolved_when_the_pipeline_finished_later(tables: DeltaCatalog, collect: Collect) -> None:
     rows = [
         run("ingest", day(1), "failed", seconds=9.0, rows=0),
         run("ingest", day(1), started_at=day(2)),
@@ -218,7 +220,7 @@ def test_a_failure_is_resolved_when_the_pipeline_finished_later(tables: Tables, 
     assert (ingest["runs"], ingest["failed"], ingest["seconds"], ingest["throughput"]) == (2, 1, 2.0, 5.0)
 
 
-def test_text_from_tables_cannot_become_markup(tables: Tables, collect: Collect) -> None:
+def test_text_from_tables_cannot_become_markup(tables: DeltaCatalog, collect: Collect) -> None:
     attack = "</script><script>alert(1)</script>"
     rows = [transition(1, "None>Staging", "rejected", day(0), reason=attack)]
     tables.append("ops.transitions", pa.Table.from_pylist(rows))
@@ -227,7 +229,7 @@ def test_text_from_tables_cannot_become_markup(tables: Tables, collect: Collect)
     assert attack not in dashboard.render(replace(collect(), title=attack))
 
 
-def test_the_same_tables_give_the_same_page(tables: Tables, collect: Collect, tmp_path: Path) -> None:
+def test_the_same_tables_give_the_same_page(tables: DeltaCatalog, collect: Collect, tmp_path: Path) -> None:
     tables.append("monitoring.metrics", measured([(1, "ks", "price", 0.1), (1, "ks", "volume", float("inf"))]))
     target = dashboard.write_dashboard(tmp_path / "site" / "index.html", collect())
     assert target.read_text(encoding="utf-8") == dashboard.render(collect())

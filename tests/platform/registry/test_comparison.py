@@ -110,7 +110,7 @@ def test_no_rows_at_all_cannot_decide() -> None:
 def test_a_metric_that_cannot_be_computed_is_a_refusal(broken: Measure) -> None:
     verdict = judged(right(0.9), right(0.7), measure=broken)
     assert not verdict.accepted
-    assert "cannot decide" in verdict.reason
+    assert verdict.reason == "accuracy of the 2,000 labelled rows is not a finite number"
 
 
 def test_the_verdict_does_not_depend_on_chance_or_on_the_order_of_rows() -> None:
@@ -130,7 +130,7 @@ def test_the_verdict_does_not_depend_on_chance_or_on_the_order_of_rows() -> None
 
 def test_the_interval_is_as_wide_as_theory_says() -> None:
     """Right or wrong on each row, independently: the difference of two shares has a known standard error."""
-    verdict = judged(right(0.9, seed=3), right(0.8, seed=4), blocks=np.arange(ROWS), resamples=1000)
+    verdict = judged(right(0.9, seed=3), right(0.8, seed=4), blocks=np.arange(ROWS))
     standard_error = np.sqrt((0.9 * 0.1 + 0.8 * 0.2) / ROWS)
     low, high = _interval(verdict)
     assert high - low == pytest.approx(2 * 1.96 * standard_error, rel=0.15)
@@ -147,7 +147,7 @@ def test_more_confidence_is_a_wider_interval() -> None:
 
 def test_rows_that_hang_together_count_as_one() -> None:
     """Twenty days, on each of which the challenger is right throughout or wrong throughout: twenty facts, not 2,000."""
-    day = np.arange(ROWS) // 100
+    day = np.random.default_rng(6).permutation(ROWS) // 100
     ours = np.where(np.isin(day, [0, 1, 2, 3, 4, 5, 6, 7]), 1 - labels(), labels())
     theirs = right(0.5)
     by_row, by_day = judged(ours, theirs, blocks=np.arange(ROWS)), judged(ours, theirs, blocks=day)

@@ -40,7 +40,10 @@ METRICS = {
 
 
 def a_try(kind: str, blocks: int, seed: int, worse: float = 1.0, uneven: bool = False) -> Verdict:
-    """Two models that err alike, each with good and bad days of its own; with `worse` the champion errs more, the challenger less."""
+    """Two models that err alike, each with good and bad days of its own.
+
+    With `worse` the champion errs more, the challenger less.
+    """
     random = np.random.default_rng(seed)
     sizes = np.full(blocks, PER_BLOCK)
     if uneven:

@@ -10,7 +10,8 @@ from conftest import CONF
 from mlplatform.environment import Environment
 from mlplatform.errors import ForbiddenError
 from mlplatform.registry.store import Registry
-from mlplatform.registry.transitions import TRANSITIONS, Ledger, Stage, Transition
+from mlplatform.registry.transitions import Ledger, Stage, Transition
+from mlplatform.storage.ops import TRANSITIONS
 from tiny.project import PROJECT
 
 MODEL = "prod.outcomes"
@@ -81,7 +82,7 @@ def test_who_when_and_why_are_kept(ledger: Ledger, prod: Environment) -> None:
     request = asked(1, "Production", day(3), "Staging")
     ledger.record(request)
     ledger.record(request.closed("approved", day(4), "Ada", "better on every slice"))
-    (row,) = prod.tables.read(TRANSITIONS).to_pylist()
+    (row,) = prod.catalog.read(TRANSITIONS).to_pylist()
     assert (row["requested_by"], row["request_reason"], row["requested_at"]) == ("train", "asked for", day(3))
     assert (row["status"], row["closed_by"], row["reason"]) == ("approved", "Ada", "better on every slice")
     assert (row["closed_at"], row["recorded_at"] > day(4)) == (day(4), True)
@@ -95,9 +96,9 @@ def test_recording_twice_is_the_same_as_once(ledger: Ledger) -> None:
 
 def test_a_promotion_is_one_transaction(ledger: Ledger, prod: Environment) -> None:
     ledger.record(*promoted(1, day(3)))
-    version = prod.tables.version(TRANSITIONS)
+    version = prod.catalog.snapshot(TRANSITIONS).version
     ledger.record(*promoted(2, day(5), over=1))
-    assert prod.tables.version(TRANSITIONS) == version + 1
+    assert prod.catalog.snapshot(TRANSITIONS).version == version + 1
 
 
 def test_the_champion_of_a_past_time_is_the_one_of_that_time(ledger: Ledger) -> None:

@@ -158,7 +158,7 @@ class Query(_Lazy):
                 connection.execute(f"CREATE SCHEMA IF NOT EXISTS {name.partition('.')[0]}")
                 connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {raw} WHERE {shown}")
             with _told(sql):
-                yield connection.execute(sql)
+                yield connection.sql(sql)
         finally:
             connection.rollback()
             connection.close()
