@@ -40,7 +40,7 @@ def refresh_command(
     from mlplatform.pipelines.ingest import ingest
 
     at, now = environment(env), logical_time(as_of)
-    if at.sources is not at.tables:
+    if at.sources is not at.catalog:
         typer.echo(f"refresh: {env} reads {at.sources.owner}'s tables (lakehouse.features_from)")
         return
     announce(ingest(at, now))

@@ -72,7 +72,7 @@ def deliver(env: Environment, deliveries: Deliveries, until: datetime) -> Step:
 
 def prepare(env: Environment, as_of: datetime) -> Iterator[Step]:
     """Tables and features, where they are not another environment's."""
-    if env.sources is not env.tables:
+    if env.sources is not env.catalog:
         return
     yield Step(env.name, "ingest", as_of, partial(ingest, env, as_of))
     yield Step(env.name, "featurize", as_of, partial(featurize, env, as_of))
