@@ -132,10 +132,17 @@ class Model(ABC):
     """The hyperparameters of a model that no search has tuned."""
 
     trusted_types: Sequence[str] = ()
-    """Types that skops may load again besides scikit-learn's own, as dotted names."""
+    """Types that skops may load besides its own, as dotted names; none given: what the fitted model is made of."""
 
     requirements: Sequence[str] = ()
-    """Distributions that the fitted model needs to be loaded, besides those that the platform logs with each."""
+    """Distributions that the fitted model needs to be loaded, besides those of the types that it is made of."""
+
+    decision: Metric | None = None
+    """For binary labels: what a decision is worth or costs, `measure(labels, decisions)`, both of 0 and 1.
+
+    With it a threshold is chosen on training rows: the decision is 1 where the score is at least that. It is kept with
+    the version, and predictions hold `threshold` and `prediction` beside `score`.
+    """
 
     @property
     @abstractmethod

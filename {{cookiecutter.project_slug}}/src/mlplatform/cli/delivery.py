@@ -94,11 +94,12 @@ def approve(
     """Approve a version in the name of the person who let this job pass the platform's gate."""
     from mlplatform.registry.approval import decide
     from mlplatform.registry.store import Registry
+    from mlplatform.registry.transitions import Decision
 
     by, reason = _host().approval()
     at, now = environment(env), logical_time(as_of)
     with at.run("approve", now):
-        decide(Registry(at), version, approve=True, by=by, reason=reason, as_of=now)
+        decide(Registry(at), version, "approved", Decision(now, by, reason))
     typer.echo(f"version {version}: approved by {by}, now in Production")
 
 

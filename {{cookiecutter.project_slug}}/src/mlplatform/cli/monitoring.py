@@ -18,6 +18,6 @@ def dashboard(
     ] = None,
 ) -> None:
     """Write the dashboard: one HTML file that needs neither a server nor a network."""
-    from mlplatform.pipelines.monitor import publish
+    from mlplatform.monitoring.dashboard import publish
 
     typer.echo(publish(environment(env), output))

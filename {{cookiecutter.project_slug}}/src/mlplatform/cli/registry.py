@@ -1,10 +1,14 @@
 """Commands of the registry: look, decide, roll back."""
 
-from typing import Annotated
+import math
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mlplatform.cli.options import AsOfOption, EnvOption, environment, logical_time
+
+if TYPE_CHECKING:
+    from mlplatform.registry.transitions import Answer, Decision
 
 app = typer.Typer(name="registry", help="Model versions, their stages, and a person's decisions.", no_args_is_help=True)
 top = typer.Typer()
@@ -22,10 +26,11 @@ def show(env: EnvOption = "dev", as_of: AsOfOption = None) -> None:
     registry, now = Registry(environment(env)), logical_time(as_of)
     primary = registry.env.project.model.primary.name
     for version in registry.versions():
-        number, tags = int(version.version), version.tags
-        metric, baseline = (float(tags.get(f"{kind}.{primary}", "nan")) for kind in ("metric", "baseline"))
+        number = int(version.version)
+        tags = registry.tags(number)
+        metric, baseline = (measured.get(primary, math.nan) for measured in (tags.metrics, tags.baseline))
         typer.echo(f"{registry.model} version {number}: {registry.ledger.stage(number, now)}")
-        typer.echo(f"  as of {tags['as_of']}, code {tags['code']}, {primary} {metric:.4f} (baseline {baseline:.4f})")
+        typer.echo(f"  as of {tags.as_of}, code {tags.code}, {primary} {metric:.4f} (baseline {baseline:.4f})")
         for move in registry.ledger.all():
             if move.version == number and move.requested_at <= now:
                 closed = (
@@ -39,13 +44,19 @@ def show(env: EnvOption = "dev", as_of: AsOfOption = None) -> None:
 @app.command()
 def approve(version: Version, by: By, reason: Reason, env: EnvOption = "dev", as_of: AsOfOption = None) -> None:
     """Put a version that won its comparison into Production."""
-    _decide(version, env, as_of, by, reason, approve=True)
+    from mlplatform.registry.transitions import Decision
+
+    _decide(version, env, Decision(logical_time(as_of), by, reason), "approved")
+    typer.echo(f"version {version}: approved, now in Production")
 
 
 @app.command()
 def reject(version: Version, by: By, reason: Reason, env: EnvOption = "dev", as_of: AsOfOption = None) -> None:
     """Archive a version that waits for approval."""
-    _decide(version, env, as_of, by, reason, approve=False)
+    from mlplatform.registry.transitions import Decision
+
+    _decide(version, env, Decision(logical_time(as_of), by, reason), "rejected")
+    typer.echo(f"version {version}: rejected, now Archived")
 
 
 @app.command("rollback")
@@ -53,10 +64,11 @@ def rollback_command(by: By, reason: Reason, env: EnvOption = "dev", as_of: AsOf
     """Put the champion before the present one back into Production."""
     from mlplatform.registry.approval import rollback
     from mlplatform.registry.store import Registry
+    from mlplatform.registry.transitions import Decision
 
     at, now = environment(env), logical_time(as_of)
     with at.run("rollback", now):
-        number = rollback(Registry(at), now, by, reason)
+        number = rollback(Registry(at), Decision(now, by, reason))
     typer.echo(f"version {number} is in Production again")
 
 
@@ -99,11 +111,10 @@ def ui(port: Annotated[int, typer.Option(help="Port on this machine.")] = 5000) 
     raise typer.Exit(subprocess.call([*command, "--workers", "1", "--port", str(port)], env=quiet))
 
 
-def _decide(version: int, env: str, as_of: AsOfOption, by: str, reason: str, *, approve: bool) -> None:
+def _decide(version: int, env: str, decision: "Decision", answer: "Answer") -> None:
     from mlplatform.registry.approval import decide
     from mlplatform.registry.store import Registry
 
-    at, now = environment(env), logical_time(as_of)
-    with at.run("approve" if approve else "reject", now):
-        decide(Registry(at), version, approve=approve, by=by, reason=reason, as_of=now)
-    typer.echo(f"version {version}: {'approved, now in Production' if approve else 'rejected, now Archived'}")
+    at = environment(env)
+    with at.run("approve" if answer == "approved" else "reject", decision.as_of):
+        decide(Registry(at), version, answer, decision)

@@ -15,17 +15,17 @@ from pydantic import (
 from mlplatform.config.section import Duration, Section
 
 
-class Windows(NamedTuple):
+class Breaches(NamedTuple):
     """A rule fires when `breached` of the last `of` windows breach, the latest one among them."""
 
     breached: int
     of: int
 
 
-def _windows(value: object) -> Windows:
+def _windows(value: object) -> Breaches:
     match = re.fullmatch(r"(\d+) of (?:the last )?(\d+)", value) if isinstance(value, str) else None
-    pair = Windows(*map(int, match.groups())) if match else value
-    if not isinstance(pair, Windows) or not 1 <= pair.breached <= pair.of:
+    pair = Breaches(*map(int, match.groups())) if match else value
+    if not isinstance(pair, Breaches) or not 1 <= pair.breached <= pair.of:
         raise ValueError(f"{value!r} is not 'N of M' with 1 <= N <= M (for example '2 of 3')")
     return pair
 
@@ -53,7 +53,7 @@ class Rule(Section):
     slices: Names = Field(default=("all",), min_length=1)
     above: float | None = None
     below: float | None = None
-    windows: Annotated[Windows, BeforeValidator(_windows)] = Windows(1, 1)
+    windows: Annotated[Breaches, BeforeValidator(_windows)] = Breaches(1, 1)
     action: Literal["notify", "retrain"] = "notify"
 
     @model_validator(mode="after")

@@ -15,7 +15,7 @@ from mlplatform.contract import Deliveries, Project
 from mlplatform.delivery.scenario import demonstration
 from mlplatform.environment import Environment
 from mlplatform.errors import UserError
-from mlplatform.pipelines.monitor import publish
+from mlplatform.monitoring.dashboard import publish
 from mlplatform.registry.store import Registry
 from mlplatform.revision import git
 

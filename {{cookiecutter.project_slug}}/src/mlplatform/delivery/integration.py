@@ -1,5 +1,6 @@
 """The integration test: every pipeline of staging in turn, on a subset, and a report for the merge request."""
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -74,7 +75,8 @@ def _models(env: Environment) -> Iterator[str]:
         yield f"\n| model | stage | {primary} | baseline |\n| --- | --- | --- | --- |"
     for version in versions:
         stage = registry.ledger.stage(int(version.version))
-        ours, baseline = (float(version.tags[f"{kind}.{primary}"]) for kind in ("metric", "baseline"))
+        tags = registry.tags(int(version.version))
+        ours, baseline = (measured.get(primary, math.nan) for measured in (tags.metrics, tags.baseline))
         yield f"| {registry.model} version {version.version} | {stage} | {ours:.4f} | {baseline:.4f} |"
 
 

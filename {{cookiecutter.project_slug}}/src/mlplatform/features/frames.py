@@ -2,14 +2,20 @@
 
 from datetime import datetime, timedelta
 
-from mlplatform.contract import Project
+import pyarrow as pa
+
+from mlplatform.contract import Labels, Project
 from mlplatform.engine import View
 from mlplatform.environment import Environment
-from mlplatform.errors import MissingTableError
+from mlplatform.errors import MissingTableError, UserError
 from mlplatform.features.views import columns
 from mlplatform.storage.catalog import Relation, Rows, Window
 
 _BUCKETS = 16**4
+
+
+class LabelError(UserError):
+    """sql/labels.sql does not give what `Labels` in project.py says; the message says how they differ."""
 
 
 def entities(env: Environment, as_of: datetime, start: datetime, end: datetime) -> Relation:
@@ -27,12 +33,12 @@ def labelled(env: Environment, as_of: datetime, start: datetime, end: datetime, 
     `fraction` keeps that share of the entities, always the same ones.
     """
     known = _labels(env, _entities(env, as_of, start, end, fraction), as_of, join="JOIN", where="label IS NOT NULL")
-    return _with_features(env, known, as_of, start)
+    return _typed(_with_features(env, known, as_of, start), env.project.labels)
 
 
 def with_labels(env: Environment, rows: Rows, as_of: datetime) -> Relation:
     """Entities, or predictions of them, with the column `label`: null where none was available at `as_of`."""
-    return _labels(env, rows, as_of)
+    return _typed(_labels(env, rows, as_of), env.project.labels)
 
 
 def _labels(env: Environment, rows: Rows, as_of: datetime, join: str = "LEFT JOIN", where: str = "true") -> Relation:
@@ -43,6 +49,25 @@ def _labels(env: Environment, rows: Rows, as_of: datetime, join: str = "LEFT JOI
         as_of=as_of,
         given={"given.rows": rows},
     )
+
+
+def _typed(rows: Relation, labels: Labels) -> Relation:
+    """The same rows with labels as models take them: float64 for binary ones and numbers, text for classes."""
+    wanted, position = pa.string() if labels.classes else pa.float64(), rows.schema.get_field_index("label")
+    given = rows.schema.field("label").type
+    if given == wanted:
+        return rows
+    numeric = pa.types.is_integer(given) or pa.types.is_floating(given) or pa.types.is_decimal(given)
+    if not (labels.classes or numeric or pa.types.is_boolean(given)):
+        raise LabelError(
+            f"sql/labels.sql: the labels are of type {given}, and Labels({labels.kind!r}) are numbers: "
+            "turn them into numbers (CASE WHEN ... THEN 1 ELSE 0 END), or name classes: Labels('multiclass', (...))"
+        )
+
+    def cast(batch: pa.RecordBatch) -> pa.RecordBatch:
+        return batch.set_column(position, pa.field("label", wanted), batch["label"].cast(wanted))
+
+    return rows.map(cast, rows.schema.set(position, pa.field("label", wanted)))
 
 
 def _entities(env: Environment, as_of: datetime, start: datetime, end: datetime, fraction: float) -> Relation:

@@ -16,6 +16,7 @@ import polars as pl
 
 from mlplatform.config.monitoring import MonitoringSettings
 from mlplatform.contract import Metric
+from mlplatform.environment import Environment
 from mlplatform.monitoring import alerts, metrics
 from mlplatform.storage.catalog import Catalog
 
@@ -49,6 +50,19 @@ class DashboardData:
     quarantined: list[Row]
     pipelines: list[Row]
     failures: list[Row]
+
+
+def publish(env: Environment, target: Path | None = None) -> Path:
+    """Write the dashboard of `env`, by default beside its tables. Returns the file."""
+    data = collect(
+        env.catalog,
+        env.config.monitoring,
+        title=env.project.title,
+        environment=env.name,
+        metric=env.project.model.primary,
+        classes=env.project.labels.classes,
+    )
+    return write_dashboard(target or env.reports / "dashboard.html", data)
 
 
 def write_dashboard(target: Path, data: DashboardData) -> Path:

@@ -17,6 +17,7 @@ from mlplatform.config.monitoring import MonitoringSettings
 from mlplatform.contract import Project
 from mlplatform.monitoring import drift
 from mlplatform.storage import ops
+from mlplatform.storage.catalog import Span
 
 SCHEMA = pl.DataFrame(ops.SCHEMAS[ops.METRICS].empty_table()).schema
 # What this module measures itself; any other metric in the table is one of the use case's performance scores.
@@ -28,13 +29,6 @@ OTHER = (
 EPOCH = datetime(2000, 1, 3)  # a Monday: windows of whole weeks start on Mondays
 
 
-class Window(NamedTuple):
-    """The time from `start` (excluded) to `end` (included), naive UTC."""
-
-    start: datetime
-    end: datetime
-
-
 class Volume(NamedTuple):
     """How many rows a table gained in a window, and its newest event up to the window's end."""
 
@@ -42,15 +36,15 @@ class Volume(NamedTuple):
     newest: datetime | None
 
 
-def windows(length: timedelta, since: datetime, until: datetime) -> Iterator[Window]:
+def windows(length: timedelta, since: datetime, until: datetime) -> Iterator[Span]:
     """Yield, in order, the windows of the fixed grid that end in (since, until]."""
     end = EPOCH + ((since - EPOCH) // length + 1) * length
     while end <= until:
-        yield Window(end - length, end)
+        yield Span(end - length, end)
         end += length
 
 
-def volumes(window: Window, tables: Mapping[str, Volume]) -> pl.DataFrame:
+def volumes(window: Span, tables: Mapping[str, Volume]) -> pl.DataFrame:
     """Return `rows` and `freshness_seconds` (newest event to the window's end) of each named table."""
     rows = [("rows", name, "all", float(volume.rows)) for name, volume in tables.items()]
     for name, volume in tables.items():
@@ -60,7 +54,7 @@ def volumes(window: Window, tables: Mapping[str, Volume]) -> pl.DataFrame:
 
 
 def inputs(
-    window: Window,
+    window: Span,
     frame: pl.DataFrame,
     reference: pl.DataFrame | None,
     settings: MonitoringSettings,
@@ -86,7 +80,7 @@ def inputs(
 
 
 def performance(
-    window: Window,
+    window: Span,
     frame: pl.DataFrame,
     baseline: NDArray[Any],
     settings: MonitoringSettings,
@@ -128,7 +122,7 @@ def cell(label: str, prediction: str) -> str:
     return f"{label} predicted as {prediction}"
 
 
-def pipelines(window: Window, runs: pl.DataFrame) -> pl.DataFrame:
+def pipelines(window: Span, runs: pl.DataFrame) -> pl.DataFrame:
     """Return runs, failed runs, mean seconds and throughput of each pipeline for the as_of of one window.
 
     `runs` holds rows of `ops.runs`. Seconds and throughput count finished runs only. A run as of the window's end
@@ -163,7 +157,7 @@ def _missing(name: str, dtype: pl.DataType) -> pl.Expr:
 
 
 def _frame(
-    window: Window, rows: Iterable[tuple[str, str, str, float]], version: int | None, available_at: datetime
+    window: Span, rows: Iterable[tuple[str, str, str, float]], version: int | None, available_at: datetime
 ) -> pl.DataFrame:
     records = [(*window, *row, version, available_at) for row in rows if isfinite(row[-1]) or row[-1] == inf]
     return pl.DataFrame(records, SCHEMA, orient="row")

@@ -38,10 +38,11 @@ def score(env: Environment, registry: Registry, version: int, start: datetime, e
     rows, project = entities(env, end, start, end), env.project
     kept = [*project.entity.keys, "prediction_time", *project.slices, *project.baseline.groups, "feature_time"]
     scores, run_id = scorer(registry, version), registry.version(version).run_id
+    threshold = registry.tags(version).threshold
 
     def predict(batch: pa.RecordBatch) -> pa.RecordBatch:
         given = batch.select(list(dict.fromkeys(kept)))
-        scored = score_columns(project.labels, scores(batch.to_pandas()))
+        scored = score_columns(project.labels, scores(batch.to_pandas()), threshold)
         written = {
             **{name: pa.array(v, pa.string() if v.dtype == object else None) for name, v in scored.items()},
             "model": pa.repeat(registry.model, batch.num_rows),

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import pandas as pd
 import polars as pl
@@ -10,13 +9,12 @@ import polars as pl
 from mlplatform.environment import Environment, Run
 from mlplatform.features.frames import entities, with_labels
 from mlplatform.monitoring import alerts, metrics
-from mlplatform.monitoring.dashboard import collect, write_dashboard
-from mlplatform.monitoring.metrics import Volume, Window
+from mlplatform.monitoring.metrics import Volume
 from mlplatform.monitoring.notify import notify
 from mlplatform.registry.baseline import baseline_scores
 from mlplatform.registry.store import Registry
 from mlplatform.storage import ops
-from mlplatform.storage.catalog import Window as Span
+from mlplatform.storage.catalog import Span, Window
 
 _JOINED = 5  # windows whose features are held in memory at once
 
@@ -37,29 +35,16 @@ def monitor(env: Environment, as_of: datetime) -> Run:
         for window in metrics.windows(settings.window, since - delay, as_of - delay):
             measured += judge(env, registry, window)
         rows = pl.concat(measured)
-        run.wrote(ops.METRICS, env.catalog.replace(ops.METRICS, rows.to_arrow(), Span("available_at", since, as_of)))
+        run.wrote(ops.METRICS, env.catalog.replace(ops.METRICS, rows.to_arrow(), Window("available_at", since, as_of)))
         raise_alerts(env, run)
         return run
 
 
-def publish(env: Environment, target: Path | None = None) -> Path:
-    """Write the dashboard of `env`, by default beside its tables. Returns the file."""
-    data = collect(
-        env.catalog,
-        env.config.monitoring,
-        title=env.project.title,
-        environment=env.name,
-        metric=env.project.model.primary,
-        classes=env.project.labels.classes,
-    )
-    return write_dashboard(target or env.reports / "dashboard.html", data)
-
-
-def measure(env: Environment, registry: Registry, windows: list[Window]) -> Iterator[pl.DataFrame]:
+def measure(env: Environment, registry: Registry, windows: list[Span]) -> Iterator[pl.DataFrame]:
     """What is known of consecutive windows at their ends: volumes, inputs and drift, pipeline runs."""
     # One join for all: what was known at a prediction time stays the same, whenever it is looked up.
-    span = Window(windows[0].start, windows[-1].end)
-    known = env.catalog.read(ops.RUNS, where=Span("as_of", span.start - timedelta.resolution, span.end))
+    span = Span(windows[0].start, windows[-1].end)
+    known = env.catalog.read(ops.RUNS, where=Window("as_of", span.start - timedelta.resolution, span.end))
     runs = pl.DataFrame(known)
     scored = _predictions(env, registry, span)
     if not scored.is_empty():
@@ -73,7 +58,7 @@ def measure(env: Environment, registry: Registry, windows: list[Window]) -> Iter
             yield from _inputs(env, registry, window, scored)
 
 
-def _inputs(env: Environment, registry: Registry, window: Window, scored: pl.DataFrame) -> Iterator[pl.DataFrame]:
+def _inputs(env: Environment, registry: Registry, window: Span, scored: pl.DataFrame) -> Iterator[pl.DataFrame]:
     """The inputs and their drift, for each version that scored in the window."""
     settings, project, scores = env.config.monitoring, env.project, env.project.labels.score_columns
     scored = scored.filter(pl.col("prediction_time") > window.start, pl.col("prediction_time") <= window.end)
@@ -89,7 +74,7 @@ def _inputs(env: Environment, registry: Registry, window: Window, scored: pl.Dat
         yield metrics.inputs(window, frame, reference, settings, project.slices, known, version)
 
 
-def judge(env: Environment, registry: Registry, window: Window) -> Iterator[pl.DataFrame]:
+def judge(env: Environment, registry: Registry, window: Span) -> Iterator[pl.DataFrame]:
     """The performance in a window, by the labels that were known `label_delay` after its end."""
     settings = env.config.monitoring
     predictions = _predictions(env, registry, window)
@@ -122,14 +107,14 @@ def raise_alerts(env: Environment, run: Run) -> None:
     run.notes.extend(f"not delivered: {failure}" for failure in failures)
 
 
-def _predictions(env: Environment, registry: Registry, window: Window) -> pl.DataFrame:
+def _predictions(env: Environment, registry: Registry, window: Span) -> pl.DataFrame:
     table = f"predictions.{registry.settings.model}"
     if not env.catalog.exists(table):
         return pl.DataFrame()
-    return pl.DataFrame(env.catalog.read(table, where=Span("prediction_time", *window)))
+    return pl.DataFrame(env.catalog.read(table, where=Window("prediction_time", *window)))
 
 
-def _volume(env: Environment, table: str, window: Window) -> Volume:
+def _volume(env: Environment, table: str, window: Span) -> Volume:
     row = (
         env.engine.query(
             f"SELECT count(*) FILTER (WHERE available_at > TIMESTAMP '{window.start}') AS rows, "

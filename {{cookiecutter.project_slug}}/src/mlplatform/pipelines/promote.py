@@ -24,10 +24,10 @@ def promote(env: Environment, as_of: datetime, folder: Path | None = None) -> Ru
         if number is None:
             run.note(f"{source} has accepted no version by {as_of}: nothing to promote")
             return run
-        tags = registry.version(number).tags
-        origin = f"accepted in {source} as version {tags['promoted_version']}"
+        tags = registry.tags(number)
+        origin = f"accepted in {source} as version {tags.promoted_version}"
         request_staging(registry, number, as_of, origin, by="promote")
-        run.note(f"{registry.model} version {number}: {origin}; {tags['summary']}")
+        run.note(f"{registry.model} version {number}: {origin}; {tags.summary}")
         return run
 
 

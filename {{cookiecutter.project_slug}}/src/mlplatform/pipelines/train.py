@@ -20,7 +20,7 @@ def train(
 
     The same data, code and settings make the same version: it is looked for before it is made.
     """
-    registry, model = Registry(env), env.project.model
+    registry = Registry(env)
     with env.run("train", as_of) as run:
         rows = data.load(env, as_of)
         tunes = env.config.training.tuning.enabled
@@ -28,18 +28,36 @@ def train(
         identity = _identity(env, as_of, rows, parameters)
         version = registry.find(identity)
         if version is None:
-            trials = None
-            if parameters is None:
-                parameters, trials = tuning.search(model, rows.train, env.config.training.tuning, progress)
-            fitted = tuning.fit(model, parameters, rows.train)
-            measured = evaluation.evaluate(env.project, fitted, rows.train, rows.holdout)
-            number = record(registry, Trained(as_of, identity, fitted, parameters, trials, rows, measured))
+            number = record(registry, _fitted(env, as_of, rows, identity, parameters, progress))
             run.wrote(registry.model, 1)
         else:
             number = int(version.version)
         request_staging(registry, number, as_of, reason)
-        run.note(f"{registry.model} version {number}: {registry.version(number).tags['summary']}")
+        run.note(f"{registry.model} version {number}: {registry.tags(number).summary}")
         return run
+
+
+def _fitted(
+    env: Environment,
+    as_of: datetime,
+    rows: data.TrainingData,
+    identity: str,
+    parameters: Mapping[str, Any] | None,
+    progress: tuning.Progress | None,
+) -> Trained:
+    model, settings, classes = env.project.model, env.config.training, env.project.labels.kind != "number"
+    trials = None
+    if parameters is None:
+        share = settings.tuning.fraction
+        some = rows.train.sample(frac=share, random_state=0).sort_index() if share < 1 else rows.train
+        parts = tuning.folds(some, settings, classes)
+        parameters, trials = tuning.search(model, some, parts, settings.tuning, progress)
+    fitted = tuning.fit(model, parameters, rows.train)
+    threshold = None
+    if model.decision is not None:
+        threshold = tuning.threshold(model, parameters, rows.train, tuning.folds(rows.train, settings, classes))
+    measured = evaluation.evaluate(env.project, fitted, rows.train, rows.holdout, threshold)
+    return Trained(as_of, identity, fitted, parameters, trials, rows, measured, threshold)
 
 
 def inherited_parameters(env: Environment, as_of: datetime) -> Mapping[str, Any]:

@@ -1,11 +1,11 @@
-"""The approval gate: promotion, refusal and rollback, by a rule or by a named person."""
+"""The approval gate: a rule or a named person approves or rejects requests, and rolls a promotion back."""
 
 from datetime import datetime
 from pathlib import Path
 
 from mlplatform.errors import UserError
 from mlplatform.registry.store import Registry
-from mlplatform.registry.transitions import Stage, Transition
+from mlplatform.registry.transitions import Answer, Decision, Stage, Transition
 from mlplatform.storage import ops
 
 
@@ -13,69 +13,64 @@ class ApprovalError(UserError):
     """The transition cannot be made; the message says why and what can be done."""
 
 
-def promote(registry: Registry, request: Transition, as_of: datetime, by: str, reason: str) -> None:
-    """Put the requested version into Production and archive the champion before it, in one transaction."""
-    moves = [request.closed("approved", as_of, by, reason)]
-    champion = registry.ledger.champion(as_of)
-    if champion is not None and champion != request.version:
-        replaced = f"replaced by version {request.version}"
-        moves.append(_move(registry, champion, "Production", "Archived", as_of, by, replaced))
+def approve(registry: Registry, request: Transition, decision: Decision) -> None:
+    """Let the version into the stage that it asks for, in one transaction with what follows from it.
+
+    From Staging on it asks for Production; where it comes into Production, the champion before it is archived.
+    Raises ApprovalError where the decision is dated before one that has been made.
+    """
+    _refuse_backdating(registry, decision.as_of)
+    moves = [request.closed("approved", *decision)]
+    champion = registry.ledger.champion(decision.as_of)
+    if request.to_stage == "Staging":
+        moves.append(Transition(registry.model, request.version, "Staging", "Production", *decision))
+    elif champion is not None and champion != request.version:
+        replaced = decision._replace(reason=f"replaced by version {request.version}")
+        moves.append(_archived(registry, champion, "Production", replaced))
     registry.ledger.record(*moves)
     registry.reconcile()
 
 
-def admit(registry: Registry, request: Transition, as_of: datetime, by: str, reason: str) -> None:
-    """Let the version into Staging and request Production, in one transaction."""
-    follow = Transition(registry.model, request.version, "Staging", "Production", as_of, by, reason)
-    registry.ledger.record(request.closed("approved", as_of, by, reason), follow)
+def reject(registry: Registry, request: Transition, decision: Decision) -> None:
+    """Close the request as rejected and archive the version. Raises ApprovalError as `approve` does."""
+    _refuse_backdating(registry, decision.as_of)
+    archived = _archived(registry, request.version, request.from_stage, decision)
+    registry.ledger.record(request.closed("rejected", *decision), archived)
     registry.reconcile()
 
 
-def supersede(registry: Registry, as_of: datetime) -> None:
+def reject_older(registry: Registry, as_of: datetime) -> None:
     """Of the winners that wait for Production keep the newest: a person decides about one."""
     waiting = registry.ledger.pending("Production", as_of)
     for request in waiting[:-1]:
-        refuse(registry, request, as_of, "deploy", f"superseded by version {waiting[-1].version}")
+        reject(registry, request, Decision(as_of, "deploy", f"superseded by version {waiting[-1].version}"))
 
 
-def refuse(registry: Registry, request: Transition, as_of: datetime, by: str, reason: str) -> None:
-    """Close the request as rejected and archive the version."""
-    archived = _move(registry, request.version, request.from_stage, "Archived", as_of, by, reason)
-    registry.ledger.record(request.closed("rejected", as_of, by, reason), archived)
-    registry.reconcile()
-
-
-def decide(registry: Registry, number: int, *, approve: bool, by: str, reason: str, as_of: datetime) -> None:
+def decide(registry: Registry, number: int, answer: Answer, decision: Decision) -> None:
     """A person's answer to a waiting request for Production.
 
-    Raises ApprovalError where nothing waits, where the comparison has not accepted the version, or where the
-    answer lacks a name or a reason.
+    Raises ApprovalError where nothing waits, where the comparison has not accepted the version, where the answer lacks
+    a name or a reason, or where it is dated before another one.
     """
-    if not by.strip() or not reason.strip():
-        raise ApprovalError("an approval or rejection needs a name (--by) and a reason (--reason)")
-    _refuse_backdating(registry, as_of)
-    waiting = [t for t in registry.ledger.pending("Production", as_of) if t.version == number]
+    _require_name(decision, "an approval or rejection")
+    _refuse_backdating(registry, decision.as_of)
+    waiting = [t for t in registry.ledger.pending("Production", decision.as_of) if t.version == number]
     if not waiting:
         raise ApprovalError(f"{registry.model} version {number} waits for no approval (see `registry show`)")
-    if not approve:
-        refuse(registry, waiting[0], as_of, by, reason)
-        return
-    if not won_comparison(registry, number):
+    if answer == "approved" and not won_comparison(registry, number):
         raise ApprovalError(f"{registry.model} version {number} has not won its comparison yet: run `deploy` first")
-    promote(registry, waiting[0], as_of, by, reason)
+    (approve if answer == "approved" else reject)(registry, waiting[0], decision)
 
 
-def rollback(registry: Registry, as_of: datetime, by: str, reason: str) -> int:
+def rollback(registry: Registry, decision: Decision) -> int:
     """Put the champion before the present one back into Production. Returns its number; raises ApprovalError."""
-    if not by.strip() or not reason.strip():
-        raise ApprovalError("a rollback needs a name (--by) and a reason (--reason)")
-    _refuse_backdating(registry, as_of)
+    _require_name(decision, "a rollback")
+    _refuse_backdating(registry, decision.as_of)
     previous = registry.ledger.previous_champion()
     if previous is None:
         raise ApprovalError(f"{registry.model} has no earlier champion to go back to")
-    stage = registry.ledger.stage(previous)
-    request = Transition(registry.model, previous, stage, "Production", as_of, by, reason)
-    promote(registry, request, as_of, by, f"rollback: {reason}")
+    request = Transition(registry.model, previous, registry.ledger.stage(previous), "Production", *decision)
+    approve(registry, request, decision._replace(reason=f"rollback: {decision.reason}"))
     return previous
 
 
@@ -101,7 +96,7 @@ def review_pack(registry: Registry, number: int, comparison: str) -> Path:
     command = f".venv/bin/python -m {registry.env.project.package} registry"
     pictures = "\n\n".join(f"![{name}]({name})" for name in names if name.endswith(".png"))
     (folder / "review.md").write_text(
-        f"# {registry.model} version {number} asks for Production\n\n{registry.version(number).tags['summary']}\n\n"
+        f"# {registry.model} version {number} asks for Production\n\n{registry.tags(number).summary}\n\n"
         f"Comparison: {comparison}\n\n"
         "Read the [model card](model_card.md) and [the slices](slices.json), then answer:\n\n"
         f"    {command} approve {number} --env {registry.owner} --by NAME --reason WHY\n"
@@ -116,6 +111,11 @@ def review_pack_of(registry: Registry, number: int) -> Path:
     return registry.env.reports / "review" / f"{registry.model}-v{number}"
 
 
+def _require_name(decision: Decision, what: str) -> None:
+    if not decision.by.strip() or not decision.reason.strip():
+        raise ApprovalError(f"{what} needs a name (--by) and a reason (--reason)")
+
+
 def _refuse_backdating(registry: Registry, as_of: datetime) -> None:
     """Raise ApprovalError for a decision dated before one that has been made: it would rewrite what happened."""
     newest = max((t.closed_at for t in registry.ledger.all() if t.closed_at), default=None)
@@ -123,7 +123,5 @@ def _refuse_backdating(registry: Registry, as_of: datetime) -> None:
         raise ApprovalError(f"{registry.model} was last decided on as of {newest}: a decision cannot be dated {as_of}")
 
 
-def _move(
-    registry: Registry, number: int, source: Stage, target: Stage, as_of: datetime, by: str, reason: str
-) -> Transition:
-    return Transition(registry.model, number, source, target, as_of, by, reason).closed("approved", as_of, by, reason)
+def _archived(registry: Registry, number: int, stage: Stage, decision: Decision) -> Transition:
+    return Transition(registry.model, number, stage, "Archived", *decision).closed("approved", *decision)

@@ -8,12 +8,21 @@ So equal models are accepted no more often than `confidence` says, for few block
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 from scipy.special import stdtrit
 
 from mlplatform.config.registry import Comparison
 from mlplatform.contract import Measure, Metric
+from mlplatform.features.frames import labelled
+from mlplatform.registry.baseline import baseline_scores
+from mlplatform.registry.scoring import scorer
+from mlplatform.registry.store import Registry
+
+BASELINE = "baseline"
 
 _MOST_BLOCKS = 100  # more are joined with their neighbours: it costs less and says the same
 
@@ -31,6 +40,27 @@ class Verdict:
     margin: float
     accepted: bool
     reason: str
+
+
+def compare_versions(registry: Registry, challenger: int, champion: int | None, as_of: datetime) -> Verdict:
+    """Score the challenger's held-out rows with both, or with the baseline where there is no champion."""
+    env, held_out = registry.env, registry.tags(challenger).held_out
+    rows = labelled(env, as_of, *held_out.span, env.config.training.fraction).arrow()
+    rows = rows.filter(pa.array(held_out.chosen(rows)))
+    frame = rows.to_pandas()
+    if champion is None:
+        fitted = pd.read_parquet(registry.files(challenger, "baseline.parquet"))
+        theirs = baseline_scores(fitted, frame, env.project.labels)
+    else:
+        theirs = scorer(registry, champion)(frame)
+    return compare(
+        frame["label"].to_numpy(),
+        scorer(registry, challenger)(frame),
+        theirs,
+        held_out.blocks(rows, registry.settings.comparison.block),
+        metric=env.project.model.primary,
+        settings=registry.settings.comparison,
+    )
 
 
 def compare(
@@ -59,7 +89,7 @@ def compare(
         )
     if len(names) < settings.min_blocks:
         return undecided(
-            f"rows of {len(names)} blocks (registry.comparison.block) cannot decide: "
+            f"rows of {len(names)} blocks (spans of registry.comparison.block, or groups) cannot decide: "
             f"registry.comparison.min_blocks is {settings.min_blocks}"
         )
     for whose, scores in (("challenger", challenger), ("champion", champion)):

@@ -13,12 +13,14 @@ from mlplatform.features.frames import entities
 from mlplatform.registry import scoring
 from mlplatform.registry.scoring import Scorer
 from mlplatform.registry.store import Registry
+from mlplatform.registry.tags import IncompleteVersionError
 
 CARD_SECTIONS = ("Intended use", "Training data", "Evaluation", "Limits")
 
 
-def violations(env: Environment, registry: Registry, number: int, as_of: datetime) -> list[str]:
-    """Every reason to refuse the version; an empty list means that it complies."""
+def violations(registry: Registry, number: int, as_of: datetime) -> list[str]:
+    """Every reason to reject the version; an empty list means that it complies."""
+    env = registry.env
     unreadable = list(_features(env, registry, number))
     return [
         *_records(registry, number),
@@ -31,13 +33,16 @@ def violations(env: Environment, registry: Registry, number: int, as_of: datetim
 
 def _records(registry: Registry, number: int) -> Iterator[str]:
     version = registry.version(number)
-    for tag in registry.settings.compliance.required_tags:
-        if not version.tags.get(tag):
-            yield f"the tag {tag!r} is missing"
+    missing = [tag for tag in registry.settings.compliance.required_tags if not version.tags.get(tag)]
+    yield from (f"the tag {tag!r} is missing" for tag in missing)
     if not (version.tags.get("summary") or "").strip():
         yield "the description is missing"
     if not version.tags.get("data_versions"):
         yield "the data version is missing: nobody could train this again"
+    try:
+        registry.tags(number)
+    except IncompleteVersionError as error:
+        yield from [] if missing else [str(error)]
 
 
 def _card(registry: Registry, number: int) -> Iterator[str]:

@@ -88,8 +88,13 @@ def scorer(registry: Registry, number: int) -> Callable[[pd.DataFrame], np.ndarr
     return scores
 
 
-def score_columns(labels: Labels, scores: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores as columns: `score`; or one per class and `prediction`, the class with the highest."""
+def score_columns(labels: Labels, scores: np.ndarray, threshold: float | None = None) -> dict[str, np.ndarray]:
+    """Scores as columns: `score`; or one per class and `prediction`, the class with the highest.
+
+    With a version's `threshold`, that and `prediction` as well: 1 where the score is at least the threshold.
+    """
+    if threshold is not None:
+        return {"score": scores, "threshold": np.full(len(scores), threshold), "prediction": (scores >= threshold) * 1}
     if not labels.classes:
         return {"score": scores}
     best = np.array(labels.classes, dtype=object)[scores.argmax(axis=1)]

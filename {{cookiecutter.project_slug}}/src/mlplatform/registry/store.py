@@ -2,10 +2,12 @@
 
 import logging
 import os
+import time
 import warnings
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from socket import gethostname
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 from urllib.request import url2pathname
@@ -13,12 +15,14 @@ from urllib.request import url2pathname
 from mlplatform.config.registry import RegistrySettings
 from mlplatform.environment import Environment
 from mlplatform.errors import ForbiddenError, UserError
+from mlplatform.registry.tags import IncompleteVersionError, VersionTags
 from mlplatform.registry.transitions import Ledger
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
+_LONGEST_RUN = 24 * 3600  # seconds; the run of a version takes as long as it takes to write its files
 ALIASES = {"Staging": "challenger", "Production": "champion"}
 
 
@@ -30,7 +34,7 @@ class Registry:
     """The registered model `<owner>.<model>`.
 
     `owner` is the environment the model belongs to; opened from another one, every writer raises ForbiddenError.
-    `settings` say where that one keeps its models, if not where this one does.
+    `settings`: where the owner keeps its models; default: where this environment does.
     """
 
     def __init__(self, env: Environment, owner: str | None = None, settings: RegistrySettings | None = None) -> None:
@@ -82,6 +86,13 @@ class Registry:
             known = ", ".join(str(version.version) for version in self.versions()) or "none"
             raise MissingVersionError(f"{self.model} has no version {number} (its versions: {known})") from error
 
+    def tags(self, number: int) -> VersionTags:
+        """The record of one version; raises MissingVersionError and IncompleteVersionError."""
+        try:
+            return VersionTags.of(self.version(number).tags)
+        except IncompleteVersionError as error:
+            raise IncompleteVersionError(f"{self.model} version {number}: {error}") from error
+
     def find(self, identity: str) -> "ModelVersion | None":
         """The version that was made from the same data, code and settings."""
         return next((version for version in self.versions() if version.tags.get("identity") == identity), None)
@@ -91,8 +102,21 @@ class Registry:
         tuned = [v for v in self.versions() if v.tags.get("tuned") == "true" and v.tags["as_of"] <= as_of.isoformat()]
         return max(tuned, key=lambda version: (version.tags["as_of"], int(version.version)), default=None)
 
-    def register(self, run_id: str, source: str, tags: dict[str, str], description: str) -> int:
-        """Make a version of a logged model; its stage is None. Returns its number."""
+    def claim(self, identity: str) -> dict[str, str]:
+        """The tags of a new run that makes a version. Runs that killed processes have left unfinished are deleted."""
+        self._refuse_foreign_write()
+        for run in self.client.search_runs([self.experiment()], "attributes.status = 'RUNNING'"):
+            host, _, process = run.data.tags.get("process", "").rpartition(":")
+            is_dead = host == gethostname() and not _is_alive(int(process))
+            if is_dead or time.time() - run.info.start_time / 1000 > _LONGEST_RUN:
+                self._remove(run.info.run_id)
+        return {"identity": identity, "process": f"{gethostname()}:{os.getpid()}"}
+
+    def register(self, run_id: str, source: str, record: VersionTags) -> int:
+        """Make a version of a logged model; its stage is None. Returns its number.
+
+        Where another process has made the same one meanwhile, the first of them stays and this one is deleted.
+        """
         self._refuse_foreign_write()
         from mlflow.exceptions import MlflowException
 
@@ -101,12 +125,23 @@ class Registry:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        tags = {**tags, "stage": "None"}
+        tags = {**record.as_tags(), "stage": "None"}
         logged = source.rpartition("/")[2] if source.startswith("models:/") else None
         made = self.client.create_model_version(
-            self.model, source, run_id, tags, description=description, model_id=logged
+            self.model, source, run_id, tags, description=record.summary, model_id=logged
         )
-        return int(made.version)
+        same = [v for v in self.versions() if v.tags.get("identity") == record.identity]
+        first = min(int(version.version) for version in same)
+        if first != int(made.version):
+            self.client.delete_model_version(self.model, str(made.version))
+            self._remove(run_id)
+        return first
+
+    def _remove(self, run_id: str) -> None:
+        """Delete a run and what it has logged."""
+        for logged in self.client.search_logged_models([self.experiment()], f"source_run_id = '{run_id}'"):
+            self.client.delete_logged_model(logged.model_id)
+        self.client.delete_run(run_id)
 
     def files(self, number: int, artifact: str = "") -> Path:
         """The version's artifacts on this machine: the logged model, or what its run logged beside it."""
@@ -167,6 +202,17 @@ class Registry:
     def _refuse_foreign_write(self) -> None:
         if self.owner != self.env.name:
             raise ForbiddenError(f"{self.env.name} may read the model {self.model}, not change it")
+
+
+def _is_alive(process: int) -> bool:
+    """Whether a process of this machine is running."""
+    try:
+        os.kill(process, 0)  # sends nothing
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True
 
 
 def tracking_uri(project: Path, configured: str) -> str:

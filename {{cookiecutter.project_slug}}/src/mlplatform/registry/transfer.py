@@ -5,12 +5,14 @@ import io
 import json
 import shutil
 from contextlib import redirect_stderr
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from mlplatform.errors import UserError
 from mlplatform.registry.store import Registry
+from mlplatform.registry.tags import VersionTags
 
 MANIFEST = "version.json"
 
@@ -23,12 +25,13 @@ def copy_version(origin: Registry, number: int, target: Registry, as_of: datetim
     """Make the version one of `target` in the same MLflow store, or find it there. Returns its number."""
     target.reconcile()
     version = origin.version(number)
-    copied = target.find(version.tags["identity"])
+    record = _promoted(origin.tags(number), origin.owner, number, version.run_id, as_of)
+    copied = target.find(record.identity)
     if copied is None:
         with redirect_stderr(io.StringIO()):  # MLflow tells what it does; so does the run
             copied = target.client.copy_model_version(f"models:/{origin.model}/{number}", target.model)
     if copied.tags.get("promoted_from") != origin.owner:
-        for name, value in _marks(origin.owner, number, version.run_id, as_of).items():
+        for name, value in record.as_tags().items():
             target.client.set_model_version_tag(target.model, str(copied.version), name, value)
     return int(copied.version)
 
@@ -65,14 +68,15 @@ def import_version(folder: Path, source: str, target: Registry, as_of: datetime)
     if manifest["files"] != _digests(folder):
         raise PromotionError(f"{folder} is not what {source} exported: its files have changed")
     target.reconcile()
-    found = target.find(manifest["tags"]["identity"])
-    return int(found.version) if found else _register(folder, manifest, target, as_of)
+    made = VersionTags.of(manifest["tags"])
+    record = _promoted(made, manifest["env"], manifest["version"], manifest["run_id"], as_of)
+    found = target.find(record.identity)
+    return int(found.version) if found else _register(folder, manifest, target, record)
 
 
-def _register(folder: Path, manifest: dict[str, Any], target: Registry, as_of: datetime) -> int:
+def _register(folder: Path, manifest: dict[str, Any], target: Registry, record: VersionTags) -> int:
     client = target.client
-    tags = manifest["tags"] | _marks(manifest["env"], manifest["version"], manifest["run_id"], as_of)
-    run = client.create_run(target.experiment(), run_name=f"{tags['as_of']} from {manifest['env']}")
+    run = client.create_run(target.experiment(), run_name=f"{record.as_of.isoformat()} from {manifest['env']}")
     for name, value in manifest["params"].items():
         client.log_param(run.info.run_id, name, value)
     for name, value in manifest["metrics"].items():
@@ -80,17 +84,13 @@ def _register(folder: Path, manifest: dict[str, Any], target: Registry, as_of: d
     client.log_artifacts(run.info.run_id, str(folder / "artifacts"))
     client.log_artifacts(run.info.run_id, str(folder / "model"), "model")
     client.set_terminated(run.info.run_id)
-    return target.register(run.info.run_id, f"{run.info.artifact_uri}/model", tags, tags["summary"])
+    return target.register(run.info.run_id, f"{run.info.artifact_uri}/model", record)
 
 
-def _marks(source: str, version: int, run_id: str, as_of: datetime) -> dict[str, str]:
-    """Tags that say where a version comes from. It will be judged on all that has come since its training rows."""
-    return {
-        "holdout_end": as_of.isoformat(),
-        "promoted_version": str(version),
-        "promoted_run": run_id,
-        "promoted_from": source,  # the last one written: what carries it carries the others
-    }
+def _promoted(made: VersionTags, source: str, version: int, run_id: str, as_of: datetime) -> VersionTags:
+    """The record of a promoted version: it is judged on all that has come since its training rows."""
+    held_out = replace(made.held_out, span=made.held_out.span._replace(end=as_of))
+    return replace(made, held_out=held_out, promoted_from=source, promoted_version=version, promoted_run=run_id)
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -7,12 +7,21 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from mlplatform.environment import Environment
 from mlplatform.storage import ops
 
 Stage = Literal["None", "Staging", "Production", "Archived"]
+Answer = Literal["approved", "rejected"]
+
+
+class Decision(NamedTuple):
+    """When, by logical time, who decides, and why."""
+
+    as_of: datetime
+    by: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -26,14 +35,14 @@ class Transition:
     requested_at: datetime
     requested_by: str
     request_reason: str
-    status: Literal["pending", "approved", "rejected"] = "pending"
+    status: Literal["pending"] | Answer = "pending"
     closed_at: datetime | None = None
     closed_by: str = ""
     reason: str = ""
     recorded_at: datetime | None = None
 
-    def closed(self, status: Literal["approved", "rejected"], as_of: datetime, by: str, reason: str) -> "Transition":
-        return replace(self, status=status, closed_at=as_of, closed_by=by, reason=reason)
+    def closed(self, answer: Answer, as_of: datetime, by: str, reason: str) -> "Transition":
+        return replace(self, status=answer, closed_at=as_of, closed_by=by, reason=reason)
 
 
 class Ledger:

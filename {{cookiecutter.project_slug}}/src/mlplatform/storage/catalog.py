@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import pyarrow as pa
 
@@ -37,6 +37,13 @@ class Relation(Protocol):
 
 
 Rows: TypeAlias = pa.Table | Relation
+
+
+class Span(NamedTuple):
+    """The time from `start` (excluded) to `end` (included), naive UTC."""
+
+    start: datetime
+    end: datetime
 
 
 @dataclass(frozen=True)

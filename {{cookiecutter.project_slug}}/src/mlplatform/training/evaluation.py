@@ -10,6 +10,7 @@ import pandas as pd
 from mlplatform.contract import Explanation, Model, Project
 from mlplatform.registry.baseline import baseline_scores, fit_baseline
 from mlplatform.registry.scoring import score_columns
+from mlplatform.training.tuning import ModelError
 
 _EXPLAINED_ROWS = 500
 _REFERENCE_ROWS = 20_000
@@ -28,15 +29,27 @@ class Evaluation:
     reference: pd.DataFrame
 
 
-def evaluate(project: Project, fitted: Any, train: pd.DataFrame, holdout: pd.DataFrame) -> Evaluation:
+def evaluate(
+    project: Project, fitted: Any, train: pd.DataFrame, holdout: pd.DataFrame, threshold: float | None = None
+) -> Evaluation:
+    """Judge the fitted model on held-out rows. Raises ModelError where it gives no finite scores or primary metric."""
     model = project.model
     labels = holdout["label"].to_numpy()
     scores = np.asarray(model.predict(fitted, model.inputs(holdout)))
+    wanted = (len(holdout), *[len(project.labels.classes)] * bool(project.labels.classes))
+    if scores.shape != wanted or not np.isfinite(scores).all():
+        raise ModelError(f"Model.predict gives scores of shape {scores.shape}: wanted are finite ones, {wanted}")
     heuristic = fit_baseline(train, project.baseline, project.labels)
     explanation = _explain(model, fitted, holdout)
     drawn = {} if explanation.figure is None else {"explanation.png": explanation.figure}
+    metrics = _finite(model.metrics(labels, scores))
+    if model.primary.name not in metrics:
+        raise ModelError(f"Model.metrics gives no finite {model.primary.name} for {len(labels):,} held-out rows")
+    if model.decision is not None and threshold is not None:
+        decided = model.decision.measure(labels, (scores >= threshold).astype(float))
+        metrics |= _finite({model.decision.name: decided})
     return Evaluation(
-        metrics=_finite(model.metrics(labels, scores)),
+        metrics=metrics,
         baseline=_finite(model.metrics(labels, baseline_scores(heuristic, holdout, project.labels))),
         baseline_table=heuristic,
         slices=list(_slices(project, holdout, labels, scores)),
