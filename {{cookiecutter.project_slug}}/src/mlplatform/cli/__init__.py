@@ -10,7 +10,7 @@ import typer
 from mlplatform.cli.options import Load, owned_by
 from mlplatform.errors import UserError
 
-GROUPS = ("pipelines", "promotion", "lakehouse", "monitoring", "registry", "delivery", "demo")
+GROUPS = ("check", "pipelines", "promotion", "lakehouse", "monitoring", "registry", "delivery", "demo")
 
 
 def application() -> typer.Typer:

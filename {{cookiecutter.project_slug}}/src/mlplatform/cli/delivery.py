@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlplatform.cli.options import AsOfOption, EnvOption, environment, logical_time, owner
+from mlplatform.cli.options import AsOfOption, EnvOption, checked, environment, logical_time, owner
 
 if TYPE_CHECKING:
     from mlplatform.delivery.hosts import Host
@@ -23,7 +23,7 @@ def integrate_command(
 
     from mlplatform.delivery.integration import integrate
 
-    env = environment("staging", "integration")
+    env = checked("staging", "integration")
     shutil.rmtree(env.reports.parent, ignore_errors=True)
     try:
         integrate(env, owner()[1], report)

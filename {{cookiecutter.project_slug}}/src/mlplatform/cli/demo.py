@@ -2,7 +2,7 @@
 
 import typer
 
-from mlplatform.cli.options import AsOfOption, environment, logical_time, owner
+from mlplatform.cli.options import AsOfOption, checked, environment, logical_time, owner
 
 app = typer.Typer()
 
@@ -21,4 +21,5 @@ def demo_command() -> None:
     """Take the deliveries through dev, staging and prod: training, gates, scoring, alerts and retraining."""
     from mlplatform.delivery.demo import run_demo
 
+    checked("dev", "demo")
     run_demo(*owner())

@@ -44,6 +44,15 @@ def environment(name: str, *overlays: str) -> "Environment":
     return Environment.load(name, owner()[0], overlays=overlays)
 
 
+def checked(name: str, *overlays: str) -> "Environment":
+    """The same for a pipeline: raises MistakesError where `check` finds mistakes in this state of code and settings."""
+    from mlplatform.config.loading import find_project
+    from mlplatform.testing.check import refuse_mistakes
+
+    refuse_mistakes(owner, find_project())
+    return environment(name, *overlays)
+
+
 def logical_time(as_of: datetime | None) -> datetime:
     """`as_of`, or now, as naive UTC in whole seconds."""
     return as_of or datetime.now(UTC).replace(tzinfo=None, microsecond=0)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from mlplatform.cli.options import AsOfOption, EnvOption, announce, environment, logical_time
+from mlplatform.cli.options import AsOfOption, EnvOption, announce, checked, environment, logical_time
 
 app = typer.Typer()
 
@@ -14,7 +14,7 @@ def ingest_command(env: EnvOption = "dev", as_of: AsOfOption = None) -> None:
     """Landing files to Bronze, Bronze to Silver; refused rows to quarantine."""
     from mlplatform.pipelines.ingest import ingest
 
-    announce(ingest(environment(env), logical_time(as_of)))
+    announce(ingest(checked(env), logical_time(as_of)))
 
 
 @app.command("featurize")
@@ -26,7 +26,7 @@ def featurize_command(
     """Bring the feature tables up to date."""
     from mlplatform.pipelines.featurize import featurize
 
-    announce(featurize(environment(env), logical_time(as_of), backfill=backfill))
+    announce(featurize(checked(env), logical_time(as_of), backfill=backfill))
 
 
 @app.command("refresh")
@@ -39,7 +39,7 @@ def refresh_command(
     from mlplatform.pipelines.featurize import featurize
     from mlplatform.pipelines.ingest import ingest
 
-    at, now = environment(env), logical_time(as_of)
+    at, now = checked(env), logical_time(as_of)
     if at.sources is not at.catalog:
         typer.echo(f"refresh: {env} reads {at.sources.owner}'s tables (lakehouse.features_from)")
         return
@@ -59,7 +59,7 @@ def train_command(
     def progress(trial: int, trials: int, best: float) -> None:
         typer.echo(f"  tuning: trial {trial} of {trials}, best {best:.4f}", err=True)
 
-    announce(train(environment(env), logical_time(as_of), reason=reason, progress=progress))
+    announce(train(checked(env), logical_time(as_of), reason=reason, progress=progress))
 
 
 @app.command("deploy")
@@ -67,7 +67,7 @@ def deploy_command(env: EnvOption = "dev", as_of: AsOfOption = None) -> None:
     """Carry waiting versions through compliance, comparison and approval."""
     from mlplatform.pipelines.deploy import deploy
 
-    announce(deploy(environment(env), logical_time(as_of)))
+    announce(deploy(checked(env), logical_time(as_of)))
 
 
 @app.command("infer")
@@ -79,7 +79,7 @@ def infer_command(
     """Score, in batch, what became due since the last run."""
     from mlplatform.pipelines.infer import infer
 
-    announce(infer(environment(env), logical_time(as_of), again=again))
+    announce(infer(checked(env), logical_time(as_of), again=again))
 
 
 @app.command("monitor")
@@ -87,7 +87,7 @@ def monitor_command(env: EnvOption = "dev", as_of: AsOfOption = None) -> None:
     """Measure data, drift and performance; raise alerts."""
     from mlplatform.pipelines.monitor import monitor
 
-    announce(monitor(environment(env), logical_time(as_of)))
+    announce(monitor(checked(env), logical_time(as_of)))
 
 
 @app.command("retrain")
@@ -95,7 +95,7 @@ def retrain_command(env: EnvOption = "dev", as_of: AsOfOption = None) -> None:
     """Train and deploy again, if the schedule or an alert says so."""
     from mlplatform.pipelines.retrain import retrain
 
-    runs = retrain(environment(env), logical_time(as_of), typer.echo)
+    runs = retrain(checked(env), logical_time(as_of), typer.echo)
     if not runs:
         typer.echo("retraining is not due (see pipelines.retraining)")
     for run in runs:

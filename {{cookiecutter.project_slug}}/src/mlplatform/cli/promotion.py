@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mlplatform.cli.options import AsOfOption, EnvOption, announce, environment, logical_time
+from mlplatform.cli.options import AsOfOption, EnvOption, announce, checked, environment, logical_time
 
 app = typer.Typer()
 
@@ -19,7 +19,7 @@ def promote_command(
     """Bring the model that the environment before has accepted into this one, and request its move to Staging."""
     from mlplatform.pipelines.promote import promote
 
-    announce(promote(environment(env), logical_time(as_of), folder))
+    announce(promote(checked(env), logical_time(as_of), folder))
 
 
 @app.command("export")

@@ -29,9 +29,18 @@ def load_config(project: Path, environment: str, overlays: tuple[str, ...] = ())
 
     Raises ConfigError with every problem found, each with the file that set the key.
     """
+    return checked(read_layers(project, environment, overlays))
+
+
+def read_layers(project: Path, environment: str, overlays: tuple[str, ...] = ()) -> dict[str, dict[str, Any]]:
+    """The layers by name, in the order in which they are laid on each other."""
     if environment not in ENVIRONMENTS:
         raise ConfigError(f"environment {environment!r}: choose one of {', '.join(ENVIRONMENTS)}")
-    layers = {name: _read_layer(project / "conf" / f"{name}.yml") for name in ("base", environment, *overlays)}
+    return {name: _read_layer(project / "conf" / f"{name}.yml") for name in ("base", environment, *overlays)}
+
+
+def checked(layers: Mapping[str, dict[str, Any]]) -> Config:
+    """The layers merged and checked; raises ConfigError."""
     merged: dict[str, Any] = {}
     for layer in layers.values():
         merged = _merge(merged, layer)
@@ -76,7 +85,7 @@ def _describe(layers: Mapping[str, Any], item: Any) -> str:
         reason = "missing"
     else:
         reason = f"{item['msg'].removeprefix('Value error, ')} (found {item['input']!r})"
-    return f"{_origin(layers, path)}: {'.'.join(map(str, path))}: {reason}"
+    return f"{origin(layers, path)}: {'.'.join(map(str, path))}: {reason}"
 
 
 def suggestion(wrong: str, known: list[str]) -> str:
@@ -101,8 +110,8 @@ def _flatten(annotation: Any) -> Iterator[Any]:
         yield from _flatten(part)
 
 
-def _origin(layers: Mapping[str, Any], path: tuple[Any, ...]) -> str:
-    """The last layer that sets `path`, or the longest part of it."""
+def origin(layers: Mapping[str, Any], path: tuple[Any, ...]) -> str:
+    """The file of the last layer that sets `path`, or the longest part of it."""
     for length in range(len(path), 0, -1):
         for name in reversed(list(layers)):
             if _has(layers[name], path[:length]):
