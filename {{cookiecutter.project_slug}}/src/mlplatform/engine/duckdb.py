@@ -1,15 +1,15 @@
 """The local engine: Spark SQL's shared dialect on DuckDB, over Delta tables as they were known at a time."""
 
-import os
 import re
 import tempfile
+import uuid
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from functools import cache, cached_property
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from threading import get_ident
 from typing import Any
 
 import duckdb
@@ -151,7 +151,9 @@ class Query(_Lazy):
     @contextmanager
     def _run(self, sql: str) -> Iterator[Any]:
         """What `sql` gives, still to be fetched; nothing of what it was shown stays behind."""
-        connection = _database(self._memory_limit, get_ident()).cursor()
+        idle = _IDLE[self._memory_limit]
+        database = idle.pop() if idle else _database(self._memory_limit)
+        connection = database.cursor()
         connection.begin()
         try:
             for name, source, shown in self._tables:
@@ -163,6 +165,7 @@ class Query(_Lazy):
         finally:
             connection.rollback()
             connection.close()
+            idle.append(database)
 
 
 class Mapped(_Lazy):
@@ -181,10 +184,13 @@ class Mapped(_Lazy):
         return map(self._function, self._rows.batches())
 
 
-@cache
-def _database(memory_limit: str, thread: int) -> duckdb.DuckDBPyConnection:
-    """A database in memory that knows the dialect, one per `thread`: to make it takes longer than most queries."""
-    spill = Path(tempfile.gettempdir(), f"mlplatform-{os.getpid()}-{thread}")  # there only while it is needed
+# Databases that no query is using: each query has one to itself, and to make one takes longer than most queries.
+_IDLE: dict[str, list[duckdb.DuckDBPyConnection]] = defaultdict(list)
+
+
+def _database(memory_limit: str) -> duckdb.DuckDBPyConnection:
+    """A database in memory that knows the dialect."""
+    spill = Path(tempfile.gettempdir(), f"mlplatform-{uuid.uuid4().hex}")  # there only while it is needed
     database = duckdb.connect(config={"memory_limit": memory_limit, "temp_directory": str(spill)})
     database.execute("SET TimeZone = 'UTC'")
     database.execute(resources.files(__package__).joinpath("dialect.sql").read_text(encoding="utf-8"))

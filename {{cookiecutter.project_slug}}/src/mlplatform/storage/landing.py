@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -144,22 +145,17 @@ def _check(delivery: Delivery, columns: Iterable[str]) -> None:
         if missing:
             delivery.error = f"the header lacks {', '.join(missing)}: it is {','.join(header)[:200]}"
             return
-        like_rows = re.compile(rf"[^,]*(,(?! )[^,]*){{{len(header) - 1}}}")
-        swallowed = alike = 0
+        breaks = False
         for _, batch in _parse(delivery, delivery.bad):
             delivery.rows += batch.num_rows
-            for text in _with_breaks(batch):
-                swallowed, alike = swallowed + text.count("\n"), alike + _count(like_rows, text)
-        for _, _, text in delivery.bad:
-            swallowed, alike = swallowed + text.count("\n"), alike + _count(like_rows, text)
+            breaks = breaks or any(pc.any(pc.match_substring(column, "\n")).as_py() for column in batch.columns)
+        if breaks or any("\n" in text for _, _, text in delivery.bad):
+            delivery.error = _swallowed(delivery, len(header))
     except (pa.ArrowInvalid, UnicodeDecodeError, CsvError) as error:
-        delivery.error = f"unreadable: {str(error).splitlines()[0]}"
-        if "straddling" in delivery.error:
-            delivery.error = f"unreadable: a quote is not closed, or a line is longer than {_BLOCK >> 20} MB"
-        return
-    if alike and alike * 2 >= swallowed:
-        delivery.error = f"a quote is not closed: values swallow {swallowed:,} lines, most of which look like rows"
-    elif delivery.complete < delivery.size:
+        reason = str(error).splitlines()[0]
+        long = "straddling" in reason or "field larger" in reason
+        delivery.error = f"unreadable: {'a quote is not closed, or a value is very long' if long else reason}"
+    if not delivery.error and delivery.complete < delivery.size:
         with delivery.file.path.open("rb") as file:
             file.seek(delivery.complete)
             tail = file.read(_SHOWN).decode("utf-8", "replace")
@@ -168,13 +164,35 @@ def _check(delivery: Delivery, columns: Iterable[str]) -> None:
     delivery.bad = [(number, reason, text[:_SHOWN]) for number, reason, text in delivery.bad]
 
 
-def _count(like_rows: re.Pattern[str], text: str) -> int:
-    return sum(bool(like_rows.fullmatch(line.rstrip("\r"))) for line in text.split("\n")[1:] if line.strip())
+def _swallowed(delivery: Delivery, fields: int) -> str:
+    """Why not to trust the quotes of a file in which values hold line breaks, or nothing.
+
+    A value may hold some. Where most of the lines inside of values look like rows, a quote was not closed.
+    """
+    row = re.compile(rf"[^,]*(,(?! )[^,]*){{{fields - 1}}}")
+    end_of_value = re.compile(r'(^|,)[^",][^,]*"(,|$)')
+    lines, inside, alike = _Lines(delivery), 0, 0
+    for _ in reader(lines):
+        for line in lines.taken[1:]:
+            inside += 1
+            alike += bool(line and row.fullmatch(line) and not end_of_value.search(line))
+        lines.taken.clear()
+    unclosed = alike and alike * 2 >= inside
+    return f"a quote is not closed: {inside:,} lines are inside of values, most look like rows" if unclosed else ""
 
 
-def _with_breaks(batch: pa.RecordBatch) -> Iterator[str]:
-    for column in batch.columns:
-        yield from column.filter(pc.fill_null(pc.match_substring(column, "\n"), False)).to_pylist()
+class _Lines:
+    """The lines of a file, which remembers those that were taken."""
+
+    def __init__(self, delivery: Delivery) -> None:
+        self._delivery = delivery
+        self.taken: list[str] = []
+
+    def __iter__(self) -> Iterator[str]:
+        with _text(self._delivery, "utf-8") as lines:
+            for line in lines:
+                self.taken.append(line.rstrip("\r\n"))
+                yield line
 
 
 def _scan(file: LandedFile, name: str) -> Delivery:
@@ -199,6 +217,13 @@ class _Upto(io.FileIO):
     def read(self, size: int | None = -1, /) -> bytes:
         left = self._size - self.tell()
         return super().read(left if size is None or size < 0 else min(size, left)) or b""
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        return super().readinto(memoryview(buffer)[: self._size - self.tell()])
+
+
+def _text(delivery: Delivery, encoding: str) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BufferedReader(_Upto(delivery.file.path, delivery.complete)), encoding, newline="")
 
 
 def _parse(delivery: Delivery, bad: list[tuple[int, str, str]]) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
@@ -235,8 +260,8 @@ def _parse(delivery: Delivery, bad: list[tuple[int, str, str]]) -> Iterator[tupl
 
 def _header(delivery: Delivery) -> list[str]:
     """The names in the first line. Raises ArrowInvalid where two columns of Bronze would have one name."""
-    with _Upto(delivery.file.path, delivery.complete) as content:
-        header = next(reader(io.TextIOWrapper(io.BufferedReader(content), "utf-8-sig", newline="")), [])
+    with _text(delivery, "utf-8-sig") as lines:
+        header = next(reader(lines), [])
     names = Counter(name.lower() for name in (*header, *PROVENANCE))
     again = [name for name, times in names.items() if times > 1]
     if again:
