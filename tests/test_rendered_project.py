@@ -108,13 +108,3 @@ def test_no_project_can_take_the_name_of_what_it_installs(template: Path, tmp_pa
     names = subprocess.check_output([python, "-c", IMPORT_NAMES], text=True).split()
     public = {name.lower().replace("-", "_") for name in names if name[0].isalpha()}
     assert public - installed(DEFAULTS) - {project.name.replace("-", "_")} == set()
-
-
-@pytest.mark.browser
-def test_its_dashboard_opens_in_a_browser(template: Path, tmp_path: Path) -> None:
-    make(bake(template, tmp_path, {}), "test-browser")
-
-
-@pytest.mark.spark
-def test_its_sql_means_the_same_on_spark(template: Path, tmp_path: Path) -> None:
-    make(bake(template, tmp_path, {}), "test-spark")
