@@ -133,6 +133,11 @@ def test_a_window_reads_the_same_rows_whichever_files_it_leaves_out(
     assert sorted(hours.read("silver.hours")["hour"].to_pylist()) == sorted({0, 1, 2, 3} - set(found))
 
 
+def test_a_window_of_a_table_without_rows_is_empty(hours: DeltaCatalog) -> None:
+    hours.delete("silver.hours", Window("at"))
+    assert hours.read("silver.hours", ["hour"], Window("at", APRIL, APRIL + timedelta(days=1))).num_rows == 0
+
+
 def test_a_table_of_the_platform_that_is_not_there_yet_is_empty(catalog: DeltaCatalog) -> None:
     for name in ops.SCHEMAS:
         assert catalog.read(name).schema == ops.SCHEMAS[name]

@@ -30,10 +30,7 @@ SCHEMAS = {
         }
     ),
     FILES: pa.schema(
-        {
-            **{"source_file": TEXT, "landed_at": TIME, "rows": WHOLE, "malformed": WHOLE, "error": TEXT},
-            **{"size": WHOLE, "digest": TEXT, "modified": TIME},
-        }
+        {"source_file": TEXT, "landed_at": TIME, "rows": WHOLE, "malformed": WHOLE, "error": TEXT},
     ),
     QUARANTINE: pa.schema(
         {"source_file": TEXT, "source_row": WHOLE, "reason": TEXT, "raw": TEXT, "available_at": TIME},
