@@ -12,11 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from mlplatform.engine import View
 from mlplatform.engine.duckdb import DuckDb
 from mlplatform.environment import Environment
 from mlplatform.features import frames
 from mlplatform.pipelines.featurize import featurize
 from mlplatform.preparation.contracts import PROVENANCE
+from mlplatform.storage.catalog import Window
 from steps import read
 from tiny.deliveries import START
 from tiny.project import PROJECT
@@ -39,7 +41,7 @@ def poison(env: Environment, name: str, keys: tuple[str, ...], time: datetime) -
     assert rows.height > 0
     spared = (*keys, "available_at", *PROVENANCE)
     lies = [_lie(kind, time).alias(column) for column, kind in rows.schema.items() if column not in spared]
-    env.tables.replace(name, rows.with_columns(lies).to_arrow(), where=f"available_at > '{time}'")
+    env.catalog.replace(name, rows.with_columns(lies).to_arrow(), Window("available_at", time))
 
 
 def _lie(kind: pl.DataType, time: datetime) -> pl.Expr:
@@ -52,7 +54,7 @@ def built(env: Environment, as_of: datetime, time: datetime) -> list[pl.DataFram
     """What is scored and what is trained on, of the two days before `time`. A label may come later: it is left out."""
     scored = frames.entities(env, as_of, time - 2 * DAY, time)
     trained = frames.labelled(env, as_of, time - 2 * DAY, time)
-    return [pl.DataFrame(pl.from_arrow(scored)), pl.DataFrame(pl.from_arrow(trained)).drop("label")]
+    return [pl.DataFrame(scored), pl.DataFrame(trained).drop("label")]
 
 
 @pytest.mark.parametrize("time", times(3), ids=str)
@@ -69,7 +71,7 @@ def test_a_poisoned_future_changes_no_row_before_it(
         assert clean.height > 10
         assert_frame_equal(poisoned, clean, check_exact=False, rel_tol=1e-9, abs_tol=1e-9)
     # The poison works: rows after it are full of it.
-    later = pl.DataFrame(pl.from_arrow(frames.entities(prod, now, time, time + DAY)))
+    later = pl.DataFrame(frames.entities(prod, now, time, time + DAY))
     assert any((later[name] == ABSURD).any() for name, kind in later.schema.items() if kind.is_float())
 
 
@@ -84,10 +86,10 @@ def test_every_entity_has_one_row_whose_features_are_no_younger_than_the_predict
 
 def test_a_label_that_came_later_is_not_known_yet(world: Path, load_env: LoadEnv, now: datetime) -> None:
     env, time = load_env("prod", world), now - 3 * DAY
-    keys = pl.DataFrame(pl.from_arrow(frames.entities(env, time, time - 2 * DAY, time))).select(KEY)
-    outcomes = pl.DataFrame(pl.from_arrow(env.engine.query(PROJECT.sql("labels.sql")))).join(keys, on=KEY)
+    keys = pl.DataFrame(frames.entities(env, time, time - 2 * DAY, time)).select(KEY)
+    outcomes = pl.DataFrame(env.engine.query(PROJECT.sql("labels.sql"))).join(keys, on=KEY)
     later = pl.col("available_at") > time
-    known = pl.DataFrame(pl.from_arrow(frames.labelled(env, time, time - 2 * DAY, time)))
+    known = pl.DataFrame(frames.labelled(env, time, time - 2 * DAY, time))
     assert set(known[KEY]) == set(outcomes.filter(~later)[KEY])
     assert outcomes.filter(later).height > 0
 
@@ -98,7 +100,7 @@ Row = tuple[int, int, float]
 
 def join(predictions: list[int], features: list[Row], ttl: int) -> list[tuple[float | None, int | None]]:
     """The value, and the time of the event it comes from, that the join gives at each hour of `predictions`."""
-    spine = pa.table({"key": ["a"] * len(predictions), "prediction_time": _times(predictions)})
+    entities = pa.table({"key": ["a"] * len(predictions), "prediction_time": _times(predictions)})
     view = pa.table(
         {
             "key": ["a"] * len(features),
@@ -107,8 +109,8 @@ def join(predictions: list[int], features: list[Row], ttl: int) -> list[tuple[fl
             "value": pa.array([value for _, _, value in features], pa.float64()),
         }
     )
-    views = [("view", ["key"], ttl * 3600, ["value"])]
-    joined = DuckDb().point_in_time(spine, views, as_of=datetime.max, given={"features.view": view})
+    views = [View("view", ["key"], ttl * 3600, ["value"])]
+    joined = DuckDb().point_in_time(entities, views, as_of=datetime.max, given={"features.view": view}).arrow()
     return [
         (row["view__value"], row["feature_time"] and (row["feature_time"] - START) // HOUR)
         for row in joined.sort_by("prediction_time").to_pylist()

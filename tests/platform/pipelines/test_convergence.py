@@ -14,7 +14,7 @@ import pytest
 from mlflow import MlflowClient
 from polars.testing import assert_frame_equal
 
-from mlplatform.environment import RUNS, Environment
+from mlplatform.environment import Environment
 from mlplatform.pipelines.deploy import deploy
 from mlplatform.pipelines.featurize import featurize
 from mlplatform.pipelines.infer import infer
@@ -25,9 +25,10 @@ from mlplatform.pipelines.train import request_staging, train
 from mlplatform.registry.approval import promote, rollback
 from mlplatform.registry.store import Registry
 from mlplatform.registry.transitions import Transition
-from mlplatform.storage.delta import Tables
+from mlplatform.storage.delta import DeltaCatalog
 from mlplatform.storage.landing import NAME_FORMAT
-from steps import advance, landing, overlay
+from mlplatform.storage.ops import RUNS
+from steps import advance, overlay
 from tiny.deliveries import START, land
 
 LoadEnv = Callable[..., Environment]
@@ -48,7 +49,7 @@ PIPELINES: dict[str, Pipeline] = {
     "retrain": retrain,
 }
 WRITERS: Sequence[Writer] = [
-    *((Tables, name) for name in ("append", "replace", "upsert", "delete")),
+    *((DeltaCatalog, name) for name in ("append", "replace", "upsert", "delete")),
     *((Registry, name) for name in ("register", "reconcile")),
 ]
 # What a clock on the wall, or the number of a run, decides.
@@ -72,15 +73,15 @@ def tidy(rows: Any, without: tuple[str, ...] = ()) -> pl.DataFrame:
 
 def rows_of(env: Environment, name: str) -> pl.DataFrame:
     """A table without what the wall clock decides. Delta's files never change: the same files are read once."""
-    files = frozenset(Path(file).name for file in env.tables.dataset(name).files)
+    files = frozenset(Path(file).name for file in env.catalog.snapshot(name).files)
     if (name, files) not in SEEN:
-        rows = tidy(pl.from_arrow(env.tables.read(name)))
+        rows = tidy(env.catalog.read(name))
         SEEN[name, files] = rows.filter(~pl.col("metric").is_in(WALL_CLOCK_METRICS)) if "metric" in rows else rows
     return SEEN[name, files]
 
 
 def tables(env: Environment) -> dict[str, pl.DataFrame]:
-    return {name: rows_of(env, name) for name in env.tables.names() if name != RUNS}
+    return {name: rows_of(env, name) for name in env.catalog.names() if name != RUNS}
 
 
 def registered(env: Environment) -> dict[str, Any]:
@@ -131,12 +132,12 @@ def test_a_backfill_as_it_was_known_at_a_time_equals_a_run_at_that_time(
 ) -> None:
     backfill, run = load_env("prod", world), load_env("prod", blank)
     advance(run, time)
-    names = [name for name in run.tables.names() if name.startswith(("silver.", "features."))]
-    assert names == [name for name in backfill.tables.names() if name.startswith(("silver.", "features."))]
+    names = [name for name in run.catalog.names() if name.startswith(("silver.", "features."))]
+    assert names == [name for name in backfill.catalog.names() if name.startswith(("silver.", "features."))]
     for name in names:
         known = backfill.engine.query(f"SELECT * FROM {name}", as_of=time)
-        assert known.num_rows > 0
-        assert_equal(tidy(pl.from_arrow(run.tables.read(name)), PROVENANCE), tidy(pl.from_arrow(known), PROVENANCE))
+        assert known.count() > 0
+        assert_equal(tidy(run.catalog.read(name), PROVENANCE), tidy(known, PROVENANCE))
 
 
 def test_features_brought_up_step_by_step_equal_a_backfill(world: Path, blank: Path, load_env: LoadEnv) -> None:
@@ -147,9 +148,9 @@ def test_features_brought_up_step_by_step_equal_a_backfill(world: Path, blank: P
     for step in steps:
         advance(env, step)
     backfill = load_env("prod", world)
-    for name in [name for name in env.tables.names() if name.startswith(("silver.", "features."))]:
+    for name in [name for name in env.catalog.names() if name.startswith(("silver.", "features."))]:
         known = backfill.engine.query(f"SELECT * FROM {name}", as_of=steps[-1])
-        assert_equal(tidy(pl.from_arrow(env.tables.read(name)), PROVENANCE), tidy(pl.from_arrow(known), PROVENANCE))
+        assert_equal(tidy(env.catalog.read(name), PROVENANCE), tidy(known, PROVENANCE))
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +182,7 @@ def story(
         "a person",
         "trust me",
     )
-    land(landing(env), later)
+    land(env.landing, later)
     after = {"land": duplicate(project, folder / "land")}
     for name in ("ingest", "featurize", "infer", "monitor", "train", "deploy"):
         PIPELINES[name](env, later)
@@ -221,8 +222,8 @@ def test_one_large_batch_of_inference_equals_many_small_ones_also_where_the_cham
             rollback(Registry(small), change, "a person", "version 3 is in doubt")
         infer(small, as_of)
 
-    (name,) = [name for name in large.tables.names() if name.startswith("predictions.")]
-    scored = pl.DataFrame(pl.from_arrow(large.tables.read(name))).filter(pl.col("prediction_time") > later)
+    (name,) = [name for name in large.catalog.names() if name.startswith("predictions.")]
+    scored = pl.DataFrame(large.catalog.read(name)).filter(pl.col("prediction_time") > later)
     served = scored.group_by("model_version").agg(first=pl.min("prediction_time"), last=pl.max("prediction_time"))
     assert dict(zip(served["model_version"], served["last"] <= change, strict=True)) == {3: True, 2: False}
     assert dict(zip(served["model_version"], served["first"] > change, strict=True)) == {3: False, 2: True}
@@ -316,8 +317,8 @@ def test_data_pipelines_killed_anywhere_and_run_again_end_the_same(
     overlay(blank, "lenient", {"lakehouse": {"max_refused_share": 0.5}})
     env, first, end = load(blank), START + 3 * DAY, START + 4 * DAY + 6.25 * HOUR
     advance(env, first)
-    land(landing(env), end)
-    spoil(landing(env), first, first + 12 * HOUR)
+    land(env.landing, end)
+    spoil(env.landing, first, first + 12 * HOUR)
     if name == "featurize":
         ingest(env, end)
     start = duplicate(blank, tmp_path / "start")
@@ -368,7 +369,7 @@ def test_a_deployment_killed_anywhere_leaves_one_challenger_to_wait_for_a_person
     assert [t.version for t in registry.ledger.pending("Production", now + DAY)] == [second]
     for manner, reborn in deaths(lambda env: deploy(env, now + DAY), start, load):
         assert_same(reborn, expected, manner)
-        assert list(reborn.tables.root.glob(f"review/*-v{second}/review.md")), f"nothing to review: {manner}"
+        assert list(reborn.reports.glob(f"review/*-v{second}/review.md")), f"nothing to review: {manner}"
 
 
 def test_mlflow_killed_anywhere_while_it_takes_over_the_stages_shows_them_in_the_end(
@@ -378,9 +379,9 @@ def test_mlflow_killed_anywhere_while_it_takes_over_the_stages_shows_them_in_the
         return load_env("prod", project, "story")
 
     start = duplicate(story["train"], tmp_path / "start")
-    tables = load(start).tables.root
+    tables = load(start).reports
     shutil.rmtree(tables / "ops")
-    shutil.copytree(load(story["deploy"]).tables.root / "ops", tables / "ops")
+    shutil.copytree(load(story["deploy"]).reports / "ops", tables / "ops")
     expected = registered(load(story["deploy"]))
     assert registered(load(start)) != expected
 

@@ -12,6 +12,8 @@ from mlplatform.environment import Environment
 from mlplatform.errors import ConfigError, ContractError
 from mlplatform.features import views
 from mlplatform.pipelines.featurize import featurize
+from mlplatform.storage.catalog import Window
+from mlplatform.storage.ops import RUNS
 from mlplatform.training import data
 from steps import Edited, files, overlay, read
 from tiny.project import PROJECT
@@ -40,14 +42,14 @@ def test_a_feature_table_that_cannot_be_joined_is_refused(
     env = Environment("prod", project, prod.folder, prod.config)
     with pytest.raises(ContractError, match=says):
         views.refresh(env, made, now, None)
-    assert not prod.tables.exists("features.made")
+    assert not prod.catalog.exists("features.made")
 
 
 def test_features_that_are_not_available_by_as_of_are_not_built(world: Path, project: Path, load_env: LoadEnv) -> None:
     prod, as_of = load_env("prod", project), datetime(2025, 2, 10, 12)
     for view in PROJECT.views:
-        prod.tables.delete(view.table, "true")
-    prod.tables.delete("ops.runs", "true")
+        prod.catalog.delete(view.table, Window("available_at"))
+    prod.catalog.delete(RUNS, Window("as_of"))
     featurize(prod, as_of)
     for view in PROJECT.views:
         newest = read(prod, view.table)["available_at"].max()

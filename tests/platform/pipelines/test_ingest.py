@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
-from mlplatform.environment import RUNS, Environment
+from mlplatform.environment import Environment
 from mlplatform.errors import ContractError
 from mlplatform.pipelines.featurize import featurize
 from mlplatform.pipelines.ingest import ingest
-from mlplatform.storage.landing import LEDGER, NAME_FORMAT
-from steps import Edited, landing, overlay, read
+from mlplatform.storage.catalog import Window
+from mlplatform.storage.landing import NAME_FORMAT
+from mlplatform.storage.ops import FILES, RUNS
+from steps import Edited, overlay, read
 from tiny.deliveries import START, land
 from tiny.project import PROJECT
 
@@ -27,13 +29,13 @@ FIRST, SECOND = START + 10 * DAY, START + 20 * DAY
 def fresh(blank: Path, load_env: LoadEnv) -> Environment:
     """prod of a project in which two files of each source have landed, ten days each, and nothing is ingested."""
     prod = load_env("prod", blank)
-    land(landing(prod), FIRST)
-    land(landing(prod), SECOND)
+    land(prod.landing, FIRST)
+    land(prod.landing, SECOND)
     return prod
 
 
 def landed(env: Environment, source: str, at: datetime = FIRST) -> Path:
-    return landing(env) / source / f"{at:{NAME_FORMAT}}.csv"
+    return env.landing / source / f"{at:{NAME_FORMAT}}.csv"
 
 
 def edit(file: Path, change: Callable[[int, list[str]], list[str]]) -> None:
@@ -64,13 +66,13 @@ def reasons(env: Environment, table: str) -> dict[int, str]:
 
 def content(env: Environment) -> dict[str, list[dict[str, Any]]]:
     """Silver and quarantine, row by row."""
-    names = [name for name in env.tables.names() if name.startswith(("silver.", "quarantine."))]
+    names = [name for name in env.catalog.names() if name.startswith(("silver.", "quarantine."))]
     return {name: read(env, name).sort("source_file", "source_row").to_dicts() for name in names}
 
 
 def balance(env: Environment, source: str) -> None:
     """Every line that landed is in Silver or in quarantine, once."""
-    files = [path.read_text(encoding="utf-8").splitlines() for path in (landing(env) / source).glob("*.csv")]
+    files = [path.read_text(encoding="utf-8").splitlines() for path in (env.landing / source).glob("*.csv")]
     lines = sum(len(file) - 1 for file in files)
     assert lines == count(env, f"silver.{source}") + count(env, f"quarantine.{source}")
 
@@ -108,7 +110,7 @@ def test_too_many_malformed_lines_stop_the_pipeline(fresh: Environment) -> None:
     for _ in range(2):
         with pytest.raises(ContractError, match=r"bronze.items: .* more than lakehouse.max_refused_share = 0.02"):
             ingest(fresh, SECOND)
-        assert not {"bronze.items", "silver.items", "quarantine.items"} & set(fresh.tables.names())
+        assert not {"bronze.items", "silver.items", "quarantine.items"} & set(fresh.catalog.names())
 
 
 def test_a_file_that_lacks_a_column_is_quarantined(fresh: Environment) -> None:
@@ -219,7 +221,7 @@ def test_files_that_have_not_landed_by_as_of_are_not_ingested(fresh: Environment
 
 def test_rows_that_are_in_bronze_already_are_not_in_silver_before_they_landed(fresh: Environment) -> None:
     ingest(fresh, SECOND)
-    fresh.tables.delete("silver.items", "true")
+    fresh.catalog.delete("silver.items", Window("available_at"))
     ingest(fresh, SECOND - DAY)
     assert set(read(fresh, "silver.items")["source_file"]) == {f"items/{FIRST:{NAME_FORMAT}}.csv"}
 
@@ -236,7 +238,7 @@ def test_files_that_are_ingested_again_add_nothing(fresh: Environment) -> None:
     put(landed(fresh, "outcomes"), "outcome", "never", range(2, 4))
     ingest(fresh, SECOND)
     before, bronze = content(fresh), count(fresh, "bronze.outcomes")
-    fresh.tables.delete(LEDGER, "true")
+    fresh.catalog.delete(FILES, Window("landed_at"))
     ingest(fresh, SECOND)
     assert content(fresh) == before
     assert count(fresh, "bronze.outcomes") == bronze

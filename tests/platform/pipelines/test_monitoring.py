@@ -11,9 +11,11 @@ import pytest
 from mlplatform.environment import Environment
 from mlplatform.monitoring.metrics import DRIFT
 from mlplatform.pipelines.infer import infer
-from mlplatform.pipelines.monitor import ALERTS, METRICS, monitor
+from mlplatform.pipelines.monitor import monitor
 from mlplatform.pipelines.retrain import due, retrain
 from mlplatform.registry.store import Registry
+from mlplatform.storage.catalog import Among, Window
+from mlplatform.storage.ops import ALERTS, METRICS
 from steps import advance, overlay, read
 from tiny.project import PROJECT
 
@@ -90,7 +92,7 @@ def change_scores(env: Environment, start: datetime, end: datetime) -> None:
     table = f"predictions.{Registry(env).settings.model}"
     inside = (pl.col("prediction_time") > start) & (pl.col("prediction_time") <= end)
     wrong = pl.when(inside).then((pl.max("score") - pl.col("score")) / 2).otherwise("score")
-    env.tables.replace(table, read(env, table).with_columns(wrong.alias("score")).to_arrow(), where="true")
+    env.catalog.replace(table, read(env, table).with_columns(wrong.alias("score")).to_arrow(), Window("available_at"))
 
 
 def raised(env: Environment) -> set[tuple[str, str, datetime]]:
@@ -123,7 +125,7 @@ def test_a_month_of_other_items_raises_the_alert_for_what_has_changed(
     prod = copy(scored)
     less = pl.when(pl.col("available_at") > WEEKS[0]).then(pl.col("amount") / 4).otherwise("amount")
     items = read(prod, "silver.items").with_columns(less.alias("amount"))
-    prod.tables.replace("silver.items", items.to_arrow(), where="true")
+    prod.catalog.replace("silver.items", items.to_arrow(), Window("available_at"))
     monitor(prod, later)
     assert raised(prod) == {(ITEMS["name"], "amount", end) for end in WEEKS[2:]}
 
@@ -178,7 +180,7 @@ def test_an_alert_leads_to_one_training_and_the_cooldown_is_kept(drifted: Path, 
         assert due(prod, later + days * DAY) == "", "the alert was answered"
     alert = read(prod, ALERTS).filter(pl.col("action") == "retrain").tail(1)
     again = alert.with_columns(window_end=later + 7 * DAY, raised_at=later + 9 * DAY)
-    prod.tables.append(ALERTS, again.to_arrow())
+    prod.catalog.append(ALERTS, again.to_arrow())
     assert due(prod, later + 19 * DAY) == ""
     assert due(prod, later + 20 * DAY).startswith("alert the model has worsened")
 
@@ -191,7 +193,7 @@ def test_the_cooldown_holds_back_an_alert_soon_after_a_training(drifted: Path, c
 def test_an_alert_that_only_notifies_trains_nothing(drifted: Path, copy: LoadEnv, later: datetime) -> None:
     prod = copy(drifted, mode="triggered", cooldown="20d")
     assert due(prod, later)
-    prod.tables.delete(ALERTS, "action = 'retrain'")
+    prod.catalog.delete(ALERTS, Among("action", ["retrain"]))
     assert raised(prod)
     assert retrain(prod, later) == []
 

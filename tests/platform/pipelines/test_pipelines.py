@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from mlplatform.contract import SilverTable
-from mlplatform.environment import RUNS, Environment
+from mlplatform.environment import Environment
 from mlplatform.monitoring.status import status
 from mlplatform.pipelines.deploy import deploy
 from mlplatform.pipelines.expire import expire
@@ -21,7 +21,8 @@ from mlplatform.pipelines.train import train
 from mlplatform.registry.scoring import load
 from mlplatform.registry.store import Registry
 from mlplatform.storage.landing import NAME_FORMAT
-from steps import landing, overlay, read
+from mlplatform.storage.ops import RUNS
+from steps import overlay, read
 from tiny.deliveries import land
 from tiny.project import PROJECT
 
@@ -45,8 +46,8 @@ def staging(
     env = load_env("staging", project, weekly)
     for pipeline in (ingest, featurize, train, deploy):
         pipeline(env, now)
-    land(landing(env), now + WEEKS)
-    spoil(landing(env) / SPOILED.source, now + 5 * DAY)
+    land(env.landing, now + WEEKS)
+    spoil(env.landing / SPOILED.source, now + 5 * DAY)
     for pipeline in (ingest, featurize, infer, monitor):
         pipeline(env, now + WEEKS)
     return env
@@ -62,7 +63,7 @@ def spoil(folder: Path, at: datetime) -> None:
 
 @pytest.mark.parametrize("table", PROJECT.tables, ids=lambda table: table.name)
 def test_every_line_that_landed_is_in_silver_or_in_quarantine(staging: Environment, table: SilverTable) -> None:
-    files = [f.read_text(encoding="utf-8").splitlines()[1:] for f in (landing(staging) / table.source).glob("*.csv")]
+    files = [f.read_text(encoding="utf-8").splitlines()[1:] for f in (staging.landing / table.source).glob("*.csv")]
     lines = sum(map(len, files))
     malformed = sum("fields where the header has" in r for r in refused(staging, table)["reason"])
     assert lines > 100
@@ -125,10 +126,14 @@ def test_the_version_carries_what_a_reviewer_needs(staging: Environment) -> None
 
 def test_every_entity_that_was_due_has_one_prediction_by_the_champion(staging: Environment, now: datetime) -> None:
     rows = read(staging, f"predictions.{Registry(staging).settings.model}")
-    due = staging.engine.query(
-        f"SELECT count(*) AS due FROM ({PROJECT.sql('entities.sql')}) WHERE available_at <= prediction_time "
-        f"AND prediction_time > TIMESTAMP '{now}' AND prediction_time <= TIMESTAMP '{now + WEEKS}'"
-    ).to_pylist()[0]["due"]
+    due = (
+        staging.engine.query(
+            f"SELECT count(*) AS due FROM ({PROJECT.sql('entities.sql')}) WHERE available_at <= prediction_time "
+            f"AND prediction_time > TIMESTAMP '{now}' AND prediction_time <= TIMESTAMP '{now + WEEKS}'"
+        )
+        .arrow()
+        .to_pylist()[0]["due"]
+    )
     assert rows.height == due > 0
     assert rows.select(PROJECT.entity.keys).is_unique().all()
     assert rows["model_version"].unique().to_list() == [1]
@@ -178,8 +183,8 @@ def test_the_dashboard_is_one_file(staging: Environment, tmp_path: Path) -> None
 def test_dev_reads_stagings_tables_for_debugging(staging: Environment, load_env: LoadEnv) -> None:
     debug = overlay(staging.folder, "debug", {"lakehouse": {"features_from": "staging"}})
     dev = load_env("dev", staging.folder, debug)
-    found = dev.engine.query(f"SELECT count(*) AS n FROM silver.{PROJECT.tables[0].name}").to_pylist()[0]["n"]
-    assert found == read(staging, f"silver.{PROJECT.tables[0].name}").height
+    found = dev.engine.query(f"SELECT count(*) AS n FROM {PROJECT.tables[0].table}").arrow().to_pylist()[0]["n"]
+    assert found == read(staging, PROJECT.tables[0].table).height
 
 
 def test_expired_rows_are_gone_and_do_not_come_back(

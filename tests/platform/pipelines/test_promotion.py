@@ -27,12 +27,12 @@ from mlplatform.pipelines.promote import promote
 from mlplatform.pipelines.retrain import due
 from mlplatform.pipelines.train import request_staging, train
 from mlplatform.registry import approval
-from mlplatform.registry.approval import COMPARISONS
 from mlplatform.registry.scoring import input_example, load
 from mlplatform.registry.store import Registry
 from mlplatform.registry.transfer import MANIFEST, PromotionError, export_version
 from mlplatform.revision import NotReleasedError
-from mlplatform.storage.delta import Tables
+from mlplatform.storage.delta import DeltaCatalog
+from mlplatform.storage.ops import COMPARISONS
 from steps import files, overlay
 from tiny.project import PROJECT
 
@@ -114,7 +114,7 @@ def test_what_dev_has_accepted_passes_the_gates_of_staging_and_then_of_prod(
         assert (waiting["stage"], waiting["requested"]) == ("None", "Staging")
         deploy(env, now)
         assert registry.ledger.champion(now) == number
-        (row,) = env.tables.read(COMPARISONS).to_pylist()
+        (row,) = env.catalog.read(COMPARISONS).to_pylist()
         assert (row["model"], row["challenger"], row["window_end"]) == (registry.model, number, now)
         assert int(registry.client.get_registered_model(registry.model).aliases["champion"]) == number
     first = Registry(dev).version(1)
@@ -136,7 +136,7 @@ def test_a_promotion_is_judged_on_rows_that_came_after_the_training(staging: Env
     promote(staging, now + DAY)
     assert versions(staging)[1]["holdout_end"] == (now + DAY).isoformat()
     deploy(staging, now + DAY)
-    (row,) = staging.tables.read(COMPARISONS).to_pylist()
+    (row,) = staging.catalog.read(COMPARISONS).to_pylist()
     assert row["window_end"] == now + DAY
     assert row["window_start"] == datetime.fromisoformat(dev.version(1).tags["train_end"])
 
@@ -182,7 +182,7 @@ def test_a_promotion_that_is_killed_anywhere_and_repeated_ends_the_same(
             for owner, name in (
                 (MlflowClient, "copy_model_version"),
                 (MlflowClient, "set_model_version_tag"),
-                (Tables, "upsert"),
+                (DeltaCatalog, "upsert"),
             ):
                 patch.setattr(owner, name, counted(getattr(owner, name)))
             try:
@@ -262,10 +262,10 @@ def test_a_promotion_changes_nothing_in_the_environment_it_comes_from(
     staging: Environment, project: Path, now: datetime, load_env: LoadEnv
 ) -> None:
     dev = load_env("dev", project)
-    written = files(dev.tables.root)
+    written = files(dev.reports)
     before = versions(dev)
     promote(staging, now)
-    assert files(dev.tables.root) == written
+    assert files(dev.reports) == written
     assert versions(dev) == before
 
 
@@ -273,10 +273,13 @@ def test_a_model_that_cannot_score_the_features_of_an_environment_is_refused_the
     staging: Environment, now: datetime
 ) -> None:
     view = PROJECT.views[-1]
-    rows = staging.tables.read(view.table)
+    rows = staging.catalog.read(view.table)
     feature = columns(view, rows.schema)[0]
     write_deltalake(
-        str(staging.tables.path(view.table)), rows.drop_columns([feature]), mode="overwrite", schema_mode="overwrite"
+        staging.catalog.snapshot(view.table).uri,
+        rows.drop_columns([feature]),
+        mode="overwrite",
+        schema_mode="overwrite",
     )
     promote(staging, now)
     deploy(staging, now)
@@ -357,7 +360,7 @@ def test_dev_answers_the_alerts_of_prod_and_writes_nothing_there(
     values = {"rule": "ranking has worsened", "message": "bad", "action": "retrain", "metric": "m", "column": "all"}
     values |= {"slice": "all", "raised_at": later, "window_start": later - DAY, "window_end": later}  # type: ignore[dict-item]
     row = {name: values.get(name, 0.0) for name in SCHEMA}
-    prod.tables.append("ops.alerts", pa.Table.from_pylist([row]))
-    before = files(prod.tables.root)
+    prod.catalog.append("ops.alerts", pa.Table.from_pylist([row]))
+    before = files(prod.reports)
     assert due(dev, later) == "alert ranking has worsened: bad"
-    assert files(prod.tables.root) == before
+    assert files(prod.reports) == before

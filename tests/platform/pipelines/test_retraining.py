@@ -10,9 +10,10 @@ import pytest
 
 from mlplatform.environment import Environment
 from mlplatform.pipelines.infer import infer
-from mlplatform.pipelines.monitor import ALERTS, monitor
+from mlplatform.pipelines.monitor import monitor
 from mlplatform.pipelines.retrain import due, retrain
 from mlplatform.registry.store import Registry
+from mlplatform.storage.ops import ALERTS
 from steps import advance, overlay, read
 from tiny.deliveries import TURN
 

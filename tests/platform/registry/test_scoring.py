@@ -10,7 +10,7 @@ import pytest
 
 from mlplatform.environment import Environment
 from mlplatform.features.frames import entities
-from mlplatform.registry.scoring import MissingColumnsError, scores
+from mlplatform.registry.scoring import MissingColumnsError, scorer
 from mlplatform.registry.store import Registry
 from tiny import model
 from tiny.features import NUMERIC
@@ -23,7 +23,7 @@ def champion(world: Path, load_env: Callable[..., Environment]) -> Registry:
 
 @pytest.fixture
 def rows(champion: Registry, now: datetime) -> pd.DataFrame:
-    frame: pd.DataFrame = entities(champion.env, now, now - timedelta(days=7), now).to_pandas()
+    frame: pd.DataFrame = entities(champion.env, now, now - timedelta(days=7), now).arrow().to_pandas()
     return frame
 
 
@@ -31,10 +31,10 @@ def rows(champion: Registry, now: datetime) -> pd.DataFrame:
 def test_a_version_still_gets_a_column_that_the_project_has_dropped(
     champion: Registry, rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    expected = scores(champion, 1, rows)
+    expected = scorer(champion, 1)(rows)
     monkeypatch.setattr(model, kind, getattr(model, kind)[:-1])
     assert len(expected) == len(rows) > 0
-    assert np.array_equal(scores(champion, 1, rows), expected)
+    assert np.array_equal(scorer(champion, 1)(rows), expected)
 
 
 def test_a_column_that_is_gone_for_good_is_named_with_the_version_that_needs_it(
@@ -43,4 +43,4 @@ def test_a_column_that_is_gone_for_good_is_named_with_the_version_that_needs_it(
     *others, last = NUMERIC
     monkeypatch.setattr(model, "NUMERIC", tuple(others))
     with pytest.raises(MissingColumnsError, match=rf"version 1 needs {last}, .* keep the column"):
-        scores(champion, 1, rows.drop(columns=last))
+        scorer(champion, 1)(rows.drop(columns=last))
