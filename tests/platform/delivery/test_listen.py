@@ -18,6 +18,8 @@ import tiny
 from mlplatform.environment import Environment
 from mlplatform.pipelines.train import request_staging
 from mlplatform.registry.store import Registry
+from mlplatform.registry.tags import HeldOut, VersionTags
+from mlplatform.storage.catalog import Span
 
 SECRET = "only MLflow and the receiver know"
 PATIENCE = 180  # seconds; MLflow's server needs 8 to start on an idle machine
@@ -60,6 +62,26 @@ def answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def record(as_of: datetime) -> VersionTags:
+    """The tags of a version that needs a feature view that there is not."""
+    span = Span(as_of, as_of)
+    return VersionTags(
+        env="dev",
+        as_of=as_of,
+        identity="a test",
+        code="a test",
+        config="a test",
+        data_digest="a test",
+        data_versions={},
+        feature_views=("crystal_ball",),
+        parameters={},
+        tuned=False,
+        trained_on=span,
+        held_out=HeldOut(span),
+        summary="a test",
+    )
+
+
 def test_a_request_for_staging_reaches_the_gates_by_itself(
     blank: Path, tmp_path: Path, load_env: Callable[..., Environment], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,9 +115,9 @@ def test_a_request_for_staging_reaches_the_gates_by_itself(
 
         run = client.create_run(registry.experiment())
         client.log_text(run.info.run_id, "not a model", "model/MLmodel")
-        tags = {"summary": "a test", "feature_views": "crystal_ball"}
-        number = registry.register(run.info.run_id, f"{run.info.artifact_uri}/model", tags, "a test")
-        request_staging(registry, number, datetime.now(UTC).replace(tzinfo=None, microsecond=0), "a test")
+        now = datetime.now(UTC).replace(tzinfo=None, microsecond=0)
+        number = registry.register(run.info.run_id, f"{run.info.artifact_uri}/model", record(now))
+        request_staging(registry, number, now, "a test")
         wait(lambda: registry.ledger.stage(number) == "Archived", mlflow, listener)
         wait(lambda: "ended" in listener.read_text(), mlflow, listener)
 

@@ -3,6 +3,7 @@
 import random
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import wraps
 from itertools import count
@@ -22,9 +23,9 @@ from mlplatform.pipelines.ingest import ingest
 from mlplatform.pipelines.monitor import monitor
 from mlplatform.pipelines.retrain import retrain
 from mlplatform.pipelines.train import request_staging, train
-from mlplatform.registry.approval import promote, rollback
+from mlplatform.registry.approval import approve, rollback
 from mlplatform.registry.store import Registry
-from mlplatform.registry.transitions import Transition
+from mlplatform.registry.transitions import Decision, Transition
 from mlplatform.storage.delta import DeltaCatalog
 from mlplatform.storage.landing import NAME_FORMAT
 from mlplatform.storage.ops import RUNS
@@ -175,13 +176,8 @@ def story(
     change = later - 5 * DAY
     train(load_env("prod", project, "hasty"), change)
     registry = Registry(env)
-    promote(
-        registry,
-        Transition(registry.model, 2, "None", "Production", change, "a person", "in a hurry"),
-        change,
-        "a person",
-        "trust me",
-    )
+    request = Transition(registry.model, 2, "None", "Production", change, "a person", "in a hurry")
+    approve(registry, request, Decision(change, "a person", "trust me"))
     land(env.landing, later)
     after = {"land": duplicate(project, folder / "land")}
     for name in ("ingest", "featurize", "infer", "monitor", "train", "deploy"):
@@ -214,12 +210,13 @@ def test_one_large_batch_of_inference_equals_many_small_ones_also_where_the_cham
     advance(large, end)
     small = load_env("prod", duplicate(large.folder, tmp_path / "small"), "story")
 
-    rollback(Registry(large), change, "a person", "version 3 is in doubt")
+    doubt = Decision(change, "a person", "version 3 is in doubt")
+    rollback(Registry(large), doubt)
     infer(large, end)
     for step in range(1, 9):
         as_of = later + step * 6 * HOUR
         if as_of - 6 * HOUR < change <= as_of:
-            rollback(Registry(small), change, "a person", "version 3 is in doubt")
+            rollback(Registry(small), doubt)
         infer(small, as_of)
 
     (name,) = [name for name in large.catalog.names() if name.startswith("predictions.")]
@@ -361,7 +358,7 @@ def test_a_deployment_killed_anywhere_leaves_one_challenger_to_wait_for_a_person
     deploy(env, now)
     registry = Registry(env)
     first = registry.version(1)
-    second = registry.register(first.run_id, first.source, {**first.tags, "identity": "the same again"}, "")
+    second = registry.register(first.run_id, first.source, replace(registry.tags(1), identity="the same again"))
     request_staging(registry, second, now + HOUR, "a newer one")
     start = duplicate(project, tmp_path / "start")
     deploy(env, now + DAY)

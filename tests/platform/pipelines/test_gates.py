@@ -6,6 +6,7 @@ Each test makes the bad case for real, in tables, files or a registered version,
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,15 @@ import yaml
 
 from mlplatform.environment import Environment
 from mlplatform.errors import ForbiddenError
-from mlplatform.pipelines.deploy import BASELINE, deploy
+from mlplatform.pipelines.deploy import deploy
 from mlplatform.pipelines.featurize import featurize
 from mlplatform.pipelines.ingest import ingest
 from mlplatform.pipelines.train import request_staging, train
 from mlplatform.registry import approval
 from mlplatform.registry.approval import ApprovalError
+from mlplatform.registry.comparison import BASELINE
 from mlplatform.registry.store import Registry
-from mlplatform.registry.transitions import Transition
+from mlplatform.registry.transitions import Answer, Decision, Transition
 from mlplatform.storage.ops import COMPARISONS, RUNS
 from mlplatform.training import data, evaluation, tuning
 from mlplatform.training.record import Trained, record
@@ -172,9 +174,11 @@ def test_a_limit_on_a_metric_that_nobody_measures_is_a_refusal(
 
 def test_all_reasons_are_given_at_once(candidate: Environment, now: datetime) -> None:
     registry = Registry(candidate)
-    for name in ("no model card", "no description", "an unknown feature view"):
-        TAMPERED[name][0](registry)
-    assert refusal(candidate, 1, now).count("; ") == 2
+    lacking = [TAMPERED[name] for name in ("no model card", "no description", "an unknown feature view")]
+    for tamper, _ in lacking:
+        tamper(registry)
+    reason = refusal(candidate, 1, now)
+    assert all(says in reason for _, says in lacking)
 
 
 # Comparison: a challenger is promoted because it is better, on enough rows, and for no other reason.
@@ -233,7 +237,7 @@ def test_a_model_trained_on_shuffled_labels_is_refused_against_the_baseline(
     env = lenient(candidate)
     registry = Registry(env)
     (first,) = registry.ledger.pending("Staging", now)
-    approval.refuse(registry, first, now, "test", "only the other one counts")
+    approval.reject(registry, first, Decision(now, "test", "only the other one counts"))
     version = enter(env, shuffled)
     assert refusal(env, version, now).startswith(f"against baseline: {PRIMARY.name} ")
     row = comparison(env, version)
@@ -251,7 +255,7 @@ def test_a_model_that_knows_nothing_is_refused_by_the_settings_that_ship(
 def test_a_challenger_that_is_the_champion_again_is_refused(prod: Environment, now: datetime) -> None:
     registry = Registry(prod)
     first = registry.version(1)
-    version = registry.register(first.run_id, first.source, {**first.tags, "identity": "again"}, "the same once more")
+    version = registry.register(first.run_id, first.source, replace(registry.tags(1), identity="again"))
     request_staging(registry, version, now, "a test")
     assert refusal(prod, version, now).startswith("against version 1: ")
     row = comparison(prod, version)
@@ -265,7 +269,7 @@ def test_a_better_challenger_is_promoted_and_the_old_champion_archived(
     registry = Registry(candidate)
     old = record(registry, shuffled)
     seat = Transition(registry.model, old, "Staging", "Production", now - DAY, "test", "somebody had to")
-    approval.promote(registry, seat, now - DAY, "test", "there was no other")
+    approval.approve(registry, seat, Decision(now - DAY, "test", "there was no other"))
     assert registry.ledger.champion(now) == old
 
     run = deploy(candidate, now)
@@ -320,8 +324,8 @@ def waiting(won: Path, duplicate: Duplicate, tmp_path: Path, load_env: LoadEnv) 
     return load_env("prod", duplicate(won, tmp_path / "waiting"), "manual")
 
 
-def answer(env: Environment, as_of: datetime, *, approve: bool, by: str = "Ada", reason: str = "I have looked") -> None:
-    approval.decide(Registry(env), 1, approve=approve, by=by, reason=reason, as_of=as_of)
+def decide(env: Environment, as_of: datetime, answer: Answer, by: str = "Ada", reason: str = "I have looked") -> None:
+    approval.decide(Registry(env), 1, answer, Decision(as_of, by, reason))
 
 
 def test_a_winner_waits_for_a_person_with_a_review_pack(
@@ -344,7 +348,7 @@ def test_a_winner_waits_for_a_person_with_a_review_pack(
     assert again.notes == ["version 1 still waits for a person's approval"]
     assert registry.ledger.champion() is None
 
-    answer(manual, now + DAY, approve=True)
+    decide(manual, now + DAY, "approved")
     assert [registry.ledger.champion(at) for at in (now, now + DAY)] == [None, 1]
     approved = registry.ledger.all()[-1]
     assert (approved.closed_by, approved.reason, approved.to_stage) == ("Ada", "I have looked", "Production")
@@ -352,23 +356,23 @@ def test_a_winner_waits_for_a_person_with_a_review_pack(
     assert "Ada: I have looked" in registry.version(1).description
 
 
-@pytest.mark.parametrize("approve", [True, False], ids=["approve", "reject"])
+@pytest.mark.parametrize("answer", ["approved", "rejected"])
 @pytest.mark.parametrize(("by", "reason"), [("", "it is better"), ("Ada", ""), ("  ", "it is better"), ("Ada", "\n")])
 def test_a_decision_without_a_name_or_a_reason_is_refused(
-    world: Path, load_env: LoadEnv, now: datetime, approve: bool, by: str, reason: str
+    world: Path, load_env: LoadEnv, now: datetime, answer: Answer, by: str, reason: str
 ) -> None:
     with pytest.raises(ApprovalError, match="needs a name"):
-        answer(load_env("prod", world), now, approve=approve, by=by, reason=reason)
+        decide(load_env("prod", world), now, answer, by, reason)
 
 
 def test_a_version_that_has_not_won_its_comparison_cannot_be_approved(manual: Environment, now: datetime) -> None:
     registry = Registry(manual)
     with pytest.raises(ApprovalError, match="version 1 waits for no approval"):
-        answer(manual, now, approve=True)
+        decide(manual, now, "approved")
     (request,) = registry.ledger.pending("Staging", now)
-    approval.admit(registry, request, now, "compliance", "all checks passed")
+    approval.approve(registry, request, Decision(now, "compliance", "all checks passed"))
     with pytest.raises(ApprovalError, match="has not won its comparison yet: run `deploy` first"):
-        answer(manual, now, approve=True)
+        decide(manual, now, "approved")
     assert (registry.ledger.champion(), registry.ledger.stage(1)) == (None, "Staging")
 
 
@@ -379,19 +383,19 @@ def test_a_version_that_lost_its_comparison_cannot_be_approved(
     env = load_env("prod", manual.folder, "manual", overlay(manual.folder, "margin", settings))
     refusal(env, 1, now)
     with pytest.raises(ApprovalError, match="version 1 waits for no approval"):
-        answer(env, now, approve=True)
+        decide(env, now, "approved")
     assert Registry(env).ledger.champion() is None
 
 
 def test_a_rejection_archives_the_version(waiting: Environment, now: datetime) -> None:
     registry = Registry(waiting)
-    answer(waiting, now, approve=False, reason="it is unfair to some")
+    decide(waiting, now, "rejected", reason="it is unfair to some")
     assert (registry.ledger.champion(), registry.ledger.stage(1)) == (None, "Archived")
     assert registry.version(1).tags["stage"] == "Archived"
     assert "it is unfair to some" in registry.version(1).description
     assert registry.client.get_registered_model(registry.model).aliases == {}
     with pytest.raises(ApprovalError, match="waits for no approval"):
-        answer(waiting, now, approve=True)
+        decide(waiting, now, "approved")
 
 
 def test_a_newer_challenger_takes_the_place_of_one_that_waits(
@@ -400,8 +404,8 @@ def test_a_newer_challenger_takes_the_place_of_one_that_waits(
     registry = Registry(waiting)
     newer = enter(waiting, shuffled)
     (request,) = registry.ledger.pending("Staging", now)
-    approval.admit(registry, request, now, "compliance", "all checks passed")
-    approval.supersede(registry, now)
+    approval.approve(registry, request, Decision(now, "compliance", "all checks passed"))
+    approval.reject_older(registry, now)
     assert (registry.ledger.stage(1), registry.ledger.stage(newer)) == ("Archived", "Staging")
     assert f"superseded by version {newer}" in registry.version(1).description
 
@@ -412,7 +416,7 @@ def test_a_newer_challenger_that_loses_leaves_the_one_that_waits(
     registry = Registry(waiting)
     newer = enter(waiting, shuffled)
     (request,) = registry.ledger.pending("Staging", now)
-    approval.admit(registry, request, now, "compliance", "all checks passed")
+    approval.approve(registry, request, Decision(now, "compliance", "all checks passed"))
     deploy(waiting, now)
     assert (registry.ledger.stage(1), registry.ledger.stage(newer)) == ("Staging", "Archived")
     assert [request.version for request in registry.ledger.pending("Production", now)] == [1]
@@ -421,16 +425,16 @@ def test_a_newer_challenger_that_loses_leaves_the_one_that_waits(
 def test_a_rollback_puts_the_previous_champion_back(prod: Environment, now: datetime, shuffled: Trained) -> None:
     registry = Registry(prod)
     with pytest.raises(ApprovalError, match="no earlier champion"):
-        approval.rollback(registry, now, "Ada", "version 1 fails")
+        approval.rollback(registry, Decision(now, "Ada", "version 1 fails"))
     worse = record(registry, shuffled)
     seat = Transition(registry.model, worse, "Staging", "Production", now + DAY, "test", "a mistake")
-    approval.promote(registry, seat, now + DAY, "test", "a mistake")
+    approval.approve(registry, seat, Decision(now + DAY, "test", "a mistake"))
     for by, reason in (("", "it fails"), ("Ada", " ")):
         with pytest.raises(ApprovalError, match="needs a name"):
-            approval.rollback(registry, now + 2 * DAY, by, reason)
+            approval.rollback(registry, Decision(now + 2 * DAY, by, reason))
     assert registry.ledger.champion() == worse
 
-    assert approval.rollback(registry, now + 2 * DAY, "Ada", "it fails at night") == 1
+    assert approval.rollback(registry, Decision(now + 2 * DAY, "Ada", "it fails at night")) == 1
     assert [registry.ledger.champion(now + n * DAY) for n in range(3)] == [1, worse, 1]
     assert int(registry.client.get_registered_model(registry.model).aliases["champion"]) == 1
     assert "rollback: it fails at night" in registry.version(1).description
@@ -472,10 +476,10 @@ def test_dev_cannot_change_the_model_of_prod(project: Path, now: datetime, load_
     first = foreign.version(1)
     request = Transition(foreign.model, 1, "Staging", "Production", now, "dev", "a side door")
     for write in (
-        lambda: foreign.register(first.run_id, first.source, dict(first.tags), "a version of dev's"),
+        lambda: foreign.register(first.run_id, first.source, foreign.tags(1)),
         lambda: foreign.reconcile(),
-        lambda: approval.promote(foreign, request, now, "dev", "a side door"),
-        lambda: approval.refuse(foreign, request, now, "dev", "a side door"),
+        lambda: approval.approve(foreign, request, Decision(now, "dev", "a side door")),
+        lambda: approval.reject(foreign, request, Decision(now, "dev", "a side door")),
     ):
         with pytest.raises(ForbiddenError, match=rf"dev may read (the model {foreign.model}|prod's tables), not"):
             write()

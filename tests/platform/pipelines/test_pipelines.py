@@ -9,13 +9,14 @@ import pytest
 
 from mlplatform.contract import SilverTable
 from mlplatform.environment import Environment
+from mlplatform.monitoring.dashboard import publish
 from mlplatform.monitoring.status import status
 from mlplatform.pipelines.deploy import deploy
 from mlplatform.pipelines.expire import expire
 from mlplatform.pipelines.featurize import featurize
 from mlplatform.pipelines.infer import infer
 from mlplatform.pipelines.ingest import ingest
-from mlplatform.pipelines.monitor import monitor, publish
+from mlplatform.pipelines.monitor import monitor
 from mlplatform.pipelines.retrain import retrain
 from mlplatform.pipelines.train import train
 from mlplatform.registry.scoring import load

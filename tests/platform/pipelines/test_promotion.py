@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import wraps
 from itertools import count
@@ -30,6 +31,7 @@ from mlplatform.registry import approval
 from mlplatform.registry.scoring import input_example, load
 from mlplatform.registry.store import Registry
 from mlplatform.registry.transfer import MANIFEST, PromotionError, export_version
+from mlplatform.registry.transitions import Decision
 from mlplatform.revision import NotReleasedError
 from mlplatform.storage.delta import DeltaCatalog
 from mlplatform.storage.ops import COMPARISONS
@@ -70,7 +72,7 @@ def accepted(
         settle(project, name, settings)
     prod, staging = load_env("prod", project), load_env("staging", project)
     (first,) = Registry(prod).ledger.pending("Staging", now)
-    approval.refuse(Registry(prod), first, now, "test", "only promoted versions count")
+    approval.reject(Registry(prod), first, Decision(now, "test", "only promoted versions count"))
     for pipeline in (ingest, featurize):
         pipeline(staging, now)
     dev = load_env("dev", project, overlay(project, "quick", {"training": {"tuning": {"enabled": False}}}))
@@ -237,7 +239,7 @@ def test_a_version_that_waits_or_was_refused_in_dev_stays_there(
     registry = Registry(dev)
     first = registry.version(1)
     for identity in ("refused", "waiting"):
-        number = registry.register(first.run_id, first.source, {**first.tags, "identity": identity}, identity)
+        number = registry.register(first.run_id, first.source, replace(registry.tags(1), identity=identity))
         request_staging(registry, number, now, "a test")
         if identity == "refused":
             deploy(dev, now)

@@ -31,7 +31,7 @@ def copy_version(origin: Registry, number: int, target: Registry, as_of: datetim
         with redirect_stderr(io.StringIO()):  # MLflow tells what it does; so does the run
             copied = target.client.copy_model_version(f"models:/{origin.model}/{number}", target.model)
     if copied.tags.get("promoted_from") != origin.owner:
-        for name, value in record.as_tags().items():
+        for name, value in (tag for tag in record.as_tags().items() if tag not in copied.tags.items()):
             target.client.set_model_version_tag(target.model, str(copied.version), name, value)
     return int(copied.version)
 
