@@ -78,14 +78,15 @@ def balance(env: Environment, source: str) -> None:
 
 
 def test_a_file_that_is_no_table_is_quarantined_whole_and_the_rest_goes_on(fresh: Environment) -> None:
-    landed(fresh, "outcomes").write_bytes(bytes(range(256)) * 20)
+    landed(fresh, "outcomes").write_bytes(bytes(range(256)) * 2 + b"\n")
     name, other = (f"outcomes/{at:{NAME_FORMAT}}.csv" for at in (FIRST, SECOND))
     run = ingest(fresh, SECOND)
-    (refused,) = read(fresh, "quarantine.outcomes").to_dicts()
-    assert refused["source_file"] == name
-    assert refused["reason"].startswith("unreadable: ")
-    assert refused["available_at"] == FIRST
-    assert any(f"{name}: unreadable" in note for note in run.notes)
+    refused = read(fresh, "quarantine.outcomes")
+    assert refused.height > 0
+    assert set(refused["source_file"]) == {name}
+    assert set(refused["available_at"]) == {FIRST}
+    (reason,) = set(refused["reason"])
+    assert any(note.startswith(f"{name}: {reason}") for note in run.notes)
     assert set(read(fresh, "silver.outcomes")["source_file"]) == {other}
     assert all(count(fresh, table.table) for table in PROJECT.tables)
 
@@ -113,14 +114,21 @@ def test_too_many_malformed_lines_stop_the_pipeline(fresh: Environment) -> None:
         assert not {"bronze.items", "silver.items", "quarantine.items"} & set(fresh.catalog.names())
 
 
-def test_a_file_that_lacks_a_column_is_quarantined(fresh: Environment) -> None:
+def test_a_file_that_lacks_a_column_counts_with_all_its_rows(fresh: Environment, load_env: LoadEnv) -> None:
     ingest(fresh, FIRST)
-    before = count(fresh, "silver.outcomes")
+    before = content(fresh)
     late = landed(fresh, "outcomes", SECOND)
     late.write_text(late.read_text(encoding="utf-8").replace("outcome", "result", 1), encoding="utf-8")
-    ingest(fresh, SECOND)
-    assert reasons(fresh, "outcomes") == {0: f"outcomes/{late.name} lacks the columns outcome"}
-    assert count(fresh, "silver.outcomes") == before
+    reason = "the header lacks outcome: it is item_id,kind,result,published_at"
+    with pytest.raises(ContractError, match=rf"bronze.outcomes: 99 of 99 rows would be refused, .* 99 x {reason}"):
+        ingest(fresh, SECOND)
+    assert content(fresh)["silver.outcomes"] == before["silver.outcomes"]
+    assert "quarantine.outcomes" not in content(fresh)
+
+    tolerant = overlay(fresh.folder, "tolerant", {"lakehouse": {"max_refused_share": 1.0}})
+    ingest(load_env("prod", fresh.folder, tolerant), SECOND)
+    assert reasons(fresh, "outcomes") == dict.fromkeys(range(2, 101), reason)
+    assert content(fresh)["silver.outcomes"] == before["silver.outcomes"]
     assert f"outcomes/{late.name}" not in set(read(fresh, "bronze.outcomes")["source_file"])
 
 

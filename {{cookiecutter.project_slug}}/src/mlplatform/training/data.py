@@ -98,6 +98,6 @@ def _digest(*tables: pa.Table) -> str:
     digest = hashlib.sha256()
     for table in tables:
         frame = table.to_pandas()  # not Arrow's buffers: where a value is missing, they hold whatever was there
-        floats = {name: "float32" for name in frame.select_dtypes("floating")}
+        floats = dict.fromkeys(frame.select_dtypes("floating"), "float32")
         digest.update(pd.util.hash_pandas_object(frame.astype(floats), index=False).to_numpy().tobytes())
     return digest.hexdigest()[:16]
