@@ -60,7 +60,7 @@ class Estimate(Model):
         """A pipeline that is not fitted yet; its input has the columns NUMERIC and CATEGORICAL."""
         folds = StratifiedKFold(shuffle=True, random_state=0)
         encode = ColumnTransformer(
-            [("categories", TargetEncoder(target_type="multiclass", cv=folds), list(CATEGORICAL))],
+            [("categories", TargetEncoder(cv=folds), list(CATEGORICAL))],
             remainder="passthrough",
             verbose_feature_names_out=False,
         ).set_output(transform="pandas")

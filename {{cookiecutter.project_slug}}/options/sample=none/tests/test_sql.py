@@ -1,69 +1,51 @@
-"""The use case's SQL and contracts on rows written by hand. Put here what your own SQL must do, row by row."""
+"""The SQL and the contracts on rows written by hand. Put here what your own SQL must do, row by row."""
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import partial
 
 import polars as pl
-import pyarrow as pa
 import pytest
 
-from {{ cookiecutter.package_name }}.lakehouse.contracts import Judged, judge, usecase_sql
-from {{ cookiecutter.package_name }}.lakehouse.duckdb_engine import DuckDb
-from {{ cookiecutter.package_name }}.usecase.features import FEATURE_VIEWS
-from {{ cookiecutter.package_name }}.usecase.tables import SILVER
+from mlplatform.testing import sql
 
-Raw = Mapping[str, str | None]
-TABLES = {table.name: table for table in SILVER}
-VIEWS = {view.name: view for view in FEATURE_VIEWS}
+from {{ cookiecutter.package_name }}.project import PROJECT
+
+Raw = dict[str, str | None]
+VIEWS = {view.name: view for view in PROJECT.views}
 RAW: dict[str, Raw] = {
     "items": {"item_id": "item-000001", "kind": "a", "amount": "12.5", "published_at": "2025-03-01T10:00:00Z"},
     "outcomes": {"item_id": "item-000001", "kind": "a", "outcome": "-3.5", "published_at": "2025-03-02T11:30:00Z"},
 }
 MARCH = datetime(2025, 3, 1)
 
-
-def clean(name: str, *changes: Raw) -> pa.Table:
-    """What the table's SQL makes of a good row with these changes, one row for each."""
-    rows = [{**RAW[name], **change} for change in changes]
-    provenance = {
-        "source_file": pa.array([f"{name}/20250303T000000Z.csv"] * len(rows)),
-        "source_row": pa.array(range(2, len(rows) + 2), pa.int64()),
-        "landed_at": pa.array([datetime(2025, 3, 3)] * len(rows), pa.timestamp("us")),
-    }
-    bronze = pa.table(
-        {column: pa.array([row[column] for row in rows], pa.string()) for column in RAW[name]} | provenance
-    )
-    return DuckDb().query(TABLES[name].sql, given={f"bronze.{name}": bronze})
+cleaned = partial(sql.cleaned, PROJECT)
+judged = partial(sql.judged, PROJECT)
+query = partial(sql.query, PROJECT)
 
 
-def judged(name: str, *changes: Raw) -> Judged:
-    return judge(TABLES[name], clean(name, *changes), known=None)
-
-
-def outcomes(*facts: tuple[str, datetime, float]) -> dict[str, pa.Table]:
+def outcomes(*facts: tuple[str, datetime, float]) -> dict[str, pl.DataFrame]:
     """The table silver.outcomes with facts (kind, known at, outcome)."""
     rows = [
         {"item_id": f"item-{n:06d}", "kind": kind, "outcome": value, "event_timestamp": at, "available_at": at}
         for n, (kind, at, value) in enumerate(facts)
     ]
-    return {"silver.outcomes": pa.Table.from_pylist(rows)}
+    return {"silver.outcomes": pl.DataFrame(rows)}
 
 
-def rows_of(view: str, tables: dict[str, pa.Table], **limits: datetime) -> pl.DataFrame:
-    keys = [*VIEWS[view].keys, "event_timestamp"]
-    return pl.DataFrame(pl.from_arrow(DuckDb().query(VIEWS[view].sql, given=tables, **limits))).sort(keys)
+def rows_of(view: str, tables: dict[str, pl.DataFrame], **limits: datetime) -> pl.DataFrame:
+    return query(f"features/{view}.sql", tables, **limits).sort(*VIEWS[view].keys, "event_timestamp")
 
 
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("name", RAW)
 def test_a_good_row_keeps_its_contract(name: str) -> None:
-    result = judged(name, {})
-    assert (result.good.num_rows, result.refused.height) == (1, 0)
+    good, refused = judged(name, RAW[name])
+    assert (good.height, refused.height) == (1, 0)
 
 
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("name", RAW)
 def test_cleaning_keeps_every_row(name: str) -> None:
     garbage, nothing = (dict.fromkeys(RAW[name], value) for value in ("?", None))
-    assert clean(name, {}, garbage, nothing).num_rows == 3
+    assert cleaned(name, RAW[name], garbage, nothing).height == 3
 
 
 @pytest.mark.parametrize(
@@ -79,23 +61,28 @@ def test_cleaning_keeps_every_row(name: str) -> None:
     ],
 )
 def test_a_bad_row_is_refused_with_its_reason(name: str, change: Raw, reason: str) -> None:
-    result = judged(name, {}, change)
-    assert result.good["source_row"].to_pylist() == [2]
-    assert result.refused["source_row"].to_list() == [3]
-    assert reason in result.refused["reason"][0]
+    good, refused = judged(name, RAW[name], RAW[name] | change)
+    assert good["source_row"].to_list() == [2]
+    assert refused["source_row"].to_list() == [3]
+    assert reason in refused["reason"][0]
 
 
 def test_an_item_is_predicted_for_when_it_becomes_known() -> None:
-    (entity,) = DuckDb().query(usecase_sql("entities.sql"), given={"silver.items": clean("items", {})}).to_pylist()
+    (entity,) = query("entities.sql", {"silver.items": cleaned("items", RAW["items"])}).to_dicts()
     assert entity["prediction_time"] == entity["available_at"] == datetime(2025, 3, 1, 10)
     assert (entity["kind"], entity["amount"]) == ("a", 12.5)
 
 
 def test_a_label_is_known_when_the_outcome_is() -> None:
-    tables = outcomes(("a", MARCH, -2.0), ("a", MARCH + timedelta(hours=1), 4.0))
-    labels = DuckDb().query(usecase_sql("labels.sql"), given=tables).to_pylist()
-    assert [label["available_at"] for label in labels] == [MARCH, MARCH + timedelta(hours=1)]
-    assert [label["label"] for label in labels] in ([0.0, 1.0], [-2.0, 4.0])
+    labels = query("labels.sql", outcomes(("a", MARCH, -22.0), ("a", MARCH + timedelta(hours=1), 24.0)))
+    assert labels["available_at"].to_list() == [MARCH, MARCH + timedelta(hours=1)]
+{%- if cookiecutter.problem_type == "binary" %}
+    assert labels["label"].to_list() == [0.0, 1.0]
+{%- elif cookiecutter.problem_type == "multiclass" %}
+    assert labels["label"].to_list() == ["low", "high"]
+{%- else %}
+    assert labels["label"].to_list() == [-22.0, 24.0]
+{%- endif %}
 
 
 def test_history_rolls_over_a_week_of_the_same_kind() -> None:
@@ -112,7 +99,7 @@ def test_history_rolls_over_a_week_of_the_same_kind() -> None:
     assert rows.filter(pl.col("kind") == "b")["outcome_7d"].to_list() == [7.0]
 
 
-def tangled() -> dict[str, pa.Table]:
+def tangled() -> dict[str, pl.DataFrame]:
     """Twelve days with outcomes of two kinds in every hour, some on the full hour."""
     times = [MARCH + timedelta(minutes=20 * step) for step in range(864)]
     return outcomes(*(("ab"[n % 2], time, float(n * 7 % 83 - 20)) for n, time in enumerate(times)))

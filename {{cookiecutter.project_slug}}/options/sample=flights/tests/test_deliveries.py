@@ -6,7 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from {{ cookiecutter.package_name }}.usecase.replay import SOURCES, land
+from {{ cookiecutter.package_name }} import deliveries
+from {{ cookiecutter.package_name }}.deliveries import PUBLISHED, land
 
 NOON = datetime(2013, 1, 2, 12)
 
@@ -33,7 +34,7 @@ def test_each_source_lands_one_file_named_after_its_time(tmp_path: Path) -> None
 
 def test_nothing_lands_before_it_was_published(tmp_path: Path) -> None:
     land(tmp_path, NOON)
-    for source in SOURCES:
+    for source in PUBLISHED:
         newest = max(landed(tmp_path, source)["published_at"].to_list())
         assert "2013-01-02T11:00:00Z" < newest <= "2013-01-02T12:00:00Z"
 
@@ -67,7 +68,7 @@ def test_many_landings_make_one(tmp_path: Path) -> None:
     land(tmp_path / "once", NOON)
     for stop in stops:
         land(tmp_path / "often", stop)
-    for source in SOURCES:
+    for source in PUBLISHED:
         assert len(list((tmp_path / "often" / source).iterdir())) == len(stops)
         assert landed(tmp_path / "often", source).equals(landed(tmp_path / "once", source))
 
@@ -105,9 +106,7 @@ def test_a_missing_value_is_empty(tmp_path: Path) -> None:
 
 
 def test_without_the_package_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from {{ cookiecutter.package_name }}.usecase import replay
-
-    monkeypatch.setattr(replay, "find_spec", lambda name: None)
-    replay._read.cache_clear()
+    monkeypatch.setattr(deliveries, "find_spec", lambda name: None)
+    deliveries._read.cache_clear()
     with pytest.raises(ModuleNotFoundError, match="make setup"):
         land(tmp_path, NOON)

@@ -3,14 +3,13 @@
 from datetime import datetime, timedelta
 
 import polars as pl
-import pyarrow as pa
 import pytest
 
-from {{ cookiecutter.package_name }}.lakehouse.contracts import usecase_sql
-from {{ cookiecutter.package_name }}.lakehouse.duckdb_engine import DuckDb
-from {{ cookiecutter.package_name }}.usecase.features import FEATURE_VIEWS
+from mlplatform.testing import sql
 
-VIEWS = {view.name: view for view in FEATURE_VIEWS}
+from {{ cookiecutter.package_name }}.project import PROJECT
+
+VIEWS = {view.name: view for view in PROJECT.views}
 DAY = datetime(2013, 7, 1)
 
 
@@ -60,16 +59,16 @@ def weather(*rows: tuple[datetime, datetime, float]) -> pl.DataFrame:
     return pl.DataFrame({**times, "temp": [row[2] for row in rows], **dict.fromkeys(columns, 1.0)})
 
 
-def given(**silver: pl.DataFrame) -> dict[str, pa.Table]:
-    return {f"silver.{name}": frame.to_arrow() for name, frame in silver.items()}
+def given(**silver: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    return {f"silver.{name}": frame for name, frame in silver.items()}
 
 
-def rows_of(view: str, tables: dict[str, pa.Table], **limits: datetime) -> pl.DataFrame:
-    keys = [*VIEWS[view].keys, "event_timestamp"]
-    return pl.DataFrame(pl.from_arrow(DuckDb().query(VIEWS[view].sql, given=tables, **limits))).sort(keys)
+def rows_of(view: str, tables: dict[str, pl.DataFrame], **limits: datetime) -> pl.DataFrame:
+    rows = sql.query(PROJECT, f"features/{view}.sql", tables, **limits)
+    return rows.sort(*VIEWS[view].keys, "event_timestamp")
 
 
-def row(view: str, tables: dict[str, pa.Table], event_timestamp: datetime) -> dict[str, object]:
+def row(view: str, tables: dict[str, pl.DataFrame], event_timestamp: datetime) -> dict[str, object]:
     return rows_of(view, tables).row(by_predicate=pl.col("event_timestamp") == event_timestamp, named=True)
 
 
@@ -152,7 +151,7 @@ def test_hours_are_counted_in_utc_across_a_change_of_the_clocks() -> None:
         assert last["arr_delay_1d"] == sum(range(6, 30)) / 24
 
 
-def tangled() -> dict[str, pa.Table]:
+def tangled() -> dict[str, pl.DataFrame]:
     """Ten days with facts in every hour, some on the full hour; every other one becomes known late."""
     times = [DAY + timedelta(minutes=23 * step) for step in range(620)]
     delays = [float(step * 7 % 83 - 20) for step in range(620)]
@@ -209,14 +208,20 @@ def test_a_row_is_unique_and_available_after_its_event(view: str) -> None:
     ],
 )
 def test_an_entity_has_the_local_hour_and_weekday(departure: datetime, hour: int, day: int) -> None:
-    (entity,) = DuckDb().query(usecase_sql("entities.sql"), given=given(schedule=schedule(departure))).to_pylist()
+    (entity,) = sql.query(PROJECT, "entities.sql", given(schedule=schedule(departure))).to_dicts()
     assert (entity["local_hour"], entity["day_of_week"]) == (hour, day)
     assert entity["prediction_time"] == departure - timedelta(hours=2)
     assert entity["available_at"] < entity["prediction_time"]
 
 
 def test_a_label_is_known_when_the_flight_has_arrived() -> None:
-    landed = arrivals((at("10:00"), 15.0), (at("11:00"), 16.0))
-    labels = DuckDb().query(usecase_sql("labels.sql"), given=given(arrivals=landed)).to_pylist()
-    assert [label["available_at"] for label in labels] == [at("10:00"), at("11:00")]
-    assert [label["label"] for label in labels] in ([0.0, 1.0], [15.0, 16.0])
+    landed = arrivals((at("10:00"), -16.0), (at("11:00"), 15.0), (at("12:00"), 16.0))
+    labels = sql.query(PROJECT, "labels.sql", given(arrivals=landed))
+    assert labels["available_at"].to_list() == [at("10:00"), at("11:00"), at("12:00")]
+{%- if cookiecutter.problem_type == "binary" %}
+    assert labels["label"].to_list() == [0.0, 0.0, 1.0]
+{%- elif cookiecutter.problem_type == "multiclass" %}
+    assert labels["label"].to_list() == ["early", "on_time", "late"]
+{%- else %}
+    assert labels["label"].to_list() == [-16.0, 15.0, 16.0]
+{%- endif %}
