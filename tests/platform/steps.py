@@ -22,20 +22,16 @@ def overlay(project: Path, name: str, settings: dict[str, Any]) -> str:
     return name
 
 
-def landing(env: Environment) -> Path:
-    return env.folder / env.config.lakehouse.landing
-
-
 def advance(env: Environment, as_of: datetime) -> None:
     """Bring an environment's data up to a time."""
-    land(landing(env), as_of)
+    land(env.landing, as_of)
     ingest(env, as_of)
     featurize(env, as_of)
 
 
 def read(env: Environment, name: str) -> pl.DataFrame:
     """A table as a frame; without rows or columns where it is not there."""
-    return pl.DataFrame(pl.from_arrow(env.tables.read(name))) if env.tables.exists(name) else pl.DataFrame()
+    return pl.DataFrame(env.catalog.read(name)) if env.catalog.exists(name) else pl.DataFrame()
 
 
 def files(folder: Path) -> dict[Path, int]:

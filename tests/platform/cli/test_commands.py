@@ -143,12 +143,12 @@ def test_help_answers_in_less_than_half_a_second() -> None:
 def test_a_group_of_commands_that_was_not_chosen_is_absent(tmp_path: Path) -> None:
     """The hook deletes what was not chosen; nothing else has to know."""
     platform = Path(shutil.copytree(PLATFORM, tmp_path / "mlplatform"))
-    (platform / "cli" / "promotion.py").unlink()
+    (platform / "cli" / "demo.py").unlink()
     whole, part = run("-m", "tiny", "--help"), run("-m", "tiny", "--help", platform=platform)
     assert (whole.code, part.code) == (0, 0)
-    assert set(whole.out.split()) - set(part.out.split()) >= {"promote", "export"}
+    assert set(whole.out.split()) - set(part.out.split()) >= {"demo", "land"}
     assert {"ingest", "train", "registry"} <= set(part.out.split())
-    assert run("-m", "tiny", "promote", platform=platform).code == 2
+    assert run("-m", "tiny", "demo", platform=platform).code == 2
 
 
 def test_help_names_the_pipelines_and_the_rest() -> None:
@@ -248,4 +248,4 @@ def test_a_table_that_is_not_there_is_one_message_that_names_it(here: Path, call
 
 def test_a_mistake_in_sql_is_no_traceback(here: Path, call: Call) -> None:
     assert "syntax error" in refused(call("sql", "selct 1", "--env", "prod"))
-    assert "nonsense" in refused(call("sql", "select nonsense from ops.runs", "--env", "prod"))
+    assert "nonsense" in refused(call("sql", "select nonsense", "--env", "prod"))

@@ -89,7 +89,7 @@ def test_a_key_that_resembles_none_is_answered_with_those_that_are_known(copy: P
 
 WRONG = [
     ("training: {min_rows: '5'}", "training.min_rows: Input should be a valid integer (found '5')"),
-    ("training: {min_rows: 0}", "training.min_rows: Input should be greater than or equal to 1 (found 0)"),
+    ("training: {min_rows: 0}", "training.min_rows: Input should be greater than or equal to 2 (found 0)"),
     ("training: {holdout: 30}", "training.holdout: a duration is a whole number and a unit: 7d, 12h, 30m or 45s"),
     ("training: {tuning: {timeout: soon}}", "training.tuning.timeout: a duration is a whole number and a unit"),
     ("training: {holdout: -3d}", "training.holdout: a duration is a whole number and a unit"),

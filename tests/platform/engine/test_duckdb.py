@@ -1,17 +1,21 @@
 """The engine: each table as it was known at a time, and joins that see nothing later."""
 
+import subprocess
+import sys
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from mlplatform.engine import View
-from mlplatform.engine.duckdb import DuckDb
-from mlplatform.errors import ForbiddenError, MissingTableError
+from mlplatform.engine.duckdb import BATCH, DuckDb
+from mlplatform.errors import ForbiddenError, MissingTableError, QueryError
 from mlplatform.storage.delta import DeltaCatalog
 
 NOON = datetime(2013, 4, 1, 12)
@@ -197,3 +201,70 @@ def test_views_join_side_by_side_each_with_its_own_keys() -> None:
         ("north", "tin"): (50.0, 0.5, NOON - HOUR),
         ("south", "tin"): (None, None, None),
     }
+
+
+# Relations: rows that are computed when they are asked for, and no more of them at once than one batch.
+
+
+def quarter(rows: pa.RecordBatch) -> pa.RecordBatch:
+    return rows.filter(pc.equal(pc.bit_wise_and(rows["n"], 3), 0))
+
+
+def test_a_relation_says_what_it_holds_in_each_way(engine: DuckDb) -> None:
+    numbers = DuckDb().query("SELECT range AS n FROM range(250000)")
+    kept = numbers.map(quarter, numbers.schema)
+    for relation, rows in ((numbers, 250_000), (kept, 62_500)):
+        assert relation.schema == pa.schema({"n": pa.int64()})
+        assert relation.count() == rows
+        assert relation.arrow().num_rows == rows
+        batches = list(relation.batches())
+        assert sum(batch.num_rows for batch in batches) == rows
+        assert max(batch.num_rows for batch in batches) <= BATCH
+        assert pl.DataFrame(relation).height == rows
+    assert kept.arrow()["n"][:3].to_pylist() == [0, 4, 8]
+
+
+def test_a_relation_stands_in_for_a_table_and_is_computed_once() -> None:
+    calls = []
+
+    def seen(rows: pa.RecordBatch) -> pa.RecordBatch:
+        calls.append(rows.num_rows)
+        return rows
+
+    numbers = DuckDb().query("SELECT range AS n FROM range(10)")
+    mapped = numbers.map(seen, numbers.schema)
+    for _ in range(2):
+        total = DuckDb().query("SELECT sum(n) AS total FROM given.mine", given={"given.mine": mapped})
+        assert total.arrow().to_pylist() == [{"total": 45}]
+    assert calls == [10]
+
+
+STREAMED = """
+import resource
+from mlplatform.engine.duckdb import BATCH, DuckDb
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+small = DuckDb(memory_limit="100MB").query("SELECT range AS n FROM range(1000)")
+assert sum(batch.num_rows for batch in small.batches()) == 1000
+before = peak()
+large = DuckDb(memory_limit="100MB").query("SELECT range AS n, 'text ' || range AS text FROM range(10000000)")
+assert sum(batch.num_rows for batch in large.map(lambda rows: rows, large.schema).batches()) == 10_000_000
+print(peak() - before)
+"""
+
+
+def test_batches_are_streamed_and_not_collected_first() -> None:
+    """Ten million rows, 300 MB of them, in a process of their own."""
+    done = subprocess.run([sys.executable, "-c", STREAMED], check=True, capture_output=True, text=True)
+    assert done.stderr == ""
+    assert float(done.stdout) < 200  # MB
+
+
+def test_a_mistake_that_shows_only_when_rows_are_computed_is_told_as_one() -> None:
+    broken = DuckDb().query("SELECT CAST('x' || range AS INT) AS n FROM range(3)")
+    with pytest.raises(QueryError, match="x0"):
+        broken.arrow()
+    with pytest.raises(QueryError, match="x0"):
+        list(broken.batches())

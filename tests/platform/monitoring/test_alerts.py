@@ -10,6 +10,7 @@ import pytest
 
 from mlplatform.config.monitoring import MonitoringSettings, Rule
 from mlplatform.monitoring import alerts, metrics
+from mlplatform.storage.catalog import Span
 
 WEEK = timedelta(days=7)
 START = datetime(2013, 7, 1)
@@ -113,7 +114,7 @@ def test_a_drifted_month_alarms_and_noise_does_not() -> None:
     for week in range(12):
         shift = 1.5 if week >= 8 else 0.0
         frame = pl.DataFrame({"price": rng.normal(10 + shift, 3, 2_000), "score": rng.uniform(size=2_000)})
-        window = metrics.Window(START + week * WEEK, START + (week + 1) * WEEK)
+        window = Span(START + week * WEEK, START + (week + 1) * WEEK)
         rows.append(metrics.inputs(window, frame, reference, settings, (), ["price", "score"]))
     found = alerts.evaluate(pl.concat(rows), [rule(above=0.1)], LATER)
     assert found["column"].unique().to_list() == ["price"]

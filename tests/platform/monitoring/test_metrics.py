@@ -10,10 +10,11 @@ import pytest
 
 from mlplatform.config.monitoring import MonitoringSettings
 from mlplatform.monitoring import metrics
+from mlplatform.storage.catalog import Span
 from tiny.model import Estimate
 from tiny.project import PROJECT
 
-WINDOW = metrics.Window(datetime(2013, 7, 1), datetime(2013, 7, 8))
+WINDOW = Span(datetime(2013, 7, 1), datetime(2013, 7, 8))
 SETTINGS = MonitoringSettings.model_validate({"min_rows": 3, "label_delay": "2d"}, strict=False)
 SLICES = ("region",)
 HEURISTIC = np.full(6, 0.5)

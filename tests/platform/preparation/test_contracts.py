@@ -8,8 +8,10 @@ import pyarrow as pa
 import pytest
 
 from mlplatform.contract import SilverTable
+from mlplatform.engine.duckdb import DuckDb
 from mlplatform.errors import ContractError
-from mlplatform.preparation.contracts import Judged, judge
+from mlplatform.preparation.contracts import REASON
+from mlplatform.preparation.contracts import judge as judge_rows
 
 TIME = datetime(2013, 4, 1)
 CONTRACT = pandera.DataFrameSchema(
@@ -51,72 +53,80 @@ def rows(*facts: tuple[str | None, float | None] | tuple[str | None, float | Non
     )
 
 
-def good(judged: Judged) -> list[int]:
-    return sorted(judged.good["source_row"].to_pylist())
+def judge(given: pa.Table, known: pa.Table | None = None) -> pa.Table:
+    """The verdict on each row, where the table holds `known`."""
+    engine = DuckDb({"silver.items": known}.get)
+    typed = engine.query("SELECT * FROM given.rows", given={"given.rows": given})
+    return judge_rows(engine, ITEMS, typed, known is not None).arrow()
 
 
-def refused(judged: Judged) -> dict[int, str]:
-    return dict(judged.refused.select("source_row", "reason").sort("source_row").iter_rows())
+def good(judged: pa.Table) -> list[int]:
+    return sorted(row["source_row"] for row in judged.to_pylist() if row[REASON] is None)
+
+
+def refused(judged: pa.Table) -> dict[int, str]:
+    return {row["source_row"]: row[REASON] for row in judged.to_pylist() if row[REASON] is not None}
 
 
 def test_rows_that_keep_the_contract_pass_unchanged() -> None:
     given = rows(("AA1", 5.0), ("AA2", None))
-    judged = judge(ITEMS, given, known=None)
-    assert judged.good.equals(given)
-    assert judged.refused.is_empty()
+    judged = judge(given)
+    assert judged.drop_columns([REASON]).sort_by("source_row").equals(given)
+    assert refused(judged) == {}
 
 
 def test_a_row_that_breaks_the_contract_is_refused_with_column_and_reason() -> None:
-    judged = judge(ITEMS, rows(("AA1", 5.0), ("AA2", 9999.0), ("??", 1.0)), known=None)
+    judged = judge(rows(("AA1", 5.0), ("AA2", 9999.0), ("??", 1.0)))
     assert good(judged) == [2]
     assert refused(judged) == {3: "amount: in_range(-120, 2000)", 4: "item: str_matches('^[A-Z]{2}[0-9]+$')"}
 
 
 def test_a_row_that_breaks_two_rules_is_refused_once_with_both_reasons() -> None:
-    judged = judge(ITEMS, rows(("??", 9999.0)), known=None)
+    judged = judge(rows(("??", 9999.0)))
     (reason,) = refused(judged).values()
     assert reason == "amount: in_range(-120, 2000); item: str_matches('^[A-Z]{2}[0-9]+$')"
 
 
 def test_a_missing_value_is_refused_where_none_may_be_missing() -> None:
-    judged = judge(ITEMS, rows((None, 1.0), ("AA1", None)), known=None)
+    judged = judge(rows((None, 1.0), ("AA1", None)))
     assert good(judged) == [3]
     assert refused(judged) == {2: "item: not_nullable"}
 
 
 def test_a_value_that_is_not_a_number_is_no_number() -> None:
-    assert list(refused(judge(ITEMS, rows(("AA1", float("nan"))), known=None))) == [2]
+    assert list(refused(judge(rows(("AA1", float("nan")))))) == [2]
 
 
 def test_of_facts_with_the_same_key_the_first_available_is_kept() -> None:
-    judged = judge(ITEMS, rows(("AA1", 1.0, 5), ("AA1", 2.0, 3), ("AA1", 3.0, 4)), known=None)
+    judged = judge(rows(("AA1", 1.0, 5), ("AA1", 2.0, 3), ("AA1", 3.0, 4)))
     assert good(judged) == [3]
     assert refused(judged) == {2: "duplicate item", 4: "duplicate item"}
 
 
 def test_facts_that_became_available_together_are_kept_in_the_order_of_the_file() -> None:
-    assert good(judge(ITEMS, rows(("AA1", 1.0), ("AA1", 2.0)), known=None)) == [2]
+    assert good(judge(rows(("AA1", 1.0), ("AA1", 2.0)))) == [2]
 
 
 def test_a_fact_that_the_table_has_already_is_refused_as_known() -> None:
-    judged = judge(ITEMS, rows(("AA1", 1.0), ("AA2", 2.0)), known=pa.table({"item": ["AA1"]}))
+    judged = judge(rows(("AA1", 1.0), ("AA2", 2.0)), known=pa.table({"item": ["AA1"]}))
     assert good(judged) == [3]
     assert refused(judged) == {2: "already known: item"}
 
 
 def test_a_bad_row_does_not_take_the_place_of_a_good_one_with_the_same_key() -> None:
-    judged = judge(ITEMS, rows(("AA1", 9999.0, 1), ("AA1", 2.0, 2)), known=None)
+    judged = judge(rows(("AA1", 9999.0, 1), ("AA1", 2.0, 2)))
     assert good(judged) == [3]
     assert refused(judged) == {2: "amount: in_range(-120, 2000)"}
 
 
 def test_rows_in_are_rows_good_and_rows_refused() -> None:
     given = rows(*[(f"AA{n % 300}", 9999.0 if n % 11 == 0 else float(n % 90), n % 5) for n in range(1000)])
-    judged = judge(ITEMS, given, known=pa.table({"item": ["AA7", "AA8"]}))
+    judged = judge(given, known=pa.table({"item": ["AA7", "AA8"]}))
     assert sorted([*good(judged), *refused(judged)]) == given["source_row"].to_pylist()
-    assert len(judged.refused) == judged.refused["source_row"].n_unique()
-    assert len(set(judged.good["item"].to_pylist())) == judged.good.num_rows
-    assert {"AA7", "AA8"}.isdisjoint(judged.good["item"].to_pylist())
+    assert judged.num_rows == given.num_rows
+    kept = [row["item"] for row in judged.to_pylist() if row[REASON] is None]
+    assert len(set(kept)) == len(kept)
+    assert {"AA7", "AA8"}.isdisjoint(kept)
 
 
 def test_sql_that_gives_another_type_stops_the_pipeline() -> None:
@@ -124,15 +134,15 @@ def test_sql_that_gives_another_type_stops_the_pipeline() -> None:
     index = given.schema.get_field_index("amount")
     wrong = given.set_column(index, "amount", pa.array(["5.0"]))
     with pytest.raises(ContractError, match=r"sql/silver/items\.sql does not give what its contract describes: amount"):
-        judge(ITEMS, wrong, known=None)
+        judge(wrong)
 
 
 def test_sql_that_leaves_a_column_out_stops_the_pipeline() -> None:
     with pytest.raises(ContractError, match=r"sql/silver/items\.sql does not give what its contract describes"):
-        judge(ITEMS, rows(("AA1", 5.0)).drop_columns(["amount"]), known=None)
+        judge(rows(("AA1", 5.0)).drop_columns(["amount"]))
 
 
 def test_sql_that_adds_a_column_stops_the_pipeline() -> None:
     more = rows(("AA1", 5.0)).append_column("gate", pa.array(["B4"]))
     with pytest.raises(ContractError, match=r"sql/silver/items\.sql does not give what its contract describes"):
-        judge(ITEMS, more, known=None)
+        judge(more)

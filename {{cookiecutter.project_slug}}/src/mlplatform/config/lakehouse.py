@@ -1,5 +1,6 @@
 """Settings of the lakehouse: where an environment's tables live and what it may read."""
 
+from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -23,6 +24,9 @@ class LakehouseSettings(Section):
         None, description="environment whose silver and feature tables are read; null means its own"
     )
     external_views: tuple[ExternalView, ...] = ()
+    settle: Duration = Field(
+        timedelta(minutes=10), description="so long a file without a last line break must be unchanged to be read"
+    )
     max_refused_share: Annotated[float, Field(ge=0, le=1)] = 0.02
     tolerated_rows: Annotated[int, Field(ge=0)] = Field(
         0, description="so many refused rows never stop a batch: in a small one the share says little"

@@ -6,8 +6,8 @@ from typing import NamedTuple, Protocol
 
 from mlplatform.storage.catalog import Relation, Rows, Snapshot
 
-Find = Callable[[str], Snapshot | None]
-"""The table of a name, or None where there is none."""
+Find = Callable[[str], "Snapshot | Rows | None"]
+"""The table of a name, or rows in its place; None where there is none."""
 
 # By the name that `lakehouse.engine` holds.
 ENGINES = {"duckdb": "mlplatform.engine.duckdb:DuckDb"}

@@ -1,24 +1,24 @@
 """The local engine: Spark SQL's shared dialect on DuckDB, over Delta tables as they were known at a time."""
 
-import os
 import re
 import tempfile
+import uuid
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from functools import cache, cached_property
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from threading import get_ident
 from typing import Any
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mlplatform.engine import Find, View
 from mlplatform.errors import ForbiddenError, MissingTableError, QueryError
 from mlplatform.storage.catalog import BatchFunction, Rows, Snapshot, Window
+from mlplatform.storage.spool import Spool
 
 SCHEMAS = ("bronze", "silver", "quarantine", "features", "predictions", "monitoring", "ops", "given")
 BATCH = 100_000  # rows
@@ -96,8 +96,18 @@ class _Lazy:
     def schema(self) -> pa.Schema:
         raise NotImplementedError
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
+    def compute(self) -> Iterator[pa.RecordBatch]:
         raise NotImplementedError
+
+    @cached_property
+    def stored(self) -> Spool:
+        return Spool(self.schema, self.compute())
+
+    def count(self) -> int:
+        return self.stored.rows
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        return self.stored.batches() if "stored" in vars(self) else self.compute()
 
     def arrow(self) -> pa.Table:
         return pa.Table.from_batches(self.batches(), self.schema)
@@ -107,19 +117,6 @@ class _Lazy:
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         return self.arrow().__arrow_c_stream__(requested_schema)
-
-    @cached_property
-    def stored(self) -> Path:
-        """The rows in a temporary file: what several queries read is computed once, however large it is."""
-        self._folder = tempfile.TemporaryDirectory(prefix="mlplatform-")  # lives as long as this relation
-        path = Path(self._folder.name, "rows.parquet")
-        with pq.ParquetWriter(path, self.schema) as file:
-            for batch in self.batches():
-                file.write_batch(batch)
-        return path
-
-    def count(self) -> int:
-        return int(pq.read_metadata(self.stored).num_rows)
 
 
 class Query(_Lazy):
@@ -136,21 +133,27 @@ class Query(_Lazy):
             return result.to_arrow_table().schema
 
     def count(self) -> int:
+        if "stored" in vars(self):
+            return super().count()
         with self._run(f"SELECT count(*) FROM ({self._sql}\n)") as result:
             return int(result.fetchall()[0][0])
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
+    def compute(self) -> Iterator[pa.RecordBatch]:
         with self._run(self._sql) as result:
             yield from result.to_arrow_reader(BATCH)
 
     def arrow(self) -> pa.Table:
+        if "stored" in vars(self):
+            return super().arrow()
         with self._run(self._sql) as result:
             return result.to_arrow_table()
 
     @contextmanager
     def _run(self, sql: str) -> Iterator[Any]:
-        """The connection that has run `sql`; nothing of what it was shown stays behind."""
-        connection = _database(self._memory_limit, get_ident()).cursor()
+        """What `sql` gives, still to be fetched; nothing of what it was shown stays behind."""
+        idle = _IDLE[self._memory_limit]
+        database = idle.pop() if idle else _database(self._memory_limit)
+        connection = database.cursor()
         connection.begin()
         try:
             for name, source, shown in self._tables:
@@ -162,6 +165,7 @@ class Query(_Lazy):
         finally:
             connection.rollback()
             connection.close()
+            idle.append(database)
 
 
 class Mapped(_Lazy):
@@ -176,17 +180,17 @@ class Mapped(_Lazy):
     def schema(self) -> pa.Schema:
         return self._schema
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        if "stored" in vars(self):
-            yield from pq.ParquetFile(self.stored).iter_batches(BATCH)
-        else:
-            yield from map(self._function, self._rows.batches())
+    def compute(self) -> Iterator[pa.RecordBatch]:
+        return map(self._function, self._rows.batches())
 
 
-@cache
-def _database(memory_limit: str, thread: int) -> duckdb.DuckDBPyConnection:
-    """A database in memory that knows the dialect, one per `thread`: to make it takes longer than most queries."""
-    spill = Path(tempfile.gettempdir(), f"mlplatform-{os.getpid()}-{thread}")  # there only while it is needed
+# Databases that no query is using: each query has one to itself, and to make one takes longer than most queries.
+_IDLE: dict[str, list[duckdb.DuckDBPyConnection]] = defaultdict(list)
+
+
+def _database(memory_limit: str) -> duckdb.DuckDBPyConnection:
+    """A database in memory that knows the dialect."""
+    spill = Path(tempfile.gettempdir(), f"mlplatform-{uuid.uuid4().hex}")  # there only while it is needed
     database = duckdb.connect(config={"memory_limit": memory_limit, "temp_directory": str(spill)})
     database.execute("SET TimeZone = 'UTC'")
     database.execute(resources.files(__package__).joinpath("dialect.sql").read_text(encoding="utf-8"))
@@ -196,8 +200,8 @@ def _database(memory_limit: str, thread: int) -> duckdb.DuckDBPyConnection:
 def _register(connection: duckdb.DuckDBPyConnection, name: str, source: Rows | Snapshot) -> str:
     """Make a source known to DuckDB; returns what to select from."""
     files = source.files if isinstance(source, Snapshot) else ()
-    if isinstance(source, _Lazy):
-        files = (str(source.stored),)
+    if isinstance(source, _Lazy | Spool):
+        files = (str((source if isinstance(source, Spool) else source.stored).path),)
     if files:
         # A column that came later is null in older files. DuckDB takes * and ? in a name for patterns.
         named = ", ".join("'" + re.sub(r"([*?])", r"[\1]", file).replace("'", "''") + "'" for file in files)

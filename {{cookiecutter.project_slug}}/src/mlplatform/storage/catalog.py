@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import pyarrow as pa
 
 from mlplatform.errors import ConfigError
+from mlplatform.storage.spool import Spool
 
 BatchFunction = Callable[[pa.RecordBatch], pa.RecordBatch]
 
@@ -22,6 +23,10 @@ class Relation(Protocol):
     def schema(self) -> pa.Schema: ...
 
     def count(self) -> int: ...
+
+    @property
+    def stored(self) -> Spool:
+        """The rows in a temporary file, which is written once."""
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The rows, part by part: no more of them than one batch is held in memory."""
@@ -36,7 +41,7 @@ class Relation(Protocol):
         """What lets pandas and Polars make a frame of it: `pl.DataFrame(relation)`."""
 
 
-Rows: TypeAlias = pa.Table | Relation
+Rows: TypeAlias = pa.Table | Spool | Relation
 
 
 class Span(NamedTuple):

@@ -1,6 +1,6 @@
 """Delta tables on a local disk."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from pyarrow.fs import LocalFileSystem
 from mlplatform.errors import ForbiddenError, MissingTableError
 from mlplatform.storage import ops
 from mlplatform.storage.catalog import Among, Rows, Snapshot, Window
+from mlplatform.storage.spool import Spool
 
 
 class DeltaCatalog:
@@ -100,23 +101,17 @@ class DeltaCatalog:
         """Arrow opens the files itself: through deltalake its threads call back into Python, and have aborted a process
         that was about to end."""
         found = self.snapshot(name, where)
-        return ds.dataset(list(found.files), schema=found.schema, format="parquet", filesystem=LocalFileSystem())
+        schema = pa.unify_schemas([found.schema, ops.SCHEMAS.get(name, found.schema)])  # a column may be newer than it
+        return ds.dataset(list(found.files), schema=schema, format="parquet", filesystem=LocalFileSystem())
 
     def _write(self, name: str, rows: Rows, **how: Any) -> int:
         self._refuse_foreign_write(name)
         self._path(name).parent.mkdir(parents=True, exist_ok=True)
-        written = 0
-
-        def counted() -> Iterator[pa.RecordBatch]:
-            nonlocal written
-            for batch in rows.to_batches() if isinstance(rows, pa.Table) else rows.batches():
-                written += batch.num_rows
-                yield batch
-
-        given = pa.RecordBatchReader.from_batches(rows.schema, counted())
+        given = rows if isinstance(rows, pa.Table | Spool) else rows.stored
+        reader = given.to_reader() if isinstance(given, pa.Table) else given.reader()
         # Whoever opens a table reads each commit since its last checkpoint.
-        write_deltalake(str(self._path(name)), given, configuration={"delta.checkpointInterval": "10"}, **how)
-        return written
+        write_deltalake(str(self._path(name)), reader, configuration={"delta.checkpointInterval": "10"}, **how)
+        return int(given.num_rows if isinstance(given, pa.Table) else given.rows)
 
     def _refuse_foreign_write(self, name: str) -> None:
         if self.owner != self.reader:

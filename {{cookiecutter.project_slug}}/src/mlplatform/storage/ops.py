@@ -30,7 +30,10 @@ SCHEMAS = {
         }
     ),
     FILES: pa.schema(
-        {"source_file": TEXT, "landed_at": TIME, "rows": WHOLE, "malformed": WHOLE, "error": TEXT},
+        {
+            **{"source_file": TEXT, "landed_at": TIME, "rows": WHOLE, "malformed": WHOLE, "error": TEXT},
+            **{"size": WHOLE, "digest": TEXT, "modified": TIME},
+        }
     ),
     QUARANTINE: pa.schema(
         {"source_file": TEXT, "source_row": WHOLE, "reason": TEXT, "raw": TEXT, "available_at": TIME},

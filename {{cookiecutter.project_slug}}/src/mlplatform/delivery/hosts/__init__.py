@@ -1,8 +1,12 @@
 """The CI platforms: who asks what passed, who approved, and tells the jobs that follow."""
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Protocol, cast
 
+from mlplatform.errors import ConfigError
+
+# A repository has the module of the platform that was chosen for it.
 HOSTS = {name: f"{__name__}.{name}" for name in ("github", "gitlab", "azure_devops", "by_hand")}
 
 
@@ -26,5 +30,8 @@ class Host(Protocol):
 
 
 def host(name: str) -> Host:
-    """The platform that `delivery.host` names."""
+    """The platform that `delivery.host` names. Raises ConfigError for one whose module is not here."""
+    there = [name for name, module in HOSTS.items() if find_spec(module)]
+    if name not in there:
+        raise ConfigError(f"delivery.host: {name!r} is not supported here (choose from: {', '.join(there)})")
     return cast(Host, import_module(HOSTS[name]))
