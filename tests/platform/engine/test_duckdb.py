@@ -241,7 +241,7 @@ def test_a_relation_stands_in_for_a_table_and_is_computed_once() -> None:
 
 STREAMED = """
 import resource
-from mlplatform.engine.duckdb import BATCH, DuckDb
+from mlplatform.engine.duckdb import DuckDb
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -268,3 +268,9 @@ def test_a_mistake_that_shows_only_when_rows_are_computed_is_told_as_one() -> No
         broken.arrow()
     with pytest.raises(QueryError, match="x0"):
         list(broken.batches())
+
+
+def test_a_mistake_in_sql_is_told_with_its_line() -> None:
+    for sql in ("SELECT range AS n,\n  nonsense\nFROM range(3)", "SELECT\n  nonsense(1) AS n"):
+        with pytest.raises(QueryError, match="LINE 2: "):
+            DuckDb().query(sql).schema  # noqa: B018

@@ -141,9 +141,7 @@ def quoted(*lines: int, column: int = 1) -> str:
 
 @pytest.mark.parametrize("column", [0, 1, 2])
 @pytest.mark.parametrize("lines", [(11,), (11, 190), (11, 12), (2,), (199,), (200,), (5, 60, 70)], ids=str)
-def test_a_quote_that_swallows_rows_refuses_the_whole_file(
-    tmp_path: Path, lines: tuple[int, ...], column: int
-) -> None:
+def test_a_quote_that_swallows_rows_refuses_the_whole_file(tmp_path: Path, lines: tuple[int, ...], column: int) -> None:
     found = delivery(tmp_path, quoted(*lines, column=column))
     assert "quote is not closed" in found.error
     assert found.refused == 200

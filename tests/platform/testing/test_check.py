@@ -175,8 +175,8 @@ MISTAKES = {
     "a column of another type than its contract says": Mistake(
         "sql/silver/items.sql",
         "TRY_CAST(amount AS DOUBLE)",
-        "TRY_CAST(amount AS INT)",
-        "sql/silver/items.sql: amount: the contract says dtype('Float64'), the SQL gives Int32",
+        "TRY_CAST(amount AS FLOAT)",
+        "sql/silver/items.sql: amount: the contract says dtype('Float64'), the SQL gives Float32",
     ),
     "a key of a table that is no column": Mistake(
         "tables.py",
@@ -219,6 +219,13 @@ MISTAKES = {
         "FROM silver.items",
         "FROM silver.items WHERE",
         'sql/entities.sql:8: Parser Error: syntax error at or near "WHERE"',
+    ),
+    "SQL that means something else on Spark": Mistake(
+        "sql/features/kind_history.sql",
+        "ORDER BY hour NULLS LAST",
+        "ORDER BY hour",
+        "sql/features/kind_history.sql: ORDER BY hour: nulls come last on DuckDB and first on Spark; "
+        "say NULLS FIRST or NULLS LAST",
     ),
     "entities without a prediction time": Mistake(
         "sql/entities.sql",

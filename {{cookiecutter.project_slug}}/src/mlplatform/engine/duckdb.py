@@ -161,7 +161,11 @@ class Query(_Lazy):
                 connection.execute(f"CREATE SCHEMA IF NOT EXISTS {name.partition('.')[0]}")
                 connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {raw} WHERE {shown}")
             with _told(sql):
-                yield connection.sql(sql)
+                try:
+                    result = connection.sql(sql)
+                except (duckdb.BinderException, duckdb.CatalogException):
+                    result = connection.execute(sql)  # raises it again, with the line
+                yield result
         finally:
             connection.rollback()
             connection.close()

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from mlplatform.config.loading import suggestion
 from mlplatform.contract import FeatureView, Labels, Metric, Project, SilverTable
-from mlplatform.engine import ENGINES, Engine, View
+from mlplatform.engine import ENGINES, Engine, View, lint
 from mlplatform.errors import QueryError
 from mlplatform.features.views import TIMES, columns
 from mlplatform.monitoring import metrics
@@ -200,12 +200,14 @@ class DryRun:
         if lost:
             return None
         try:
-            return self._engine.query(sql, given=given).schema
+            found = self._engine.query(sql, given=given).schema
         except QueryError as error:
             text, _, rest = str(error).partition("LINE ")
             line = f":{rest.split(':')[0]}" if rest else ""
             yield f"{self._path(place)}{line}: {' '.join(text.split())}"
             return None
+        yield from (f"{self._path(place)}: {problem}" for problem in lint.problems(sql))
+        return found
 
     def _empty(self) -> dict[str, pa.Table]:
         return {name: schema.empty_table() for name, schema in self.schemas.items()}
