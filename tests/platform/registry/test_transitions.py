@@ -10,8 +10,10 @@ from conftest import CONF
 from mlplatform.environment import Environment
 from mlplatform.errors import ForbiddenError
 from mlplatform.registry.store import Registry
+from mlplatform.registry.tags import VersionTags
 from mlplatform.registry.transitions import Ledger, Stage, Transition
 from mlplatform.storage.ops import TRANSITIONS
+from registry.test_tags import OLD
 from tiny.project import PROJECT
 
 MODEL = "prod.outcomes"
@@ -149,7 +151,7 @@ def test_models_do_not_see_one_another(ledger: Ledger, prod: Environment) -> Non
 def test_dev_cannot_change_the_model_of_prod(prod: Environment) -> None:
     registry = Registry(Environment.load("dev", PROJECT, prod.folder), owner="prod")
     with pytest.raises(ForbiddenError, match=r"dev may read the model prod\.\w+, not change it"):
-        registry.register("run", "source", {}, "a model of dev's")
+        registry.register("run", "source", VersionTags.of(OLD))
     with pytest.raises(ForbiddenError, match=r"dev may read the model prod\.\w+, not change it"):
         registry.reconcile()
     assert not (prod.folder / "data").exists()
