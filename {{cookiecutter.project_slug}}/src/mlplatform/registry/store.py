@@ -1,9 +1,12 @@
 """The MLflow registry: one environment's model, its versions, and what they carry."""
 
+import fcntl
 import logging
 import os
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
+_SQLITE = "sqlite:///"
 _LONGEST_RUN = 24 * 3600  # seconds; the run of a version takes as long as it takes to write its files
 ALIASES = {"Staging": "challenger", "Production": "champion"}
 
@@ -58,7 +62,10 @@ class Registry:
         logging.getLogger("mlflow").setLevel(logging.ERROR)
         uri = tracking_uri(self.env.folder, self.settings.tracking_uri)
         mlflow.set_tracking_uri(uri)
-        return mlflow.MlflowClient(uri)
+        with _alone(uri):
+            client = mlflow.MlflowClient(uri)
+            client.search_registered_models(max_results=1)
+        return client
 
     def experiment(self) -> str:
         """The id of the model's experiment, which is created where it is missing."""
@@ -204,6 +211,17 @@ class Registry:
             raise ForbiddenError(f"{self.env.name} may read the model {self.model}, not change it")
 
 
+@contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """No other process makes MLflow's tables in a SQLite file meanwhile: two at once end in errors of the database."""
+    if not uri.startswith(_SQLITE):
+        yield
+        return
+    with Path(f"{uri.removeprefix(_SQLITE)}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed, or the process dies
+        yield
+
+
 def _is_alive(process: int) -> bool:
     """Whether a process of this machine is running."""
     try:
@@ -217,9 +235,8 @@ def _is_alive(process: int) -> bool:
 
 def tracking_uri(project: Path, configured: str) -> str:
     """MLflow's address; a relative SQLite path counts from the project's root, whose folder is made."""
-    prefix = "sqlite:///"
-    if not configured.startswith(prefix):
+    if not configured.startswith(_SQLITE):
         return configured
-    path = (project / configured.removeprefix(prefix)).resolve()
+    path = (project / configured.removeprefix(_SQLITE)).resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    return f"{prefix}{path}"
+    return f"{_SQLITE}{path}"
