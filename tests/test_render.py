@@ -1,5 +1,6 @@
 """What is rendered: which files, and that each of them is whole, for every row of the matrix of choices."""
 
+import ast
 import re
 import shutil
 from collections.abc import Callable
@@ -86,6 +87,24 @@ def holds_all(name: str, answers: Answers) -> bool:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in files(folder)}
+
+
+def test_the_platform_imports_nothing_that_was_deleted(variant: Path, row: Answers) -> None:
+    names = [name.removesuffix(".py").replace("/", ".") for name in PLATFORM if not holds_all(name, row)]
+    deleted = {f"mlplatform.{name}" for name in names}
+    sources = {name: path.read_text() for name, path in files(variant / MLPLATFORM) if name.endswith(".py")}
+    assert [name for name, text in sources.items() if imported(text) & deleted] == []
+
+
+def imported(source: str) -> set[str]:
+    """The modules that a module imports, at its top or elsewhere, by their full names."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {f"{node.module}"}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found
 
 
 def test_dependencies_and_settings_are_those_of_the_choices(variant: Path, row: Answers) -> None:
