@@ -49,6 +49,9 @@ def test_sql_means_the_same_on_both_engines(file: Path) -> None:
         "SELECT * FROM a WHERE t > ?",
         "SELECT * FROM a WHERE t > {since}",
         "SELECT log(x)",
+        "SELECT CAST(published_at AS TIMESTAMP)",
+        "SELECT TRY_CAST(a || ' ' || b AS timestamp_ntz)",
+        "SELECT to_timestamp(published_at)",
         "SELECT avg(CASE WHEN late THEN 1.0 ELSE 0.0 END)",
     ],
 )
@@ -88,6 +91,34 @@ def value(expression: str) -> object:
 def test_local_time_becomes_utc_as_on_spark(local: str, utc: datetime) -> None:
     """02:30 does not exist on the tenth of March and means 03:30; of two 01:30 in November the first is meant."""
     assert value(f"to_utc_timestamp(TIMESTAMP '{local}', 'America/New_York')") == utc
+
+
+@pytest.mark.parametrize(
+    ("text", "utc"),
+    [
+        ("2025-01-01T06:00:00-05:00", datetime(2025, 1, 1, 11)),
+        ("2025-01-01 06:00:00+0530", datetime(2025, 1, 1, 0, 30)),
+        ("2025-01-01T06:00-05", datetime(2025, 1, 1, 11)),
+        ("2025-01-01T06:00:00.123456789Z", datetime(2025, 1, 1, 6, 0, 0, 123456)),
+        (" 2025-01-01 06:00:00 ", datetime(2025, 1, 1, 6)),
+        ("2025-01-01", datetime(2025, 1, 1)),
+        ("2025-01-01T06:00:00+18:00", datetime(2024, 12, 31, 12)),
+    ],
+)
+def test_text_with_an_offset_becomes_utc(text: str, utc: datetime) -> None:
+    assert value(f"to_utc('{text}')") == utc
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("2025-01-01T06:00:00 America/New_York", "2025-01-01T06:00:00+19:00", "2025-01-01T06:00:00 +02:00"),
+        *("2025-01-01T0", "2025-01-01T06:0", "2025-01-01T24:00:00", "2025-02-30", "20250101", "06:00"),
+        *("infinity", "epoch", "now", "today", "", "1735711200"),
+    ],
+)
+def test_text_that_the_engines_read_differently_is_no_time(text: str) -> None:
+    assert value(f"to_utc('{text}')") is None
 
 
 def test_utc_becomes_local_time() -> None:

@@ -95,6 +95,23 @@ def test_a_bad_first_file_is_quarantined_whole_and_good_ones_that_follow_are_rea
     assert count(tolerant, "quarantine.items") == rows
 
 
+def test_a_time_with_an_offset_is_the_same_moment_and_one_that_cannot_be_read_is_refused(env: Environment) -> None:
+    def elsewhere(match: re.Match[str]) -> str:
+        return (datetime.fromisoformat(match[1]) - timedelta(hours=5)).isoformat() + "-05:00"
+
+    lines = items(env).read_text(encoding="utf-8").splitlines(keepends=True)
+    moved = [re.sub(r"(2025-.*)Z$", elsewhere, line) for line in lines]
+    odd = moved[1].replace("-05:00", " America/New_York")
+    assert len({lines[2], moved[2], odd}) == 3
+    items(env).write_text("".join([*lines[:50], *moved[50:-1], odd]), encoding="utf-8")
+    ingest(env, FIRST)
+    assert read(env, "silver.items")["available_at"].sort().to_list() == [
+        START + number * timedelta(minutes=144) for number in range(100)
+    ]
+    (refused,) = read(env, "quarantine.items").to_dicts()
+    assert "available_at: not_nullable" in refused["reason"]
+
+
 def test_what_no_sql_needs_may_come_and_go(env: Environment) -> None:
     spoil(items(env), lambda text: text.replace("\n", ",note\n", 1).replace("Z\n", "Z,hello\n"))
     ingest(env, FIRST)

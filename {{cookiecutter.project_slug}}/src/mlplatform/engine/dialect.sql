@@ -10,6 +10,17 @@ CREATE MACRO to_utc_timestamp(ts, zone) AS
         ELSE timezone('UTC', timezone(zone, ts))
     END;
 
+-- Text as a time in UTC: `2025-01-01 06:00`, with T, seconds, Z or an offset where it has them; without, it is taken for
+-- UTC. Anything else is null, for the contract to refuse: a bare CAST drops the offset here, and Spark's applies it.
+CREATE MACRO to_utc(text) AS
+    CASE
+        WHEN regexp_full_match(
+            trim(CAST(text AS VARCHAR)),
+            '\d{4}-\d\d-\d\d([ T]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?(Z|[+-]((0\d|1[0-7])(:?[0-5]\d)?|18(:?00)?))?)?'
+        )
+            THEN timezone('UTC', TRY_CAST(trim(CAST(text AS VARCHAR)) AS TIMESTAMPTZ))
+    END;
+
 CREATE MACRO unix_timestamp(ts) AS CAST(floor(epoch(ts)) AS BIGINT);
 CREATE MACRO timestamp_seconds(seconds) AS
     TIMESTAMP '1970-01-01' + to_microseconds(CAST(round(seconds * 1000000) AS BIGINT));

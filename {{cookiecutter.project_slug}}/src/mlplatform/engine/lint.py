@@ -12,6 +12,7 @@ _REFUSED = {
     r"::": "::: write CAST, which is checked",
     r"\?|\$\w+|(?<!:):\w+|\{": "parameter: the engine shows each table as it was known, SQL takes none",
     r"\blog\s*\(": "log: natural on Spark, decimal on DuckDB; write ln or log10",
+    r"\bto_timestamp\s*\(": "to_timestamp: reads text on Spark, seconds on DuckDB; write to_utc or timestamp_seconds",
     r"(?<![\w.])\d+\.\d+(?![\de])": "DECIMAL literal: its averages are rounded on Spark; write 0.5 as 5e-1",
 }
 
@@ -30,6 +31,11 @@ def problems(sql: str) -> list[str]:
         f"CAST({value} AS {kind}): 2.5 becomes 3 on DuckDB and 2 on Spark; floor it first"
         for value, kind in _casts(code)
         if kind.upper() in _INTEGERS and not re.match(r"floor\s*\(", value, re.IGNORECASE)
+    ]
+    found += [
+        f"CAST({value} AS {kind}): drops an offset or zone on DuckDB and applies it on Spark; write to_utc({value})"
+        for value, kind in _casts(code)
+        if kind.upper().startswith(("TIMESTAMP", "DATETIME"))
     ]
     found += [
         f"{operator} {divisor}: by zero gives null, infinity or an error; divide by nullif(..., 0) or a number"

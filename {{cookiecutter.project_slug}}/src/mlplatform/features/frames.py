@@ -8,7 +8,7 @@ from mlplatform.contract import Labels, Project
 from mlplatform.engine import View
 from mlplatform.environment import Environment
 from mlplatform.errors import MissingTableError, UserError
-from mlplatform.features.views import columns
+from mlplatform.features.views import columns, refuse_doubled
 from mlplatform.storage.catalog import Relation, Rows, Window
 
 _BUCKETS = 16**4
@@ -43,11 +43,16 @@ def with_labels(env: Environment, rows: Rows, as_of: datetime) -> Relation:
 
 def _labels(env: Environment, rows: Rows, as_of: datetime, join: str = "LEFT JOIN", where: str = "true") -> Relation:
     keys = ", ".join(env.project.entity.keys)
-    return env.engine.query(
-        f"SELECT rows.*, labels.label FROM given.rows {join} {_subquery(env.project, 'labels.sql')} AS labels "
-        f"USING ({keys}) WHERE {where} ORDER BY prediction_time, {keys}",
+    labels = env.engine.query(
+        f"SELECT {keys}, label FROM {_subquery(env.project, 'labels.sql')} SEMI JOIN given.rows USING ({keys})",
         as_of=as_of,
         given={"given.rows": rows},
+    )
+    refuse_doubled(env, labels, env.project.entity.keys, "sql/labels.sql")
+    return env.engine.query(
+        f"SELECT rows.*, label FROM given.rows {join} given.labels USING ({keys}) WHERE {where} "
+        f"ORDER BY prediction_time, {keys}",
+        given={"given.rows": rows, "given.labels": labels},
     )
 
 
@@ -75,13 +80,15 @@ def _entities(env: Environment, as_of: datetime, start: datetime, end: datetime,
     bucket = f"{min(int(fraction * _BUCKETS), _BUCKETS - 1):04x}"
     texts = ", ".join(f"CAST({key} AS STRING)" for key in keys)
     kept = f"AND substr(md5(concat_ws('|', {texts})), 1, 4) <= '{bucket}' " if fraction < 1 else ""
-    return env.engine.query(
+    rows = env.engine.query(
         f"SELECT * FROM {_subquery(env.project, 'entities.sql')} AS entities "
         f"WHERE {Window('prediction_time', start, end).predicate('TIMESTAMP ')} "
         f"AND available_at <= prediction_time {kept}"
         f"ORDER BY prediction_time, {', '.join(keys)}",
         as_of=as_of,
     )
+    refuse_doubled(env, rows, keys, "sql/entities.sql")
+    return rows
 
 
 def _subquery(project: Project, path: str) -> str:

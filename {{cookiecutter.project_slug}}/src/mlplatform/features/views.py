@@ -1,5 +1,6 @@
 """Feature tables: one per view, refreshed for the window that changed."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import pyarrow as pa
@@ -30,12 +31,26 @@ def refresh(env: Environment, view: FeatureView, as_of: datetime, since: datetim
     sql = f"SELECT * FROM ({env.project.sql(f'features/{view.name}.sql')}\n)"
     columns(view, env.engine.query(sql, as_of=as_of, since=reach).schema)
     rows = env.engine.query(f"{sql} WHERE {window.predicate('TIMESTAMP ')}", as_of=as_of, since=reach)
-    _check_unique(env, view, rows)
+    refuse_doubled(env, rows, (*view.keys, "event_timestamp"), f"sql/features/{view.name}.sql")
+    _refuse_what_is_ahead(env, view, rows)
     return env.catalog.replace(view.table, rows, window)
 
 
-def _check_unique(env: Environment, view: FeatureView, rows: Relation) -> None:
-    keys = ", ".join((*view.keys, "event_timestamp"))
-    sql = f"SELECT {keys} FROM given.rows GROUP BY {keys} HAVING count(*) > 1 LIMIT 1"
-    if twice := env.engine.query(sql, given={"given.rows": rows}).arrow().to_pylist():
-        raise ContractError(f"sql/features/{view.name}.sql gives more than one row for {twice[0]}")
+def refuse_doubled(env: Environment, rows: Relation, keys: Sequence[str], what: str) -> None:
+    """Raise ContractError where `what` gives several rows with the same keys."""
+    names = ", ".join(keys)
+    sql = f"SELECT {names}, count(*) AS rows FROM given.rows GROUP BY {names} HAVING count(*) > 1 LIMIT 1"
+    for found in env.engine.query(sql, given={"given.rows": rows}).arrow().to_pylist():
+        times = found.pop("rows")
+        key = ", ".join(f"{name} {value}" for name, value in found.items())
+        raise ContractError(f"{what} gives more than one row ({times}) for {key}: a key names one")
+
+
+def _refuse_what_is_ahead(env: Environment, view: FeatureView, rows: Relation) -> None:
+    sql = "SELECT event_timestamp, available_at FROM given.rows WHERE event_timestamp > available_at LIMIT 1"
+    for row in env.engine.query(sql, given={"given.rows": rows}).arrow().to_pylist():
+        raise ContractError(
+            f"sql/features/{view.name}.sql gives a row with the event_timestamp {row['event_timestamp']}, later than "
+            f"its available_at {row['available_at']}: it would hide newer rows and never grow old. A forecast happens "
+            "when it is made: let event_timestamp say that, and keep the time it is about in a column of its own"
+        )

@@ -2,7 +2,7 @@
 WITH parsed AS (
     SELECT
         *,
-        TRY_CAST(time_hour AS TIMESTAMP) AS hour,
+        to_utc(time_hour) AS hour,
         -- 00:05 comes as 5: one to four digits.
         lpad(nullif(trim(sched_dep_time), ''), 4, '0') AS departs,
         lpad(nullif(trim(sched_arr_time), ''), 4, '0') AS arrives
@@ -12,9 +12,10 @@ WITH parsed AS (
 local_time AS (
     SELECT
         *,
-        TRY_CAST(
+        -- Text without a zone stays as it is.
+        to_utc(
             year || '-' || lpad(month, 2, '0') || '-' || lpad(day, 2, '0') || ' '
-            || substr(departs, 1, 2) || ':' || substr(departs, 3, 2) || ':00' AS TIMESTAMP
+            || substr(departs, 1, 2) || ':' || substr(departs, 3, 2) || ':00'
         ) AS local_departure
     FROM parsed
 ),
@@ -52,7 +53,7 @@ SELECT
     -- Earlier than the departure on the clock means the next day, or a zone to the west: both are normal.
     substr(arrives, 1, 2) || ':' || substr(arrives, 3, 2) AS scheduled_arrival_clock,
     scheduled_departure AS event_timestamp,
-    TRY_CAST(published_at AS TIMESTAMP) AS available_at,
+    to_utc(published_at) AS available_at,
     source_file,
     source_row
 FROM resolved

@@ -3,8 +3,8 @@
 -- A value may be missing; text that is no number becomes NaN, which no range allows, so that the contract sees it.
 SELECT
     origin,
-    TRY_CAST(time_hour AS TIMESTAMP) AS event_timestamp,
-    TRY_CAST(published_at AS TIMESTAMP) AS available_at,
+    to_utc(time_hour) AS event_timestamp,
+    to_utc(published_at) AS available_at,
     coalesce(TRY_CAST(temp AS DOUBLE), CASE WHEN trim(temp) <> '' THEN CAST('NaN' AS DOUBLE) END) AS temp,
     coalesce(TRY_CAST(dewp AS DOUBLE), CASE WHEN trim(dewp) <> '' THEN CAST('NaN' AS DOUBLE) END) AS dewp,
     coalesce(TRY_CAST(humid AS DOUBLE), CASE WHEN trim(humid) <> '' THEN CAST('NaN' AS DOUBLE) END) AS humid,
