@@ -10,7 +10,7 @@ from mlplatform.config.section import Duration, Section
 class Inference(Section):
     """Batch scoring."""
 
-    first_window: Duration = Field(description="how far back the very first run reaches")
+    first_window: Duration = Field(description="how far back the first run reaches, and each run for what landed late")
     batch_window: Duration = Field(description="span of prediction times scored at once: it bounds the memory")
 
 

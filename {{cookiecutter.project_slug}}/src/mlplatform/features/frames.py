@@ -18,13 +18,13 @@ class LabelError(UserError):
     """sql/labels.sql does not give what `Labels` in project.py says; the message says how they differ."""
 
 
-def entities(env: Environment, as_of: datetime, start: datetime, end: datetime) -> Relation:
+def entities(env: Environment, as_of: datetime, start: datetime, end: datetime, without: str = "") -> Relation:
     """One row per entity to predict with prediction_time in (`start`, `end`], with its features.
 
     Columns: those of sql/entities.sql, `<view>__<feature>` and feature_time. An entity that became known only
-    after its prediction time could not have been scored and is left out.
+    after its prediction time could not have been scored and is left out, and so is one that a table `without` has.
     """
-    return _with_features(env, _entities(env, as_of, start, end, fraction=1.0), as_of, start)
+    return _with_features(env, _entities(env, as_of, start, end, without=without), as_of, start)
 
 
 def labelled(env: Environment, as_of: datetime, start: datetime, end: datetime, fraction: float = 1.0) -> Relation:
@@ -32,7 +32,9 @@ def labelled(env: Environment, as_of: datetime, start: datetime, end: datetime, 
 
     `fraction` keeps that share of the entities, always the same ones.
     """
-    known = _labels(env, _entities(env, as_of, start, end, fraction), as_of, join="JOIN", where="label IS NOT NULL")
+    known = _labels(
+        env, _entities(env, as_of, start, end, fraction=fraction), as_of, join="JOIN", where="label IS NOT NULL"
+    )
     return _typed(_with_features(env, known, as_of, start), env.project.labels)
 
 
@@ -75,16 +77,20 @@ def _typed(rows: Relation, labels: Labels) -> Relation:
     return rows.map(cast, rows.schema.set(position, pa.field("label", wanted)))
 
 
-def _entities(env: Environment, as_of: datetime, start: datetime, end: datetime, fraction: float) -> Relation:
+def _entities(
+    env: Environment, as_of: datetime, start: datetime, end: datetime, *, fraction: float = 1, without: str = ""
+) -> Relation:
     keys = env.project.entity.keys
     bucket = f"{min(int(fraction * _BUCKETS), _BUCKETS - 1):04x}"
     texts = ", ".join(f"CAST({key} AS STRING)" for key in keys)
     kept = f"AND substr(md5(concat_ws('|', {texts})), 1, 4) <= '{bucket}' " if fraction < 1 else ""
+    window = Window("prediction_time", start, end).predicate("TIMESTAMP ")
+    names = ", ".join(keys)
+    has_them = without and env.catalog.exists(without)
+    others = f"ANTI JOIN (SELECT {names} FROM {without} WHERE {window}) USING ({names}) " if has_them else ""
     rows = env.engine.query(
-        f"SELECT * FROM {_subquery(env.project, 'entities.sql')} AS entities "
-        f"WHERE {Window('prediction_time', start, end).predicate('TIMESTAMP ')} "
-        f"AND available_at <= prediction_time {kept}"
-        f"ORDER BY prediction_time, {', '.join(keys)}",
+        f"SELECT * FROM {_subquery(env.project, 'entities.sql')} AS entities {others}"
+        f"WHERE {window} AND available_at <= prediction_time {kept}ORDER BY prediction_time, {names}",
         as_of=as_of,
     )
     refuse_doubled(env, rows, keys, "sql/entities.sql")

@@ -23,7 +23,7 @@ SCHEMA = pl.DataFrame(ops.SCHEMAS[ops.METRICS].empty_table()).schema
 # What this module measures itself; any other metric in the table is one of the use case's performance scores.
 DRIFT = tuple(dict.fromkeys(drift.NUMERIC + drift.CATEGORICAL))
 OTHER = (
-    *("rows", "freshness_seconds", "missing_rate", "label_coverage", "confusion"),
+    *("rows", "freshness_seconds", "missing_rate", "label_coverage", "late_share", "confusion"),
     *("runs", "failed_runs", "run_seconds", "rows_per_second"),
 )
 EPOCH = datetime(2000, 1, 3)  # a Monday: windows of whole weeks start on Mondays
@@ -87,7 +87,8 @@ def performance(
     project: Project,
     model_version: int | None = None,
 ) -> pl.DataFrame:
-    """Return label coverage and performance, overall and per slice, as known `label_delay` after the end.
+    """Return label coverage and performance, overall and per slice, and the share of predictions that were late, as
+    known `label_delay` after the end.
 
     `frame` is one row per prediction; its label is null where it was still unknown then. The metrics of `baseline`,
     a heuristic's scores of the same rows, are named `baseline_<metric>`. Metrics of the project's own are measured
@@ -95,6 +96,8 @@ def performance(
     which, in the column `cell(label, prediction)`. What a metric cannot say is left out.
     """
     rows: list[tuple[str, str, str, float]] = []
+    if "late" in frame.columns and (said := frame["late"].count()):  # earlier releases did not say
+        rows.append(("late_share", "", "all", float(frame["late"].sum() / said)))
     frame = frame.with_row_index("_row")
     for name, part in _slices(frame, project.slices, ("_row", "label", *project.labels.score_columns)):
         known = part.drop_nulls(["label", *project.labels.score_columns])
