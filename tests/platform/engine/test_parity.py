@@ -60,8 +60,9 @@ def tables(deliveries: Deliveries, tmp_path_factory: pytest.TempPathFactory) -> 
     bronze = {}
     for name in SILVER:
         source = name.removeprefix("silver.")
-        files = [file for file in landing.landed_files(folder, source, ends[-1]) if file.landed_at in ends]
-        bronze[f"bronze.{source}"] = pa.concat_tables([landing.read(file).rows for file in files])
+        files = landing.look(folder, [source], ends[-1]).files[source]
+        read = [landing.inspect(file, (), timedelta()) for file in files if file.landed_at in ends]
+        bronze[f"bronze.{source}"] = pa.Table.from_batches([rows for found in read if found for rows in found.batches()])
     return bronze | {name: engine.query(sql, given=bronze).arrow() for name, sql in SILVER.items()}
 
 
@@ -79,6 +80,10 @@ def spark(tables: dict[str, pa.Table], tmp_path_factory: pytest.TempPathFactory)
     }
     session = pyspark.SparkSession.builder.master("local[1]").config(map=settings).getOrCreate()
     session.sparkContext.setLogLevel("ERROR")
+    session.sql(
+        "CREATE TEMPORARY FUNCTION to_utc(text STRING) RETURNS TIMESTAMP_NTZ "
+        "RETURN CAST(TRY_CAST(trim(text) AS TIMESTAMP_LTZ) AS TIMESTAMP_NTZ)"
+    )
     for schema in ("bronze", "silver"):
         session.sql(f"CREATE DATABASE {schema}")
     for name, rows in tables.items():

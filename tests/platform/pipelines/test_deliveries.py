@@ -88,7 +88,7 @@ def test_a_bad_first_file_is_quarantined_whole_and_good_ones_that_follow_are_rea
     assert any(items(tolerant).name in note for note in ingest(tolerant, FIRST).notes)
     refused = read(tolerant, "quarantine.items")
     assert refused["source_row"].sort().to_list() == list(range(2, rows + 2))
-    assert refused["raw"].str.len_chars().min() > 0
+    assert all(refused["raw"])
     land(tolerant.landing, SECOND)
     ingest(tolerant, SECOND)
     assert count(tolerant, "silver.items") == 100

@@ -164,7 +164,8 @@ class Query(_Lazy):
                 try:
                     result = connection.sql(sql)
                 except (duckdb.BinderException, duckdb.CatalogException):
-                    result = connection.execute(sql)  # raises it again, with the line
+                    connection.execute(sql)  # raises it again, with the line
+                    raise
                 yield result
         finally:
             connection.rollback()

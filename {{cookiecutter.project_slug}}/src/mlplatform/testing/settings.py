@@ -96,6 +96,7 @@ def _measured(project: Project, run: DryRun) -> dict[str, Measured]:
         "freshness_seconds": Measured(tables),
         "rows": Measured((*tables, ""), sliced=True),
         "label_coverage": Measured(sliced=True),
+        "late_share": Measured(),
         **{f"{prefix}{name}": Measured(sliced=True) for prefix in ("", "baseline_") for name in run.measured or ()},
         **dict.fromkeys(project.metrics, Measured()),
     }
