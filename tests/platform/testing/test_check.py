@@ -1,52 +1,13 @@
 """`check` finds each mistake that an owner can make in their files or in conf/, and names where it is."""
 
-import importlib
-import shutil
-from collections.abc import Callable
-from itertools import count
-from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
 import pytest
 import yaml
 
-from mlplatform.contract import Deliveries, Project
-from mlplatform.testing.check import MistakesError, problems, refuse_mistakes
-
-HERE = Path(__file__).resolve().parents[1]
-Load = Callable[[], tuple[Project, Deliveries]]
-NAMES = (f"owner{number}" for number in count())
-
-
-class Copy(NamedTuple):
-    """A copy of the tiny project under a name of its own, since Python imports a name once."""
-
-    folder: Path
-    package: Path
-
-    def load(self) -> tuple[Project, Deliveries]:
-        project = importlib.import_module(f"{self.package.name}.project").PROJECT
-        return project, importlib.import_module(f"{self.package.name}.deliveries").DELIVERIES
-
-    def edit(self, name: str, old: str, new: str) -> None:
-        path = self.folder / name if name.startswith("conf/") else self.package / name
-        text = path.read_text(encoding="utf-8")
-        assert old in text, f"{name} holds no {old!r}"
-        path.write_text(text.replace(old, new), encoding="utf-8")
-
-    def problems(self) -> list[str]:
-        sources = f"src/{self.package.name}/"
-        return [line.replace(sources, "").replace(self.package.name, "") for line in problems(self.load, self.folder)]
-
-
-@pytest.fixture
-def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Copy:
-    made = Copy(tmp_path, tmp_path / "src" / next(NAMES))
-    shutil.copytree(HERE / "tiny", made.package, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(HERE / "conf", tmp_path / "conf")
-    monkeypatch.syspath_prepend(tmp_path / "src")
-    return made
+from copies import Copy
+from mlplatform.testing.check import MistakesError, refuse_mistakes
 
 
 class Mistake(NamedTuple):
@@ -253,6 +214,18 @@ MISTAKES = {
         "",
         ".model.Estimate.primary: `metrics` gives no average_precision (known: brier, log_loss, roc_auc)",
     ),
+    "a decision that is no metric": Mistake(
+        "model.py",
+        "    trusted_types = (",
+        '    decision = "cost"\n    trusted_types = (',
+        "PROJECT.model.decision: 'cost' is str, not Metric | None",
+    ),
+    "a text in place of several": Mistake(
+        "model.py",
+        "    trusted_types = (",
+        '    requirements = "shap"\n    trusted_types = (',
+        "PROJECT.model.requirements: 'shap' is str, not Sequence[str]",
+    ),
     "a requirement that is not installed": Mistake(
         "model.py",
         "    trusted_types = (",
@@ -272,6 +245,12 @@ MISTAKES = {
         "PROJECT.metrics: 'psi' is the name of another metric",
     ),
     # Settings.
+    "a split by a column that there is not": Mistake(
+        "conf/staging.yml",
+        "training:\n",
+        "training:\n  split: group\n  group: kindd\n",
+        "conf/staging.yml: training.group: there is no column kindd (did you mean 'kind'?)",
+    ),
     "a setting that there is not": Mistake(
         "conf/staging.yml",
         "released_code_only",

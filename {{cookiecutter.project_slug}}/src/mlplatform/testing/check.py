@@ -1,11 +1,13 @@
 """What is wrong with a project, found without data and before any training: one line per mistake."""
 
 import hashlib
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from itertools import pairwise
 from pathlib import Path
+from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from mlplatform.config.loading import suggestion
@@ -28,6 +30,8 @@ def problems(load: Callable[[], tuple[Project, Deliveries]], folder: Path) -> li
     except Exception as error:
         return [*_unknown_members(folder), located(error, folder)]
     found = [*_unknown_members(folder), *_wrong_types(project, "PROJECT"), *_wrong_types(deliveries, "DELIVERIES")]
+    for name, declared in get_type_hints(Model).items():
+        found += _wrong_types(getattr(project.model, name, None), f"PROJECT.model.{name}", declared)
     if not found:  # what follows needs objects of the right types
         configs, found = settings.read(folder)
         run = DryRun(project, folder, settings.external_views(configs))
@@ -88,10 +92,12 @@ def _wrong_types(value: Any, name: str, declared: Any = None) -> Iterator[str]:
     if kind is Literal:
         fits = value in arguments
     else:
-        fits = declared is Any or (isinstance(value, kind or declared) and (type(value) is not str or declared is str))
+        wanted = declared if kind in (None, UnionType) else kind
+        fits = declared is Any or (isinstance(value, wanted) and (type(value) is not str or declared is str))
     if not fits:
-        wanted = declared.__name__ if isinstance(declared, type) and not arguments else declared
-        yield f"{name}: {value!r} is {type(value).__name__}, not {str(wanted).replace('typing.', '')}"
+        simple = isinstance(declared, type) and not arguments
+        what = declared.__name__ if simple else re.sub(r"\b\w+\.", "", str(declared))  # without modules
+        yield f"{name}: {value!r} is {type(value).__name__}, not {what}"
     elif is_dataclass(declared):
         import pandera.polars
 

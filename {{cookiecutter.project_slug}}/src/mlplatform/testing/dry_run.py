@@ -180,7 +180,7 @@ class DryRun:
         yield from (f"PROJECT.metrics: {name!r} is the name of another metric" for name in sorted(clash))
         if self.joined is not None:
             kept = (*project.entity.keys, "prediction_time", *project.slices, *project.baseline.groups, "feature_time")
-            added = (*project.labels.score_columns, "prediction", "model", "model_version", "run_id", "label")
+            added = (*project.labels.score_columns, "threshold", "prediction", "model_version", "run_id", "label")
             window = self.joined.reindex(columns=list(dict.fromkeys((*kept, *added))))
             for measure in project.metrics.values():
                 yield from self._asked_in_vain(measure, window)

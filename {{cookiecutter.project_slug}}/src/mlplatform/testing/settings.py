@@ -54,6 +54,9 @@ def problems(configs: Sequence[Layers], project: Project, run: DryRun) -> Iterat
         for view in config.lakehouse.external_views:
             known = [declared.name for declared in project.views]
             yield from _unknown(f"{where}: lakehouse.external_views: there is no view", [view.view], known)
+        where = f"{origin(layers, ('training', 'group'))}: training.group: there is no column"
+        if run.joined is not None and config.training.group:
+            yield from _unknown(where, [config.training.group], list(run.joined.columns))
         where = f"{origin(layers, ('registry', 'compliance', 'slice_limits'))}: registry.compliance.slice_limits"
         for limit in config.registry.compliance.slice_limits:
             yield from _unknown(f"{where}: PROJECT.slices has no", [limit.column], project.slices)
