@@ -2,7 +2,7 @@
 # # What do the data say?
 #
 # A plain script in percent format: editors with notebook support run it cell by cell, `python notebooks/eda.py` as a
-# whole. It reads prod's tables as dev, so it can look at everything and change nothing.
+# whole. It works as dev, which looks at prod's tables and never changes them.
 
 # %%
 from datetime import timedelta
@@ -10,17 +10,18 @@ from datetime import timedelta
 import matplotlib.pyplot as plt
 import polars as pl
 
-from {{ cookiecutter.package_name }}.environment import Environment
-from {{ cookiecutter.package_name }}.lakehouse.contracts import usecase_sql
-from {{ cookiecutter.package_name }}.lakehouse.frames import labelled
-from {{ cookiecutter.package_name }}.usecase.columns import CATEGORICAL, NUMERIC
+from mlplatform.environment import Environment
+from mlplatform.features.frames import labelled
+
+from {{ cookiecutter.package_name }}.features import CATEGORICAL, NUMERIC
+from {{ cookiecutter.package_name }}.project import PROJECT
 
 pl.Config(tbl_rows=-1, tbl_hide_column_data_types=True, tbl_hide_dataframe_shape=True, fmt_str_lengths=40)
-env = Environment.load("dev")
+env = Environment.load("dev", PROJECT)
 
 
 def ask(sql: str) -> pl.DataFrame:
-    """The answer of dev's engine, to which silver and features are those of `lakehouse.features_from`."""
+    """The answer to a question about Silver and features: those of `lakehouse.features_from`."""
     return pl.DataFrame(env.engine.query(sql))
 
 
@@ -33,18 +34,32 @@ print(f"{env.name} reads {env.sources.owner}'s tables, known up to {now:%Y-%m-%d
 # How stable is it? Where it moves, a model trained on last month is asked about another world.
 
 # %%
-labels = ask(usecase_sql("labels.sql"))
+labels = ask(PROJECT.sql("labels.sql"))
+{%- if cookiecutter.problem_type == "multiclass" %}
 weekly = (
     labels.sort("event_timestamp")
     .group_by_dynamic("event_timestamp", every="1w")
-    .agg(pl.len().alias("rows"), pl.col("label").mean())
+    .agg(pl.len().alias("rows"), *((pl.col("label") == name).mean().alias(name) for name in PROJECT.labels.classes))
 )
-print(f"{labels.height:,} labels, mean {labels['label'].mean():.3f}; their weekly means:")
-print(weekly["label"].describe())
+print(f"{labels.height:,} labels; the share of each class by week:", weekly, sep="\n")
 
 _, axes = plt.subplots()
-axes.plot(weekly["event_timestamp"], weekly["label"])
-axes.set(title="Mean label by week", ylabel="label", ylim=(min(0, weekly["label"].min()), None))
+for name in PROJECT.labels.classes:
+    axes.plot(weekly["event_timestamp"], weekly[name], label=name)
+axes.set(title="Share of each class by week", ylim=(0, 1))
+axes.legend()
+{%- else %}
+weekly = (
+    labels.sort("event_timestamp")
+    .group_by_dynamic("event_timestamp", every="1w")
+    .agg(pl.len().alias("rows"), pl.col("label").mean().alias("mean"))
+)
+print(f"{labels.height:,} labels; by week:", weekly, sep="\n")
+
+_, axes = plt.subplots()
+axes.plot(weekly["event_timestamp"], weekly["mean"])
+axes.set(title="Mean label by week", ylabel="label")
+{%- endif %}
 
 # %% [markdown]
 # ## Delay by hour of the day and by carrier
@@ -84,7 +99,17 @@ coverage = pl.DataFrame(
         "feature": columns,
         "missing": [frame[name].null_count() / max(frame.height, 1) for name in columns],
         "distinct": [frame[name].n_unique() for name in columns],
+{%- if cookiecutter.problem_type == "multiclass" %}
+        **{
+            f"with {label}": [
+                frame.select(pl.corr(name, pl.col("label") == label)).item() if name in NUMERIC else None
+                for name in columns
+            ]
+            for label in PROJECT.labels.classes
+        },
+{%- else %}
         "correlation": [frame.select(pl.corr(name, "label")).item() if name in NUMERIC else None for name in columns],
+{%- endif %}
     }
 ).sort("missing", descending=True)
 print(f"{frame.height:,} labelled rows of the last 30 days", coverage, sep="\n")
