@@ -1,7 +1,8 @@
 """The model: how it is built, tuned, asked and judged. Which columns it sees is said in features.py.
 
-To change the estimator, change `build`, its search space `suggest` and the `defaults`; to judge it by something else,
-`primary` and `metrics`.
+To change the estimator, change `build`, `suggest` (its search space) and `defaults`; to judge it by something else,
+`primary` and `metrics`. What it looks at is found by shuffling columns; for trees you may override `explain` with
+`shap.TreeExplainer(fitted[-1]).shap_values(fitted[:-1].transform(inputs))`, from the dependency group `explain`.
 """
 
 from collections.abc import Mapping
@@ -46,10 +47,6 @@ class Estimate(Model):
         "max_leaf_nodes": 15,
         "l2_regularization": 1.0,
     }
-    trusted_types = (
-        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-        "sklearn.model_selection._split.StratifiedKFold",
-    )
 
     def inputs(self, frame: pd.DataFrame) -> pd.DataFrame:
         """The model's input from joined rows: numbers as float64, categories as text without gaps."""

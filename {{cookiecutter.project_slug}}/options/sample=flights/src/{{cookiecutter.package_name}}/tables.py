@@ -90,6 +90,17 @@ ARRIVALS = pa.DataFrameSchema(
 )
 
 # Fahrenheit, per cent, degrees, miles per hour, inches, millibars, miles: wide enough for any real weather.
+MEASURED = {
+    "temp": number(-60, 140, nullable=True),
+    "dewp": number(-80, 100, nullable=True),
+    "humid": number(0, 100, nullable=True),
+    "wind_dir": number(0, 360, nullable=True),
+    "wind_speed": number(0, 150, nullable=True),
+    "wind_gust": number(0, 250, nullable=True),
+    "precip": number(0, 15, nullable=True),
+    "pressure": number(850, 1100, nullable=True),
+    "visib": number(0, 100, nullable=True),
+}
 WEATHER = pa.DataFrameSchema(
     {
         "origin": ORIGIN,
@@ -97,20 +108,13 @@ WEATHER = pa.DataFrameSchema(
         "available_at": time(
             rule("known before it was observed", pl.col("available_at") >= pl.col("event_timestamp")),
         ),
-        "temp": number(-60, 140, nullable=True),
-        "dewp": number(-80, 100, nullable=True),
-        "humid": number(0, 100, nullable=True),
-        "wind_dir": number(0, 360, nullable=True),
-        "wind_speed": number(0, 150, nullable=True),
-        "wind_gust": number(0, 250, nullable=True),
-        "precip": number(0, 15, nullable=True),
-        "pressure": number(850, 1100, nullable=True),
-        "visib": number(0, 100, nullable=True),
+        **MEASURED,
         **PROVENANCE,
     },
     strict=True,
 )
 
+# The columns of the landing files that sql/silver/ reads; files may have more.
 IDENTITY = ("time_hour", "carrier", "flight", "origin", "dest", "published_at")
 SOURCES = (
     Source(
@@ -120,19 +124,16 @@ SOURCES = (
     ),
     Source(
         "weather",
-        (
-            *("origin", "time_hour", "temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust"),
-            *("precip", "pressure", "visib", "published_at"),
-        ),
+        ("origin", "time_hour", *MEASURED, "published_at"),
         "Hourly observations at the airports of origin.",
     ),
-    Source("departures", (*IDENTITY, "dep_time", "dep_delay"), "Flights that have left."),
-    Source("arrivals", (*IDENTITY, "arr_time", "arr_delay", "air_time"), "Flights that have arrived."),
+    Source("departures", (*IDENTITY, "dep_delay"), "Flights that have left."),
+    Source("arrivals", (*IDENTITY, "arr_delay", "air_time"), "Flights that have arrived."),
 )
 
 TABLES = (
-    SilverTable("schedule", "schedule", keys=("flight_id",), contract=SCHEDULE),
-    SilverTable("weather", "weather", keys=("origin", "event_timestamp"), contract=WEATHER),
-    SilverTable("departures", "departures", keys=("flight_id",), contract=DEPARTURES),
-    SilverTable("arrivals", "arrivals", keys=("flight_id",), contract=ARRIVALS),
+    SilverTable("schedule", "schedule", ("flight_id",), SCHEDULE, "Flights as planned, one row each."),
+    SilverTable("weather", "weather", ("origin", "event_timestamp"), WEATHER, "The weather at an airport by the hour."),
+    SilverTable("departures", "departures", ("flight_id",), DEPARTURES, "When flights left, and how late."),
+    SilverTable("arrivals", "arrivals", ("flight_id",), ARRIVALS, "When flights arrived, and how late."),
 )

@@ -1,4 +1,8 @@
-"""The project in one object: what the platform is handed."""
+"""The project in one object: everything that the platform asks of you.
+
+mlplatform/contract.py says what each member means, and which more there are; `make check` compares them with sql/ and
+conf/. Put here the kind of your labels, what a model has to beat, and what the reader of its card must know.
+"""
 
 from mlplatform.contract import Baseline, Card, Labels, Project
 
@@ -14,6 +18,7 @@ PROJECT = Project(
     tables=TABLES,
     views=VIEWS,
     model=Estimate(),
+    # A model has to beat the mean label of each of these groups, and is judged in each slice by itself.
     baseline=Baseline(groups=("kind",)),
     slices=("kind",),
     card=Card(

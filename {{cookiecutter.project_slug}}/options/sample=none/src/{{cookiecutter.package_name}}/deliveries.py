@@ -1,7 +1,8 @@
 """The example's clock: makes up ten items a day and puts them into the landing zone as they became known.
 
-It stands in for your sources, so that every pipeline and test has something to work on. Put here a few weeks of your
-own rows, for the tests; demo.py and commands.py can go once your sources deliver files of their own.
+It stands in for your sources, so that every pipeline and check has something to work on. Put here something that copies
+a few weeks of your own files into `<landing>/<source>/`, each by the time that it was published: the demonstration, the
+integration test and tests/test_project.py run on that.
 """
 
 import csv

@@ -1,6 +1,6 @@
 """What is predicted for, and the feature views that describe it: `sql/features/<name>.sql` holds each view's logic.
 
-Put here one view per entity and subject: its keys, how long a value counts, and how far its query looks back.
+Put here one view per subject: its keys, how long a value counts, and how far back its query looks.
 """
 
 from datetime import timedelta

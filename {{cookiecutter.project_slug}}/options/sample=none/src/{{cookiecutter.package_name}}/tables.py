@@ -1,6 +1,6 @@
 """The sources, the Silver tables and their contracts: what a row must be like to be worth keeping.
 
-Put here, for each table that `sql/silver/<table>.sql` makes: its source, its key, and what each column may hold. The
+Put here, for each table that `sql/silver/<table>.sql` makes: its source, its keys, and what each column may hold. The
 example has items, of which something is to be predicted, and their outcomes, which are known a day or two later.
 """
 
@@ -27,12 +27,13 @@ OUTCOMES = pa.DataFrameSchema(
     {**ITEM, "outcome": pa.Column(float, pa.Check.in_range(-1000, 1000)), **COMMON}, strict=True
 )
 
+# The columns of the landing files that sql/silver/ reads; files may have more.
 SOURCES = (
     Source("items", ("item_id", "kind", "amount", "published_at"), "Items, when they become known."),
     Source("outcomes", ("item_id", "kind", "outcome", "published_at"), "What became of them, a day or two later."),
 )
 
 TABLES = (
-    SilverTable("items", "items", keys=("item_id",), contract=ITEMS),
-    SilverTable("outcomes", "outcomes", keys=("item_id",), contract=OUTCOMES),
+    SilverTable("items", "items", ("item_id",), ITEMS, "Items, one row each."),
+    SilverTable("outcomes", "outcomes", ("item_id",), OUTCOMES, "What became of items, one row each."),
 )
