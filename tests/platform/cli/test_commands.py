@@ -215,6 +215,14 @@ def test_a_decision_needs_a_name_and_a_reason(here: Path, call: Call, decision: 
     assert call("registry", decision, "1", "--env", "prod").code == 2
 
 
+@pytest.mark.parametrize("words", [("approve", "1"), ("reject", "1"), ("rollback",)], ids=lambda words: words[0])
+def test_a_person_decides_about_prod_with_released_code_only(here: Path, call: Call, words: tuple[str, ...]) -> None:
+    (here / "conf" / "prod.yml").write_text("lakehouse:\n  root: data/prod\n", encoding="utf-8")
+    message = refused(call("registry", *words, "--env", "prod", "--by", "Ada", "--reason", "I have looked"))
+    assert message.startswith("prod runs released code only (pipelines.released_code_only): ")
+    assert not (here / "data" / "prod").exists()
+
+
 def test_sql_lists_tables_and_answers_questions(here: Path, call: Call) -> None:
     assert "prod has no tables yet" in call("sql", "--env", "prod").out
     prod = Environment.load("prod", PROJECT, here)

@@ -296,11 +296,13 @@ def deaths(tmp_path: Path, duplicate: Duplicate) -> Deaths:
 
 
 def spoil(folder: Path, first: datetime, at: datetime) -> None:
-    """Land files of both sources with a row that was there before, one that no contract allows and one too short."""
+    """Land files of both sources with a row that was there before, one that is there twice, one that no contract allows
+    and one too short."""
     for source in ("items", "outcomes"):
         header, *lines = (folder / source / f"{first:{NAME_FORMAT}}.csv").read_text(encoding="utf-8").splitlines()
         item, _, *rest = lines[1].split(",")
-        rows = [header, lines[0], ",".join([item, "nowhere", *rest]), "too,short"]
+        twice = lines[0].replace(lines[0].split(",")[0], "item-900000")
+        rows = [header, lines[0], twice, twice, ",".join([item, "nowhere", *rest]), "too,short"]
         (folder / source / f"{at:{NAME_FORMAT}}.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 

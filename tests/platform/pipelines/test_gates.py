@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from sklearn.tree import DecisionTreeClassifier
 
 from mlplatform.environment import Environment
 from mlplatform.errors import ForbiddenError
@@ -110,6 +111,13 @@ def demanding(text: str) -> str:
     inputs = json.loads(described["signature"]["inputs"])
     described["signature"]["inputs"] = json.dumps([*inputs, {"type": "string", "name": "moon", "required": True}])
     return yaml.safe_dump(described)
+
+
+def test_a_version_that_answers_with_no_number_is_refused(
+    candidate: Environment, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(PROJECT.model), "predict", lambda model, fitted, inputs: np.full(len(inputs), np.nan))
+    assert "not all finite" in refusal(candidate, 1, now)
 
 
 TAMPERED: dict[str, tuple[Callable[[Registry], None], str]] = {
@@ -277,12 +285,27 @@ def test_a_better_challenger_is_promoted_and_the_old_champion_archived(
     row = comparison(candidate, 1)
     assert (row["champion"], row["accepted"]) == (str(old), True)
     assert row["low"] > 0
+    # Both are judged on the rows that version 1 was not trained on.
+    measured = (registry.tags(number).metrics[PRIMARY.name] for number in (1, old))
+    assert (row["challenger_score"], row["champion_score"]) == tuple(pytest.approx(v, abs=1e-6) for v in measured)
     assert [registry.ledger.champion(at) for at in (now - DAY, now)] == [old, 1]
     assert (registry.ledger.stage(1), registry.ledger.stage(old)) == ("Production", "Archived")
     assert [registry.version(number).tags["stage"] for number in (1, old)] == ["Production", "Archived"]
     assert "replaced by version 1" in registry.version(old).description
     aliases = registry.client.get_registered_model(registry.model).aliases
     assert {name: int(number) for name, number in aliases.items()} == {"champion": 1}
+
+
+def test_a_model_that_knows_its_training_rows_by_heart_is_no_better(prod: Environment, now: datetime) -> None:
+    rows, model = data.load(prod, now), PROJECT.model
+    by_heart: Any = model.build(model.defaults)
+    by_heart.set_params(classify=DecisionTreeClassifier(random_state=0))
+    by_heart.fit(model.inputs(rows.train), rows.train["label"].to_numpy())
+    assert PRIMARY.measure(rows.train["label"].to_numpy(), model.predict(by_heart, model.inputs(rows.train))) == 1
+    measured = evaluation.evaluate(PROJECT, by_heart, rows.train, rows.holdout)
+    version = enter(prod, Trained(now, "by heart", by_heart, model.defaults, None, rows, measured))
+    refusal(prod, version, now)
+    assert comparison(prod, version)["challenger_score"] < 1
 
 
 def test_on_too_few_rows_nobody_is_promoted(candidate: Environment, now: datetime, load_env: LoadEnv) -> None:
@@ -374,6 +397,35 @@ def test_a_version_that_has_not_won_its_comparison_cannot_be_approved(manual: En
     with pytest.raises(ApprovalError, match="has not won its comparison yet: run `deploy` first"):
         decide(manual, now, "approved")
     assert (registry.ledger.champion(), registry.ledger.stage(1)) == (None, "Staging")
+
+
+def test_the_win_of_one_version_is_not_that_of_another(waiting: Environment, now: datetime, shuffled: Trained) -> None:
+    registry = Registry(waiting)
+    newer = enter(waiting, shuffled)
+    (request,) = registry.ledger.pending("Staging", now)
+    approval.approve(registry, request, Decision(now, "compliance", "all checks passed"))
+    with pytest.raises(ApprovalError, match=f"version {newer} has not won its comparison yet"):
+        approval.decide(registry, newer, "approved", Decision(now, "Ada", "the other one has won"))
+    assert registry.ledger.champion() is None
+
+
+def test_no_decision_is_dated_before_one_that_has_been_made(
+    waiting: Environment, now: datetime, load_env: LoadEnv, shuffled: Trained
+) -> None:
+    registry, early = Registry(waiting), now - DAY
+    later = enter(waiting, shuffled)
+    (request,) = registry.ledger.pending("Staging", now)
+    before = registry.ledger.all()
+    for write in (
+        lambda: approval.approve(registry, request, Decision(early, "compliance", "yesterday")),
+        lambda: approval.reject(registry, request, Decision(early, "compliance", "yesterday")),
+        lambda: approval.decide(registry, 1, "approved", Decision(early, "Ada", "yesterday")),
+        lambda: approval.rollback(registry, Decision(early, "Ada", "yesterday")),
+    ):
+        with pytest.raises(ApprovalError, match=f"a decision cannot be dated {early}"):
+            write()
+    assert registry.ledger.all() == before
+    assert registry.ledger.stage(later) == "None"
 
 
 def test_a_version_that_lost_its_comparison_cannot_be_approved(

@@ -159,6 +159,28 @@ def test_one_odd_week_raises_no_alert(scored: Path, copy: LoadEnv, later: dateti
     assert raised(prod) == set()
 
 
+def test_what_landed_is_counted_as_it_was_known_at_the_end_of_each_window(ordinary: Path, load_env: LoadEnv) -> None:
+    measured = read(load_env("prod", ordinary, "rules"), METRICS).filter(pl.col("column") == "silver.items")
+    rows, newest = (
+        measured.filter(pl.col("metric") == name)["value"].to_list() for name in ("rows", "freshness_seconds")
+    )
+    assert rows == [70] * len(WEEKS)
+    assert newest == [0] * len(WEEKS), "an item is published at midnight"
+
+
+def test_nobody_is_told_of_an_old_alert_again(
+    scored: Path, copy: LoadEnv, later: datetime, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prod = copy(scored)
+    change_scores(prod, WEEKS[0], later)
+    monitor(prod, later - 7 * DAY)
+    assert "2 new alerts" in capsys.readouterr().err
+    monitor(prod, later)
+    assert "2 new alerts" in capsys.readouterr().err
+    monitor(prod, later + DAY)
+    assert capsys.readouterr().err == ""
+
+
 def test_performance_is_measured_once_the_labels_are_in(ordinary: Path, load_env: LoadEnv, later: datetime) -> None:
     prod = load_env("prod", ordinary, "rules")
     rows = read(prod, METRICS)

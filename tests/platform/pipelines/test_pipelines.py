@@ -23,6 +23,7 @@ from mlplatform.registry.scoring import load
 from mlplatform.registry.store import Registry
 from mlplatform.storage.landing import NAME_FORMAT
 from mlplatform.storage.ops import RUNS
+from mlplatform.training import data
 from steps import overlay, read
 from tiny.deliveries import land
 from tiny.project import PROJECT
@@ -111,13 +112,16 @@ def test_every_feature_view_has_rows_that_were_known_after_they_happened(staging
         assert rows.select(*view.keys, "event_timestamp").is_unique().all()
 
 
-def test_the_version_carries_what_a_reviewer_needs(staging: Environment) -> None:
+def test_the_version_carries_what_a_reviewer_needs(staging: Environment, now: datetime) -> None:
     registry = Registry(staging)
     names = registry.artifact_names(1)
     assert {"model_card.md", "slices.json", "reference.parquet", "config.yml", "precision_recall.png"} <= names
     tags = registry.version(1).tags
     assert tags["feature_views"].split(",") == [view.name for view in PROJECT.views]
     assert load(PROJECT.model, registry.files(1, "model")).columns
+    reference = pl.read_parquet(registry.files(1, "reference.parquet"))
+    trained_on = data.load(staging, now).train
+    assert sorted(reference["amount"]) == sorted(trained_on["amount"]), "drift is measured against the training rows"
     run = registry.client.get_run(registry.version(1).run_id)
     assert PROJECT.model.primary.name in run.data.metrics
     assert run.inputs.dataset_inputs
@@ -192,11 +196,13 @@ def test_expired_rows_are_gone_and_do_not_come_back(
     staging: Environment, duplicate: Callable[[Path, Path], Path], tmp_path: Path, load_env: LoadEnv, now: datetime
 ) -> None:
     env = load_env("staging", duplicate(staging.folder, tmp_path / "project"))
-    table, after = PROJECT.tables[0], now + WEEKS
+    table, after, predictions = PROJECT.tables[0], now + WEEKS, "predictions.tiny"
     before = read(env, f"silver.{table.name}")
+    assert read(env, predictions)["prediction_time"].min() < now + DAY  # type: ignore[operator]
     expire(env, now + env.config.lakehouse.expire_after + DAY)  # type: ignore[operator]
     kept = read(env, f"silver.{table.name}")
     assert 0 < kept.height < before.height
     assert read(env, f"bronze.{table.source}")["landed_at"].min() == after
+    assert now + DAY <= read(env, predictions)["prediction_time"].min() < after  # type: ignore[operator]
     ingest(env, after + DAY)
     assert read(env, f"silver.{table.name}").equals(kept)
