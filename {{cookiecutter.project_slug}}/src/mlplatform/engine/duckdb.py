@@ -80,8 +80,8 @@ class DuckDb:
         )
         sql += " FROM given.entities AS entities " + " ".join(
             f"ASOF LEFT JOIN ({_latest_known(name, keys)}) AS {name} "
-            f"ON {' AND '.join(f'entities.{key} = {name}.{key}' for key in keys)} "
-            f"AND entities.prediction_time >= {name}.available_at"
+            f"ON {''.join(f'entities.{key} = {name}.{key} AND ' for key in keys)}"
+            f"entities.prediction_time >= {name}.available_at"
             for name, keys, _, _ in views
         )
         if order:
@@ -235,7 +235,7 @@ def _latest_known(view: str, keys: Sequence[str]) -> str:
     ASOF joins leave ties to chance, and a row that arrives late must not hide a newer event: so one row is kept
     for each entity and `available_at`, and none that is older than one known before it.
     """
-    entity = ", ".join(keys)
+    entity = ", ".join(keys) or "'all'"
     return (
         f"SELECT * FROM features.{view} QUALIFY event_timestamp >= max(event_timestamp) OVER "
         f"(PARTITION BY {entity} ORDER BY available_at, event_timestamp ROWS UNBOUNDED PRECEDING) "
