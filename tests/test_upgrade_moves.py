@@ -136,18 +136,19 @@ def test_files_that_the_owner_added_move_along(template: Template, project: Path
     assert not (project / "rooms").exists()
 
 
-def test_a_file_of_the_owners_is_mixed_with_no_other(template: Template, project: Path) -> None:
-    """One that is in the place already meets the template's as a conflict; an edit stays where it was."""
-    edits: Edits = {
-        "house/both.txt": "my own\n",
-        "rooms/one.txt": ONE + "mine\n",
-        "rooms/both.txt": "a third\n",
-    }
-    outcome = upgrade(template, project, edits)
+def test_a_file_that_the_owner_added_is_not_joined_with_ours(template: Template, project: Path) -> None:
+    assert upgrade(template, project, {"rooms/both.txt": "mine\n"}).code == 0
+    assert text(project, "rooms/both.txt") == "mine\n"
+    assert "mine" not in text(project, "house/both.txt")
+
+
+def test_a_file_of_the_owners_in_the_place_meets_ours_as_a_conflict(
+    template: Template, project: Path
+) -> None:
+    outcome = upgrade(template, project, {"house/both.txt": "my own\n", "rooms/one.txt": ONE + "mine\n"})
     assert (outcome.code, unmerged(project)) == (1, ["house/both.txt", "rooms/one.txt"])
     assert "<<<<<<< yours\nmy own\n=======\none 0\n" in text(project, "house/both.txt")
     assert text(project, "rooms/one.txt") == ONE + "mine\n"
-    assert text(project, "rooms/both.txt") == "a third\n"
 
 
 def test_an_owners_settings_change_by_key_and_keep_their_form(template: Template, project: Path) -> None:
@@ -175,23 +176,21 @@ def test_the_way_back_works_while_the_makefile_holds_conflict_marks(
 
 
 SETTINGS = {
-    "line ends of Windows in the working tree": {"core.autocrlf": "true"},
-    "bare repositories by name only": {"safe.bareRepository": "explicit"},
+    "line ends of Windows in the working tree": "[core]\nautocrlf = true\n",
+    "bare repositories by name only": "[safe]\nbareRepository = explicit\n",
 }
 
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=list(SETTINGS))
 def test_what_a_person_sets_for_git_makes_no_difference(
-    template: Template, project: Path, settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    template: Template, project: Path, settings: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(project, {"rooms/one.txt": ONE.replace("one 10\n", "mine\n"), "rooms/gone.txt": TWO + "mine\n"})
     commit(project, "Edits")
     plain = Path(shutil.copytree(project, project.parent / "plain"))
     expected = template.upgrade(plain)
-    monkeypatch.setitem(ENVIRONMENT, "GIT_CONFIG_COUNT", str(len(settings)))
-    for number, (key, value) in enumerate(settings.items()):
-        monkeypatch.setitem(ENVIRONMENT, f"GIT_CONFIG_KEY_{number}", key)
-        monkeypatch.setitem(ENVIRONMENT, f"GIT_CONFIG_VALUE_{number}", value)
+    write(tmp_path, {"gitconfig": settings})
+    monkeypatch.setitem(ENVIRONMENT, "GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
     outcome = template.upgrade(project)
     assert (outcome.code, outcome.output) == (expected.code, expected.output)
     assert git(project, "ls-files", "--stage") == git(plain, "ls-files", "--stage")
