@@ -359,8 +359,7 @@ def test_what_migrations_declare_is_there_and_what_moved_is_declared(
             (name, other)
             for name in gone
             for other in come
-            if not name.startswith("tests/")  # the platform's are in the template now
-            and Path(name).suffix == Path(other).suffix
+            if Path(name).suffix == Path(other).suffix
             and similar(files[row][name], news[row][other])
         ]
         assert alike == [], row
