@@ -228,7 +228,7 @@ def test_prod_runs_a_release_and_refuses_anything_else_before_any_work(tmp_path:
     (project / "conf" / "prod.yml").write_text(
         "lakehouse: {root: data/prod}\npipelines: {released_code_only: true}\n", encoding="utf-8"
     )
-    (project / ".gitignore").write_text("/data/\n", encoding="utf-8")
+    (project / ".gitignore").write_text("/data/\n__pycache__/\n", encoding="utf-8")
     git(project, "init", "--quiet")
     commit(project)
 
