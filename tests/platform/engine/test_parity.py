@@ -62,7 +62,9 @@ def tables(deliveries: Deliveries, tmp_path_factory: pytest.TempPathFactory) -> 
         source = name.removeprefix("silver.")
         files = landing.look(folder, [source], ends[-1]).files[source]
         read = [landing.inspect(file, (), timedelta()) for file in files if file.landed_at in ends]
-        bronze[f"bronze.{source}"] = pa.Table.from_batches([rows for found in read if found for rows in found.batches()])
+        bronze[f"bronze.{source}"] = pa.Table.from_batches(
+            [rows for found in read if found for rows in found.batches()]
+        )
     return bronze | {name: engine.query(sql, given=bronze).arrow() for name, sql in SILVER.items()}
 
 

@@ -1,5 +1,6 @@
 """An environment: its settings, its tables, its engine, and the record of what ran in it."""
 
+import os
 import time
 import traceback
 import uuid
@@ -110,15 +111,15 @@ class Environment:
         """The table that `name` means here: external, another environment's, or this one's."""
         for external in self.config.lakehouse.external_views:
             if name == f"features.{external.view}":
-                root, schema, table = external.path.rsplit("/", 2)
-                other = open_catalog(self.folder, root, owner="another team", reader=self.name)
+                *root, schema, table = external.path.rstrip("/").split("/")
+                other = open_catalog(self.folder, "/".join(root) or ".", owner="another team", reader=self.name)
                 return other.snapshot(f"{schema}.{table}")
         catalog = self.sources if name.split(".")[0] in READ_TOGETHER else self.catalog
         return catalog.snapshot(name) if catalog.exists(name) else None
 
     @contextmanager
     def run(self, pipeline: str, as_of: datetime) -> Iterator[Run]:
-        """Run a pipeline.
+        """Run a pipeline. One at a time: whoever comes second waits, and finds what the first has done.
 
         Before any work raises ForbiddenError where the settings refuse this pipeline, and NotReleasedError where
         only releases may run.
@@ -133,13 +134,14 @@ class Environment:
                     f"{self.name} runs released code only (pipelines.released_code_only): {error}"
                 ) from error
         run = Run(pipeline, as_of)
-        started, clock = datetime.now(UTC).replace(tzinfo=None), time.perf_counter()
-        try:
-            yield run
-        except BaseException as error:
-            self._record(run, started, clock, "failed", "".join(traceback.format_exception_only(error)).strip())
-            raise
-        self._record(run, started, clock, "finished", "")
+        with self.catalog.lease(f"{pipeline} as of {as_of} (process {os.getpid()})"):
+            started, clock = datetime.now(UTC).replace(tzinfo=None), time.perf_counter()
+            try:
+                yield run
+            except BaseException as error:
+                self._record(run, started, clock, "failed", "".join(traceback.format_exception_only(error)).strip())
+                raise
+            self._record(run, started, clock, "finished", "")
 
     def last_finished(self, pipeline: str, before: datetime) -> datetime | None:
         """The latest `as_of` earlier than `before` for which the pipeline finished."""

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from importlib import import_module
@@ -123,6 +124,12 @@ class Catalog(Protocol):
 
     def history(self, name: str) -> Iterable[dict[str, object]]:
         """The table's commits, newest first."""
+
+    def lease(self, holder: str) -> AbstractContextManager[None]:
+        """Have the tables for oneself. While another process has them this one says so and waits.
+
+        The lease of a process that dies is free again.
+        """
 
     def append(self, name: str, rows: Rows) -> int:
         """Add rows; a new column widens the table. Returns the number of rows written."""

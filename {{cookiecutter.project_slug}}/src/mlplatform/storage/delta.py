@@ -1,6 +1,9 @@
 """Delta tables on a local disk."""
 
-from collections.abc import Iterable, Sequence
+import fcntl
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -55,6 +58,22 @@ class DeltaCatalog:
 
     def history(self, name: str) -> Iterable[dict[str, object]]:
         return list(self._open(name).history())
+
+    @contextmanager
+    def lease(self, holder: str) -> Iterator[None]:
+        self._refuse_foreign_write("its lease")
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / ".lease").open("a+", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                sys.stderr.write(f"{holder} waits: {file.read()} has the tables of {self.owner}\n")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            file.truncate(0)
+            file.write(holder)
+            file.flush()
+            yield
 
     def append(self, name: str, rows: Rows) -> int:
         return self._write(name, rows, mode="append", schema_mode="merge")
