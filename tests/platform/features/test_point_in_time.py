@@ -98,7 +98,9 @@ def test_a_label_that_came_later_is_not_known_yet(world: Path, load_env: LoadEnv
 Row = tuple[int, int, float]
 
 
-def join(predictions: list[int], features: list[Row], ttl: int) -> list[tuple[float | None, int | None]]:
+def join(
+    predictions: list[int], features: list[Row], ttl: int, keys: tuple[str, ...] = ("key",)
+) -> list[tuple[float | None, int | None]]:
     """The value, and the time of the event it comes from, that the join gives at each hour of `predictions`."""
     entities = pa.table({"key": ["a"] * len(predictions), "prediction_time": _times(predictions)})
     view = pa.table(
@@ -109,7 +111,7 @@ def join(predictions: list[int], features: list[Row], ttl: int) -> list[tuple[fl
             "value": pa.array([value for _, _, value in features], pa.float64()),
         }
     )
-    views = [View("view", ["key"], ttl * 3600, ["value"])]
+    views = [View("view", keys, ttl * 3600, ["value"])]
     joined = DuckDb().point_in_time(entities, views, as_of=datetime.max, given={"features.view": view}).arrow()
     return [
         (row["view__value"], row["feature_time"] and (row["feature_time"] - START) // HOUR)
@@ -140,6 +142,11 @@ def known(prediction: int, features: list[Row], ttl: int) -> tuple[float | None,
 )
 def test_the_join_finds_the_latest_event_that_was_known(predictions: list[int], features: list[Row], ttl: int) -> None:
     assert join(predictions, features, ttl) == [known(hour, features, ttl) for hour in predictions]
+
+
+def test_a_view_without_keys_holds_for_every_entity() -> None:
+    rows = [(1, 2, 1.0), (3, 4, 2.0)]
+    assert join([1, 2, 5], rows, ttl=24, keys=()) == [(None, None), (1.0, 1), (2.0, 3)]
 
 
 def test_a_value_counts_from_when_it_was_available_not_from_when_it_happened() -> None:

@@ -5,8 +5,11 @@ from unittest import mock
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from copies import Copy
+from mlplatform.cli import application
+from mlplatform.cli.options import owned_by
 from mlplatform.testing.check import MistakesError, refuse_mistakes
 
 
@@ -276,6 +279,16 @@ def test_the_project_as_it_is_has_no_mistake(copy: Copy) -> None:
     assert copy.problems() == []
 
 
+def test_a_project_needs_neither_views_nor_groups(copy: Copy) -> None:
+    copy.edit("project.py", "views=VIEWS", "views=()")
+    copy.edit("project.py", 'baseline=Baseline(groups=("kind",)),', "")
+    for view in ("kind_history", "kind_arrivals"):
+        (copy.package / "sql" / "features" / f"{view}.sql").unlink()
+    for feature in ("kind_history__outcome_7d", "kind_history__outcomes_7d", "kind_arrivals__items_1d"):
+        copy.edit("features.py", f'    "{feature}",\n', "")
+    assert copy.problems() == []
+
+
 @pytest.mark.parametrize("mistake", MISTAKES.values(), ids=list(MISTAKES))
 def test_a_mistake_is_found_and_is_the_only_thing_said(copy: Copy, mistake: Mistake) -> None:
     copy.edit(mistake.file, mistake.old, mistake.new)
@@ -377,3 +390,14 @@ def test_pipelines_are_refused_until_the_mistake_is_gone_and_checked_once(copy: 
             refuse_mistakes(copy.load, copy.folder)
     copy.edit("sql/labels.sql", "THEN 'yes' ELSE 'no'", "THEN 1e0 ELSE 0e0")
     refuse_mistakes(copy.load, copy.folder)
+
+
+def test_a_pipeline_does_not_begin_with_a_mistake(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(copy.folder)
+    owned_by(copy.load)
+    copy.edit(*MISTAKES["labels that are text"][:3])
+    told = CliRunner().invoke(application(), ["check"])
+    assert (told.exit_code, "label is string" in told.output) == (1, True)
+    refused = CliRunner().invoke(application(), ["ingest", "--env", "staging"])
+    assert isinstance(refused.exception, MistakesError)
+    assert not (copy.folder / "data").exists()

@@ -27,11 +27,6 @@ BROKEN = {
         "sql/entities.sql: more than one row for {'item_id': 'item-",
         (("sql/entities.sql", "FROM silver.items", "FROM silver.items CROSS JOIN (VALUES (1), (2)) AS twice (n)"),),
     ),
-    "a feature is known before it happens": Broken(
-        conformance.keys_are_unique,
-        "rows are available before they happen",
-        (("sql/features/kind_history.sql", "hour + INTERVAL 3600 SECONDS", "hour - INTERVAL 1 SECONDS"),),
-    ),
     "a feature is said to be known before its hour is over": Broken(
         conformance.what_was_known_then_is_what_a_run_then_finds,
         "features.kind_history as of ",
