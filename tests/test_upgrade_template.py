@@ -284,7 +284,7 @@ def test_edits_of_an_owner_arrive_where_their_files_go(template: Path, start: St
         {
             f"{usecase}/columns.py": ('    "distance",\n', '    "distance",\n    "my_column",\n'),
             f"{usecase}/features.py": ("ttl=timedelta(hours=12)", "ttl=timedelta(hours=13)"),
-            f"{usecase}/tables.py": ("number(-60, 140", "number(-70, 140"),
+            f"{usecase}/tables.py": ("number(-180, 2000", "number(-190, 2000"),
             f"{usecase}/silver_sql/weather.sql": ("SELECT", "SELECT  -- mine"),
             f"{usecase}/model.py": ('"max_iter": 60', '"max_iter": 61'),
             f"{usecase}/purpose.py": ('("carrier", "local_hour")', '("carrier",)'),
@@ -309,7 +309,7 @@ def test_edits_of_an_owner_arrive_where_their_files_go(template: Path, start: St
     package = project / "src" / PACKAGE
     features = (package / "features.py").read_text()
     assert '    "my_column",\n' in features and "hours=13" in features and "<<<<" not in features
-    assert "number(-70, 140" in (package / "tables.py").read_text()
+    assert "number(-190, 2000" in (package / "tables.py").read_text()
     assert "SELECT  -- mine" in (package / "sql/silver/weather.sql").read_text()
     assert "import shlex\n" in (project / "src/mlplatform/monitoring/notify.py").read_text()
     assert (package / "mine.py").read_text() == (
@@ -319,6 +319,8 @@ def test_edits_of_an_owner_arrive_where_their_files_go(template: Path, start: St
     unmerged = git(project, "diff", "--name-only", "--diff-filter=U").splitlines()
     assert unmerged == [f"src/{PACKAGE}/model.py", f"src/{PACKAGE}/project.py"]
     for told in (
+        "imports renamed in files of yours (`make format` sorts them)",
+        f"    src/{PACKAGE}/mine.py\n",
         f"    src/{PACKAGE}/model.py\n        was {usecase}/model.py; ",
         "its functions are methods of",
         "conf/base.yml: your `slices: [dest] # mine` was taken out: monitoring.slices: put these columns",
@@ -359,8 +361,7 @@ def test_what_migrations_declare_is_there_and_what_moved_is_declared(
             (name, other)
             for name in gone
             for other in come
-            if Path(name).suffix == Path(other).suffix
-            and similar(files[row][name], news[row][other])
+            if Path(name).suffix == Path(other).suffix and similar(files[row][name], news[row][other])
         ]
         assert alike == [], row
 

@@ -187,6 +187,7 @@ def report(made: Plan, changes: str) -> str:
         "deleted": made.deleted,
         "kept deleted (you deleted it, the template changed it)": made.stay_deleted,
         "kept as yours (the template changed what it seeds new projects with)": made.left,
+        "imports renamed in files of yours (`make format` sorts them)": made.imports,
         "your settings, by key": made.settings,
         "in conflict": sorted(f"{path}\n        {advice}" for path, advice in made.advice.items()),
         "for you to do": made.todo,

@@ -43,7 +43,8 @@ def plan(
     base[RECORD] = ours[RECORD]
     seed = dict(base)
     moves = Moves(migrations, base, ours, theirs)
-    base, ours = (_move(scratch, moves, side) for side in (base, ours))
+    base, _ = _move(scratch, moves, base)
+    ours, renamed = _move(scratch, moves, ours)
     done, todo = _settings(scratch, migrations, base, ours, theirs)
     _endings(scratch, base, ours, theirs)
     left = _leave(migrations, owned, base, ours, theirs)
@@ -79,14 +80,18 @@ def plan(
         deleted=sorted(gone),
         stay_deleted=stay_deleted,
         left=left,
+        imports=sorted(moves.targets[path] for path in renamed if files[path] != seed.get(path)),
         settings=done,
         todo=[*todo, *_look(scratch, moves, seed, merged, unmerged.keys(), theirs)],
         advice={path: _advice(path, stages, migrations, moves) for path, stages in unmerged.items()},
     )
 
 
-def _move(scratch: Scratch, moves: Moves, files: Files) -> Files:
-    """Put files where the moves say, with their imports as of there; join those that go to the same place."""
+def _move(scratch: Scratch, moves: Moves, files: Files) -> tuple[Files, set[str]]:
+    """Put files where the moves say, with their imports as of there; join those that go to the same place.
+
+    Returns them, and those whose imports were changed, by their old names.
+    """
     sources = moves.sources(files)
     joined = {target: paths for target, paths in sources.items() if len(paths) > 1}
     python = [path for path, entry in files.items() if path.endswith(".py") and entry.startswith("100")]
@@ -95,6 +100,7 @@ def _move(scratch: Scratch, moves: Moves, files: Files) -> Files:
     texts = {path: contents[_object(files[path])] for path in wanted}
     for path in python:
         texts[path] = _imports(texts[path], path, moves)
+    renamed = {path for path in python if texts[path] != contents[_object(files[path])]}
     moved, written = {}, {}
     for target, paths in sources.items():
         moved[target] = files[paths[0]]
@@ -102,7 +108,7 @@ def _move(scratch: Scratch, moves: Moves, files: Files) -> Files:
             content = _join([texts[path] for path in paths])
             if content != contents[_object(files[paths[0]])]:
                 written[target] = content
-    return moved | _store(scratch, moved, written)
+    return moved | _store(scratch, moved, written), renamed
 
 
 def _join(texts: Sequence[bytes]) -> bytes:

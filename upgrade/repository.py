@@ -86,6 +86,7 @@ class Plan:
     deleted: list[str] = field(default_factory=list)
     stay_deleted: list[str] = field(default_factory=list)  # the owner deleted what the template changed
     left: list[str] = field(default_factory=list)  # the owner's, and the template changed what it seeds
+    imports: list[str] = field(default_factory=list)  # the owner's, whose imports name other modules now
     settings: list[str] = field(default_factory=list)  # what was changed in the owner's settings, by key
     todo: list[str] = field(default_factory=list)  # what a person has to do besides the conflicts
     advice: dict[str, str] = field(default_factory=dict)  # conflicting file: what it is, and what to do
