@@ -7,4 +7,4 @@ SELECT
     to_utc(published_at) AS available_at,
     source_file,
     source_row
-FROM bronze.items
+FROM bronze.items;
