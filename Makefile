@@ -29,11 +29,13 @@ RENDER := $(CURDIR)/build/render
 SETTINGS := $(RENDER)/pyproject.toml
 TOOLS := $(RENDER)/.venv/bin
 PLATFORM := $(CURDIR)/{{cookiecutter.project_slug}}/src
+ADD = $(BIN)/uv pip install --quiet --python $(TOOLS)/python --compile-bytecode --constraint $(RENDER)/constraints.txt
 TEST_PLATFORM = PYTHONPATH='$(PLATFORM):$(RENDER)/src' PYTHONDONTWRITEBYTECODE=1 $(TOOLS)/pytest -n 2 --dist loadgroup tests/platform
 
 .PHONY: render
 render: $(READY)
 	@$(BIN)/python tests/rendered.py '$(RENDER)'
+	@$(ADD) --requirement tests/platform/requirements.txt
 
 .PHONY: test-platform
 test-platform: render ## Run the platform's own tests
@@ -54,8 +56,6 @@ lint: render ## Check the template's own Python, and the platform with its direc
 	cd '$(PLATFORM)' && $(TOOLS)/mypy --config-file '$(SETTINGS)' --cache-dir '$(RENDER)/.venv/mypy' -p mlplatform
 	cd '$(PLATFORM)' && PYTHONPATH='$(RENDER)/src' $(TOOLS)/lint-imports --no-cache --no-logo '$(SETTINGS)'
 	cd tests/platform && MYPYPATH='$(PLATFORM)' $(TOOLS)/mypy --cache-dir '$(RENDER)/.venv/mypy-tests'
-
-ADD = $(BIN)/uv pip install --quiet --python $(TOOLS)/python --compile-bytecode --constraint $(RENDER)/constraints.txt
 
 .PHONY: test-browser
 test-browser: render ## Open the dashboard in a browser

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.xdist_group("rendered projects")
 # Stands in for the platform's tests, which take minutes: it fails where the project's file was edited.
 TEST = """
 import mlplatform.errors
-import pytest
+import toml  # which no project installs
 
 def test_errors() -> None:
     with open(mlplatform.errors.__file__) as file:
@@ -26,7 +26,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A render and its template, which has gone on since."""
     template = export(tmp_path_factory.mktemp("template"))
     git(template, "init", "--quiet", "--initial-branch=main")
-    write(template, {"tests/platform/pyproject.toml": "[tool.pytest]\n", "tests/platform/test_it.py": TEST})
+    tests = {"pyproject.toml": "[tool.pytest]\n", "requirements.txt": "toml==0.10.2\n", "test_it.py": TEST}
+    write(template, {f"tests/platform/{name}": text for name, text in tests.items()})
     commit(template, "Release")
     project = bake(template, tmp_path_factory.mktemp("project"), {"sample": "none"})
     errors = next(template.glob("*/src/mlplatform/errors.py"))
