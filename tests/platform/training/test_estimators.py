@@ -78,7 +78,8 @@ class MeanByKind(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.means_ = {kind: float(rest[X[f"is_{kind}"] == 1].mean()) for kind in "abc"}
 
     def predict(self, X: pd.DataFrame) -> np.ndarray:  # noqa: N803
-        return sum(X[f"is_{kind}"] * mean for kind, mean in self.means_.items()) + self.slope * X["amount"]
+        means = sum(X[f"is_{kind}"] * mean for kind, mean in self.means_.items())
+        return np.asarray(means + self.slope * X["amount"])
 
 
 class Own(Plain):

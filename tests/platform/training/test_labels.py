@@ -1,5 +1,7 @@
 """Labels that no model could be fitted to or judged by are refused before the fit, with what is wrong and where."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +13,7 @@ from mlplatform.training.labels import check
 BINARY, NUMBER, CLASSES = Labels("binary"), Labels("number"), Labels("multiclass", ("early", "late", "on time"))
 
 
-def refusal(labels: Labels, train: list[object], holdout: list[object], min_class_rows: int = 2) -> str:
+def refusal(labels: Labels, train: Sequence[object], holdout: Sequence[object], min_class_rows: int = 2) -> str:
     with pytest.raises(LabelError) as refused:
         check(labels, pd.Series(train), pd.Series(holdout), min_class_rows)
     return str(refused.value)

@@ -17,7 +17,7 @@ class Tuning(Section):
     trials: Annotated[int, Field(ge=1)] = 10
     timeout: Annotated[Duration, Field(gt=timedelta(0))]
     folds: Annotated[int, Field(ge=2)] = 3
-    fraction: Share = Field(1.0, description="share of the training rows that the search sees")
+    fraction: Share = Field(default=1.0, description="share of the training rows that the search sees")
 
 
 class TrainingSettings(Section):
@@ -29,7 +29,7 @@ class TrainingSettings(Section):
     holdout_share: Annotated[float, Field(gt=0, lt=1)] = Field(0.2, description="by group or random: what share")
     seed: int = Field(0, description="by group or random: another seed holds out other rows")
     history: Duration | None = Field(None, description="how far back training reaches; null means everything")
-    fraction: Share = Field(1.0, description="share of the entities that are trained on")
+    fraction: Share = Field(default=1.0, description="share of the entities that are trained on")
     min_rows: Annotated[int, Field(ge=2)] = Field(100, description="of training rows, and of held-out rows")
     min_class_rows: Annotated[int, Field(ge=1)] = Field(5, description="training rows of each class")
     tuned_in: Literal["dev", "staging", "prod"] = Field(
