@@ -168,7 +168,7 @@ def test_no_release_is_cut_from_a_commit_whose_checks_failed(story: Story, origi
 
 def test_a_worse_model_is_trained_and_refused_and_nobody_is_asked(story: Story, origin: Origin) -> None:
     assert story["worse model"].jobs == {"code": "success", "train": "success", "gates": "success"}
-    assert "version 2 refused" in story["worse model"].said
+    assert "version 2 rejected" in story["worse model"].said
     history = origin.run("registry", "show", "--env", "prod")
     assert "version 1: Production" in history
     assert "version 2: Archived" in history
