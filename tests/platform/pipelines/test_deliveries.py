@@ -6,11 +6,13 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from mlplatform.environment import Environment
 from mlplatform.errors import ContractError
 from mlplatform.pipelines.ingest import ingest
+from mlplatform.storage import ops
 from mlplatform.storage.landing import NAME_FORMAT
 from steps import overlay, read
 from tiny.deliveries import START, land
@@ -164,6 +166,19 @@ def test_a_file_that_was_only_touched_is_not_read_again(env: Environment) -> Non
     run = ingest(env, FIRST)
     assert run.written == {}
     assert run.notes == [f"nothing new in {env.landing}"]
+
+
+def test_files_that_an_earlier_release_has_read_are_not_read_again(env: Environment) -> None:
+    old = {"source_file": f"items/{items(env).name}", "landed_at": FIRST, "rows": 101, "malformed": 0, "error": ""}
+    schema = pa.schema([ops.SCHEMAS[ops.FILES].field(name) for name in old])
+    env.catalog.append(ops.FILES, pa.Table.from_pylist([old], schema))
+    ingest(env, FIRST)
+    assert count(env, "bronze.items") == 0
+    assert count(env, "silver.outcomes") > 0
+    land(env.landing, SECOND)
+    ingest(env, SECOND)
+    assert count(env, "silver.items") == 100
+    assert len(env.catalog.read(ops.FILES)) == 4
 
 
 def test_what_ingest_does_not_take_is_named_once_and_stops_nothing(env: Environment) -> None:
