@@ -1,4 +1,4 @@
-"""Put into build/docs what the pages take from the template: its prompts, a render and an example to quote from.
+"""Put into build/docs what the pages quote from the template: its prompts, a render and an example.
 
 mkdocs includes them by its snippets extension, so a page cannot say what the template does not.
 """

@@ -1,4 +1,4 @@
-"""Other people's use cases in place of the example: only the owner's files and conf/ are edited, and all stays green."""
+"""Other use cases in place of the example, by edits of the owner's files and conf/ alone: all stays green."""
 
 import os
 import shutil
@@ -68,8 +68,12 @@ def foreign(request: pytest.FixtureRequest, template: Path, tmp_path_factory: py
 
 
 def test_only_the_owners_files_were_edited(foreign: Path, render: Callable[..., Path]) -> None:
-    (name,) = (name for name in USE_CASES if (foreign / "src" / PACKAGE / "tables.py").read_text() == (
-        ROOT / "tests" / "foreign" / name / "owner" / "tables.py").read_text())
+    (name,) = (
+        name
+        for name in USE_CASES
+        if (foreign / "src" / PACKAGE / "tables.py").read_text()
+        == (ROOT / "tests" / "foreign" / name / "owner" / "tables.py").read_text()
+    )
     fresh = {path: file.read_bytes() for path, file in files(render(sample="none", **USE_CASES[name]))}
     now = {path: file.read_bytes() for path, file in files(foreign)}
     changed = {path for path in fresh | now if fresh.get(path) != now.get(path)}
