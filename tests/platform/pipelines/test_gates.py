@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from sklearn.tree import DecisionTreeClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier
 
 from mlplatform.environment import Environment
 from mlplatform.errors import ForbiddenError
@@ -299,13 +299,14 @@ def test_a_better_challenger_is_promoted_and_the_old_champion_archived(
 def test_a_model_that_knows_its_training_rows_by_heart_is_no_better(prod: Environment, now: datetime) -> None:
     rows, model = data.load(prod, now), PROJECT.model
     by_heart: Any = model.build(model.defaults)
-    by_heart.set_params(classify=DecisionTreeClassifier(random_state=0))
+    by_heart.set_params(classify=HistGradientBoostingClassifier(max_iter=200, max_leaf_nodes=None, min_samples_leaf=1))
     by_heart.fit(model.inputs(rows.train), rows.train["label"].to_numpy())
-    assert PRIMARY.measure(rows.train["label"].to_numpy(), model.predict(by_heart, model.inputs(rows.train))) == 1
+    known = PRIMARY.measure(rows.train["label"].to_numpy(), model.predict(by_heart, model.inputs(rows.train)))
+    assert known > 0.95
     measured = evaluation.evaluate(PROJECT, by_heart, rows.train, rows.holdout)
     version = enter(prod, Trained(now, "by heart", by_heart, model.defaults, None, rows, measured))
     refusal(prod, version, now)
-    assert comparison(prod, version)["challenger_score"] < 1
+    assert comparison(prod, version)["challenger_score"] < known
 
 
 def test_on_too_few_rows_nobody_is_promoted(candidate: Environment, now: datetime, load_env: LoadEnv) -> None:

@@ -137,10 +137,11 @@ def test_classes_may_be_whole_numbers(folder: Path, now: datetime) -> None:
 def test_a_snapshot_delivered_once_is_trained_on_promoted_and_scored(
     trained: Path, duplicate: Duplicate, tmp_path: Path, now: datetime
 ) -> None:
-    """A table without time: everything happened, and became known, at once."""
+    """A table without time: everything happened, and became known, at once. Some of it is asked for a day later."""
     at = f"TIMESTAMP '{SNAPSHOT}'"
+    when = f"{at} + CASE WHEN item_id < 'item-000700' THEN INTERVAL 0 SECONDS ELSE INTERVAL 86400 SECONDS END"
     project = edited(
-        entities=f"SELECT item_id, {at} AS prediction_time, kind, amount, {at} AS available_at FROM silver.items",
+        entities=f"SELECT item_id, {when} AS prediction_time, kind, amount, {at} AS available_at FROM silver.items",
         labels=f"SELECT item_id, CAST(outcome > 0 AS INT) AS label, {at} AS event_timestamp, {at} AS available_at "
         "FROM silver.outcomes",
     )
@@ -151,5 +152,5 @@ def test_a_snapshot_delivered_once_is_trained_on_promoted_and_scored(
     deploy(prod, now)
     assert first.version == 1, "it was trained by time, and is rejected for what it lacks here"
     assert registry.ledger.champion() == 2
-    infer(prod, now)
-    assert prod.catalog.count("predictions.tiny") == 731
+    infer(prod, now + timedelta(days=1))
+    assert prod.catalog.count("predictions.tiny") == 31

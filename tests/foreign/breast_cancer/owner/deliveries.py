@@ -1,4 +1,4 @@
-"""scikit-learn's table of breast cancer findings, delivered once, as a snapshot."""
+"""scikit-learn's table of breast cancer findings: a snapshot without times, and what came in after it."""
 
 import csv
 from datetime import datetime
@@ -8,34 +8,36 @@ from mlplatform.contract import Deliveries
 
 from .tables import MEASURED
 
-SNAPSHOT = datetime(2024, 3, 1)
-TRAINED = datetime(2024, 3, 2)
+SNAPSHOT, LATER = datetime(2024, 3, 1), datetime(2024, 3, 10)
+BOUNDS = {SNAPSHOT: (0, 450), LATER: (450, 569)}
 
 
 def deliver(landing: Path, until: datetime) -> dict[str, int]:
-    """Write the snapshot, once; return its rows."""
+    """Write each file that has come by `until` and is not there yet; return the rows."""
     from sklearn.datasets import load_breast_cancer
 
-    target = landing / "samples" / f"{SNAPSHOT:%Y%m%dT%H%M%SZ}.csv"
-    if until < SNAPSHOT or target.exists():
-        return {"samples": 0}
-    found = load_breast_cancer(as_frame=True)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(".unfinished")
-    with unfinished.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["sample_id", "benign", *MEASURED])
-        measured = found.data[[f"mean {name}" for name in MEASURED]]
-        for number, (benign, values) in enumerate(zip(found.target, measured.to_numpy(), strict=True)):
-            writer.writerow([f"sample-{number:03d}", benign, *values])
-    unfinished.replace(target)
-    return {"samples": len(found.target)}
+    found, rows = load_breast_cancer(as_frame=True), 0
+    measured = found.data[[f"mean {name}" for name in MEASURED]].to_numpy()
+    for landed, bounds in BOUNDS.items():
+        target = landing / "samples" / f"{landed:%Y%m%dT%H%M%SZ}.csv"
+        if landed > until or target.exists():
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = target.with_name(".unfinished")
+        with unfinished.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["sample_id", "benign", *MEASURED])
+            for number in range(*bounds):
+                writer.writerow([f"sample-{number:03d}", found.target[number], *measured[number]])
+                rows += 1
+        unfinished.replace(target)
+    return {"samples": rows}
 
 
 DELIVERIES = Deliveries(
     deliver=deliver,
     begin=datetime(2024, 2, 1),
-    first=TRAINED,
+    first=datetime(2024, 3, 2),
     stops=(datetime(2024, 3, 15),),
-    integration=(TRAINED, datetime(2024, 3, 15)),
+    integration=(datetime(2024, 3, 2), datetime(2024, 3, 15)),
 )
