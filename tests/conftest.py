@@ -8,7 +8,8 @@ import pytest
 from bake import bake, export
 from matrix import ROWS, Answers
 
-collect_ignore = ["platform"]  # the platform's own tests need its packages: make test runs them apart
+# These need the packages of a render: make test-platform runs the platform's, and other use cases run in renders.
+collect_ignore = ["foreign", "platform"]
 
 
 @pytest.fixture(scope="session")

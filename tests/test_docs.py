@@ -9,7 +9,7 @@ from bake import PROMPTS, ROOT, TEMPLATE
 
 # What stands between backticks and looks like a path: `conf/dev.yml`, `registry/`, `src/<package>/sql/`.
 PATH = re.compile(r"`((?:[\w.<>{}-]+/)+(?:[\w.-]+)?)`")
-MADE = ("build/", "data/")
+MADE = (".venv/", "build/", "data/")
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"]
 TARGETS = re.compile(r"^([a-z][a-z -]*):", re.MULTILINE)
 Render = Callable[..., Path]

@@ -54,8 +54,8 @@ MISTAKES = {
     ),
     "a member that names no method": Mistake(
         "model.py",
-        "    trusted_types = (",
-        '    weights = "balanced"\n    trusted_types = (',
+        "    trusted_types: tuple[str, ...] = (",
+        '    weights = "balanced"\n    trusted_types: tuple[str, ...] = (',
         ".model.Estimate.weights: 'balanced' is no method",
     ),
     "a missing member": Mistake(
@@ -219,20 +219,20 @@ MISTAKES = {
     ),
     "a decision that is no metric": Mistake(
         "model.py",
-        "    trusted_types = (",
-        '    decision = "cost"\n    trusted_types = (',
+        "    trusted_types: tuple[str, ...] = (",
+        '    decision = "cost"\n    trusted_types: tuple[str, ...] = (',
         "PROJECT.model.decision: 'cost' is str, not Metric | None",
     ),
     "a text in place of several": Mistake(
         "model.py",
-        "    trusted_types = (",
-        '    requirements = "shap"\n    trusted_types = (',
+        "    trusted_types: tuple[str, ...] = (",
+        '    requirements = "shap"\n    trusted_types: tuple[str, ...] = (',
         "PROJECT.model.requirements: 'shap' is str, not Sequence[str]",
     ),
     "a requirement that is not installed": Mistake(
         "model.py",
-        "    trusted_types = (",
-        '    requirements = ("no-such-distribution",)\n    trusted_types = (',
+        "    trusted_types: tuple[str, ...] = (",
+        '    requirements = ("no-such-distribution",)\n    trusted_types: tuple[str, ...] = (',
         ".model.Estimate.requirements: 'no-such-distribution' is not installed",
     ),
     "a metric of the owner's on a column that there is not": Mistake(

@@ -39,7 +39,7 @@ class Estimate(Model):
         "max_leaf_nodes": 15,
         "l2_regularization": 1.0,
     }
-    trusted_types = (
+    trusted_types: tuple[str, ...] = (
         "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
         "sklearn.model_selection._split.StratifiedKFold",
     )

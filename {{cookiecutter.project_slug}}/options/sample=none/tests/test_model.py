@@ -13,8 +13,8 @@ Score = Callable[[pd.DataFrame], np.ndarray]
 
 
 def mean(scores: np.ndarray) -> float:
-    """The mean of scores{% if cookiecutter.problem_type == "multiclass" %} of the last class, that of high outcomes{% endif %}."""
-    return float(scores{% if cookiecutter.problem_type == "multiclass" %}[:, -1]{% endif %}.mean())
+    """The mean score; where there is one per class, that of the last."""
+    return float(scores.reshape(len(scores), -1)[:, -1].mean())
 
 
 def test_a_larger_amount_raises_scores_on_average(score: Score, held_out: pd.DataFrame) -> None:

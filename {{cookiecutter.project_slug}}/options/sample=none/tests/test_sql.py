@@ -73,18 +73,6 @@ def test_an_item_is_predicted_for_when_it_becomes_known() -> None:
     assert (entity["kind"], entity["amount"]) == ("a", 12.5)
 
 
-def test_a_label_is_known_when_the_outcome_is() -> None:
-    labels = query("labels.sql", outcomes(("a", MARCH, -22.0), ("a", MARCH + timedelta(hours=1), 24.0)))
-    assert labels["available_at"].to_list() == [MARCH, MARCH + timedelta(hours=1)]
-{%- if cookiecutter.problem_type == "binary" %}
-    assert labels["label"].to_list() == [0.0, 1.0]
-{%- elif cookiecutter.problem_type == "multiclass" %}
-    assert labels["label"].to_list() == ["low", "high"]
-{%- else %}
-    assert labels["label"].to_list() == [-22.0, 24.0]
-{%- endif %}
-
-
 def test_history_rolls_over_a_week_of_the_same_kind() -> None:
     week = timedelta(days=7)
     facts = [

@@ -11,16 +11,6 @@ from {{ cookiecutter.package_name }}.features import CATEGORICAL, NUMERIC
 Score = Callable[[pd.DataFrame], np.ndarray]
 
 
-@pytest.fixture(scope="session")
-def lateness(score: Score) -> Score:
-    """One number per flight, which is larger the later it is expected to be."""
-{%- if cookiecutter.problem_type == "multiclass" %}
-    return lambda flights: score(flights) @ [-1.0, 0.0, 1.0]
-{%- else %}
-    return score
-{%- endif %}
-
-
 # Invariance: what must not matter does not.
 
 

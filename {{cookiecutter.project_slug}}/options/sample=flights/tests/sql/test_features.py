@@ -212,16 +212,3 @@ def test_an_entity_has_the_local_hour_and_weekday(departure: datetime, hour: int
     assert (entity["local_hour"], entity["day_of_week"]) == (hour, day)
     assert entity["prediction_time"] == departure - timedelta(hours=2)
     assert entity["available_at"] < entity["prediction_time"]
-
-
-def test_a_label_is_known_when_the_flight_has_arrived() -> None:
-    landed = arrivals((at("10:00"), -16.0), (at("11:00"), 15.0), (at("12:00"), 16.0))
-    labels = sql.query(PROJECT, "labels.sql", given(arrivals=landed))
-    assert labels["available_at"].to_list() == [at("10:00"), at("11:00"), at("12:00")]
-{%- if cookiecutter.problem_type == "binary" %}
-    assert labels["label"].to_list() == [0.0, 0.0, 1.0]
-{%- elif cookiecutter.problem_type == "multiclass" %}
-    assert labels["label"].to_list() == ["early", "on_time", "late"]
-{%- else %}
-    assert labels["label"].to_list() == [-16.0, 15.0, 16.0]
-{%- endif %}
