@@ -8,7 +8,7 @@ import pytest
 from bake import bake, export
 from matrix import ROWS, Answers
 
-# These need the packages of a render: make test-platform runs the platform's, and other use cases run in renders.
+# These need the packages of a render: make test-platform runs the one, the other is put into renders.
 collect_ignore = ["foreign", "platform"]
 
 

@@ -64,6 +64,11 @@ def foreign(request: pytest.FixtureRequest, template: Path, tmp_path_factory: py
     answers = {"sample": "none", **USE_CASES[request.param]}
     project = bake(template, tmp_path_factory.mktemp(request.param), answers)
     replace(project, request.param)
+    make(project, "setup")
+    # One environment serves all: an owner would name the package in pyproject.toml.
+    tools = environment(project) / "bin"
+    add = [tools / "uv", "pip", "install", "--quiet", "--no-deps", "--python", tools / "python"]
+    subprocess.run([*add, "vega_datasets==0.9.0"], check=True)
     return project
 
 

@@ -192,7 +192,7 @@ def test_a_script_of_the_template_keeps_its_mode(template: Path, tmp_path: Path)
 def test_the_default_render_stays_small(render: Render) -> None:
     """Each file and line is one that somebody else must own.
 
-    The goal for all files, those of the platform and its lines is 120, 65 and 4,500: lower the limits whenever
+    The goal for all files, those of the platform and its lines is 120, 65 and 4,500: lower the limits when
     something goes.
     """
     project = render()

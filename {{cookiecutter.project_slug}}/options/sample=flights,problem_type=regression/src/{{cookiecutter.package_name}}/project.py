@@ -19,7 +19,7 @@ PROJECT = Project(
     views=VIEWS,
     model=Estimate(),
     # A model has to beat the mean label of each of these groups, and is judged in each slice by itself.
-    baseline=Baseline(groups=("carrier", "local_hour")),
+    baseline=Baseline(groups=("carrier",)),
     slices=("origin", "carrier"),
     card=Card(
         description="Two hours before scheduled departure: how many minutes late the flight will arrive.",
