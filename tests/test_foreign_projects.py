@@ -67,8 +67,8 @@ def foreign(request: pytest.FixtureRequest, template: Path, tmp_path_factory: py
     make(project, "setup")
     # One environment serves all: an owner would name the package in pyproject.toml.
     tools = environment(project) / "bin"
-    add = [tools / "uv", "pip", "install", "--quiet", "--no-deps", "--python", tools / "python"]
-    subprocess.run([*add, "vega_datasets==0.9.0"], check=True)
+    add = f"{tools}/uv pip install --quiet --no-deps --python {tools}/python vega_datasets==0.9.0"
+    subprocess.run(add.split(), check=True)
     return project
 
 
