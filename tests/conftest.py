@@ -8,6 +8,9 @@ import pytest
 from bake import bake, export
 from matrix import ROWS, Answers
 
+# These need the packages of a render: make test-platform runs the one, the other is put into renders.
+collect_ignore = ["foreign", "platform"]
+
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:

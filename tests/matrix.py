@@ -1,33 +1,36 @@
 """Which combinations of choices are rendered: rows that cover every valid pair, and a few with names.
 
-A prompt that is added to cookiecutter.json, and to the tables in hooks/, is covered here without more work.
+A prompt that is added to cookiecutter.json is covered here without more work.
 """
 
+from collections.abc import Mapping
 from itertools import combinations, product
 
-from bake import PROMPTS
+from bake import ROOT
 from covertable import make
-from pre_gen_project import EXAMPLES, problems
+from pre_gen_project import EXAMPLES, choices_of, problems
 
 Answers = dict[str, str]
-CHOICES: dict[str, list[str]] = {
-    name: choices
-    for name, choices in PROMPTS.items()
-    if isinstance(choices, list) and not name.startswith("_")
-}
+CHOICES = {name: list(choices) for name, choices in choices_of(ROOT).items()}
 DEFAULTS = {name: choices[0] for name, choices in CHOICES.items()}
 # What is not named has its default. The defaults are also what renders most.
 NAMED: dict[str, dict[str, str]] = {
     "defaults": {},
     "smallest": {"sample": "none"},
     "regression": {"problem_type": "regression"},
+    "classes": {"problem_type": "multiclass", "sample": "none"},
     "promoted": {"problem_type": "regression", "sample": "none", "deployment_pattern": "deploy_models"},
 }
 
 
+def refusals(answers: Mapping[str, str]) -> list[str]:
+    """What the hook says against these answers, others being harmless."""
+    return problems(EXAMPLES | DEFAULTS | dict(answers), CHOICES)
+
+
 def valid(answers: Answers) -> bool:
-    """Whether the hook accepts these choices, other answers being harmless."""
-    return not problems(EXAMPLES | DEFAULTS | answers)
+    """Whether the hook accepts these answers, others being harmless."""
+    return not refusals(answers)
 
 
 def pairs(row: Answers) -> set[frozenset[tuple[str, str]]]:

@@ -14,8 +14,20 @@ from rendered import environment, make
 
 # Two times of the example's data: what is trained at the first is used until the second.
 FIRST, SECOND = "2025-04-01", "2025-05-01"
-# A change after which a model can hardly tell one item from another.
-WORSE = ("early_stopping=False, **parameters)", 'early_stopping=False, **{**parameters, "max_iter": 1})')
+# Changes of a file, as path, old text and new text; <package> is the owner's. A model that can hardly tell
+# items apart, and SQL that means something else.
+WORSE = (
+    "src/<package>/model.py",
+    "early_stopping=False, **parameters)",
+    'early_stopping=False, **{**parameters, "max_iter": 1})',
+)
+BROKEN_SQL = ("src/<package>/sql/labels.sql", "outcome > 0", "outcome < 0")
+
+
+def broken(pipeline: str, error: str) -> tuple[str, str, str]:
+    """A change after which a pipeline does nothing but fail."""
+    line = f'    with env.run("{pipeline}", as_of) as run:\n'
+    return f"src/mlplatform/pipelines/{pipeline}.py", line, f'{line}        raise OSError("{error}")\n'
 
 
 # How this machine reaches what it installs from.
@@ -66,15 +78,16 @@ class Origin:
     def commit(self, message: str, *changes: tuple[str, str, str]) -> str:
         """Commit what is there, after changes in files: (path, old text, new text). Returns the commit."""
         for path, old, new in changes:
-            text = (self.folder / path).read_text()
+            file = self.folder / path.replace("<package>", self.package())
+            text = file.read_text()
             assert old in text, f"{path} does not hold {old!r}"
-            (self.folder / path).write_text(text.replace(old, new, 1))
+            file.write_text(text.replace(old, new, 1))
         self.git("add", "--all")
         self.git("commit", "--quiet", "--allow-empty", "--message", message)
         return self.git("rev-parse", "HEAD")
 
     def package(self) -> str:
-        return next(path.name for path in (self.folder / "src").iterdir() if (path / "cli.py").exists())
+        return next(path.parent.name for path in (self.folder / "src").glob("*/project.py"))
 
     def run(self, *arguments: str) -> str:
         """Run the project's command line here, on the same storage."""
@@ -105,7 +118,7 @@ def machine(origin: Origin) -> dict[str, str]:
     return {
         "VENV": str(origin.venv),
         "MYPY_CACHE_DIR": str(ROOT / "build" / "mypy"),
-        "TESTS": "tests/unit/test_comparison.py",
+        "TESTS": "tests/test_sql.py",
         "SLOW_TESTS": "",
         "AS_OF": FIRST,
         **{name: value for name, value in os.environ.items() if name.startswith(INSTALLING)},

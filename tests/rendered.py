@@ -1,12 +1,17 @@
-"""Rendered repositories on this machine: where they are installed, and how their Makefiles are called."""
+"""Rendered repositories on this machine: where they are installed, and how their Makefiles are called.
+
+As a script: python tests/rendered.py FOLDER brings FOLDER up to date with the template and installs what it
+needs; FOLDER/.venv leads to the environment, which the renders of the tests share.
+"""
 
 import hashlib
 import os
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
-from bake import ROOT
+from bake import ROOT, update
 
 
 def environment(project: Path) -> Path:
@@ -15,7 +20,7 @@ def environment(project: Path) -> Path:
     wanted = [pyproject["project"].get(key) for key in ("dependencies", "optional-dependencies")]
     wanted += [pyproject.get("dependency-groups"), (project / "constraints.txt").read_text()]
     digest = hashlib.sha256(repr(wanted).encode()).hexdigest()
-    return ROOT / "build" / f"venv-{digest[:8]}"
+    return (ROOT / "build").resolve() / f"venv-{digest[:8]}"
 
 
 def make(project: Path, *targets: str) -> None:
@@ -25,3 +30,13 @@ def make(project: Path, *targets: str) -> None:
     settings["MYPY_CACHE_DIR"] = f"{environment(project)}/mypy"
     command = ["make", *targets, f"VENV={environment(project)}"]
     subprocess.run(command, cwd=project, env=settings, stdin=subprocess.DEVNULL, check=True)
+
+
+if __name__ == "__main__":
+    project = Path(sys.argv[1]).resolve()
+    update(project, {})
+    link = project / ".venv"
+    if not link.is_symlink() or link.readlink() != environment(project):
+        link.unlink(missing_ok=True)
+        link.symlink_to(environment(project))
+    make(project, "setup")

@@ -11,6 +11,8 @@ from pathlib import Path
 from bake import ROOT
 
 NAME = "{{cookiecutter.project_slug}}"
+# What is the owner's in the first release of each.
+OWNED = ["conf/"]
 # Git and make without this machine's settings, and without those of the make and pytest that run the test.
 ENVIRONMENT = {
     name: value
@@ -70,7 +72,7 @@ class Template:
         shutil.copy(ROOT / "constraints.txt", folder)
         hook = (ROOT / "hooks" / "post_gen_project.py").read_text()
         start = 'if __name__ == "__main__":'
-        write(folder, {"hooks/post_gen_project.py": hook.replace(start, f"OPTIONS = {{}}\n\n{start}")})
+        write(folder, {"hooks/post_gen_project.py": hook.replace(start, f"PLATFORM = {{}}\n\n{start}")})
         self.prompts = {"project_slug": "tiny", "package_name": "tiny", **(prompts or {})}
         self.migrations: dict[str, object] = {}
 
@@ -84,7 +86,8 @@ class Template:
         write(self.folder / NAME, files)
         private = {"_version": version, "_source": str(self.folder)}
         write(self.folder, {"cookiecutter.json": json.dumps(self.prompts | private, indent=2)})
-        self.migrations[version] = migration or {}
+        first = {} if self.migrations else {"owned": OWNED}
+        self.migrations[version] = first | dict(migration or {})
         write(self.folder, {"upgrade/migrations.json": json.dumps(self.migrations)})
         return commit(self.folder, f"Release {version}")
 

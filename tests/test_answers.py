@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from bake import PROMPTS, bake
-from checks import lint, unreadable
+from checks import files, lint, unreadable
 from cookiecutter.exceptions import FailedHookException
 from cookiecutter.main import cookiecutter
-from matrix import ROWS
-from pre_gen_project import CHOICES, EXAMPLES, LONGEST_NAME, TEXT, installed, problems
+from matrix import CHOICES, DEFAULTS, ROWS, refusals
+from pre_gen_project import EXAMPLES, HELD, LONGEST_NAME, TEXT, installed, problems
 
 UNDERSCORES = "is not lower-case letters and digits, a letter first, joined by single underscores"
 HYPHENS = UNDERSCORES.replace("underscores", "hyphens")
@@ -25,6 +25,7 @@ REFUSED = {
     "its tests": ("package_name", "test", "'test' is a module of Python's standard library"),
     "other folder": ("package_name", "tests", "'tests' is another part of the project"),
     "other module": ("package_name", "conftest", "'conftest' is another part of the project"),
+    "the platform": ("package_name", "mlplatform", "'mlplatform' is another part of the project"),
     "digit first": ("package_name", "2013_flights", f"'2013_flights' {UNDERSCORES}"),
     "capital in package": ("package_name", "Flights", f"'Flights' {UNDERSCORES}"),
     "hyphen in package": ("package_name", "flight-delays", f"'flight-delays' {UNDERSCORES}"),
@@ -86,39 +87,42 @@ def test_a_choice_out_of_a_replay_file_is_refused(
 ) -> None:
     """Cookiecutter checks choices itself, unless they come out of a file of earlier answers."""
     replay = tmp_path / "replay.json"
-    replay.write_text(json.dumps({"cookiecutter": PROMPTS | EXAMPLES | {name: "other"}}))
+    replay.write_text(json.dumps({"cookiecutter": PROMPTS | EXAMPLES | DEFAULTS | {name: "other"}}))
     with pytest.raises(FailedHookException):
         cookiecutter(str(template), replay=str(replay), output_dir=str(tmp_path), default_config=True)
     choices = ", ".join(PROMPTS[name])
-    line = f"{name}: 'other' is not one of {choices}; for example: {EXAMPLES[name]}\n"
+    line = f"{name}: 'other' is not one of {choices}; for example: {PROMPTS[name][0]}\n"
     assert capfd.readouterr().err == line
     assert list(tmp_path.iterdir()) == [replay]
 
 
 def test_every_problem_has_its_own_line() -> None:
-    bad = dict.fromkeys(EXAMPLES, "\n")
-    assert [line.split(":")[0] for line in problems(bad)] == list(EXAMPLES)
-    assert all("\n" not in line and line.endswith(EXAMPLES[line.split(":")[0]]) for line in problems(bad))
+    good = EXAMPLES | DEFAULTS
+    found = problems(dict.fromkeys(good, "\n"), CHOICES)
+    assert [line.split(":")[0] for line in found] == list(good)
+    assert all("\n" not in line and line.endswith(good[line.split(":")[0]]) for line in found)
+
+
+def test_where_cookiecutter_compares_the_choices_the_hook_need_not() -> None:
+    """Under cruft, which does not tell where the template is."""
+    assert problems(EXAMPLES | {"license": "other"}, {}) == []
 
 
 def test_text_that_an_upgrade_would_fill_in_is_refused() -> None:
     """Given on the command line it is filled in before the hook sees it; typed at a prompt it is not."""
     for text in ("{" * 2 + " author }}", "{" + "% if a %}", "{" + "# note #}"):
-        assert len(problems(EXAMPLES | {"description": text})) == 1
+        assert len(refusals({"description": text})) == 1
 
 
 def test_the_hook_knows_the_prompts() -> None:
-    assert problems(dict(EXAMPLES)) == []
-    assert {name: list(choices) for name, choices in CHOICES.items()} == {
-        name: choices for name, choices in PROMPTS.items() if name in CHOICES
-    }
-    assert set(EXAMPLES) == {name for name in PROMPTS if not name.startswith("_")}
+    assert refusals({}) == []
+    assert [*EXAMPLES, *CHOICES] == [name for name in PROMPTS if not name.startswith("_")]
 
 
 def test_the_hook_knows_every_pinned_library(render: Callable[..., Path]) -> None:
     pins = re.findall(r"^([\w.-]+)==", (render() / "constraints.txt").read_text(), re.MULTILINE)
     assert "mlflow" in pins
-    assert {re.sub("[-.]", "_", name.lower()) for name in pins} - installed(EXAMPLES) == set()
+    assert {re.sub("[-.]", "_", name.lower()) for name in pins} - installed(DEFAULTS) == set()
 
 
 # What does and does not go together, beside EXAMPLES.
@@ -142,12 +146,12 @@ REFUSED_TOGETHER: dict[str, tuple[dict[str, str], str]] = {
 
 @pytest.mark.parametrize("answers", SUPPORTED.values(), ids=SUPPORTED)
 def test_supported_combinations(answers: dict[str, str]) -> None:
-    assert problems(EXAMPLES | answers) == []
+    assert refusals(answers) == []
 
 
 @pytest.mark.parametrize(("answers", "reason"), REFUSED_TOGETHER.values(), ids=REFUSED_TOGETHER)
 def test_refused_combinations(answers: dict[str, str], reason: str) -> None:
-    (line,) = problems(EXAMPLES | answers)
+    (line,) = refusals(answers)
     assert line.startswith(f"{reason}; for example: ")
 
 
@@ -159,3 +163,62 @@ def test_accepted(render: Callable[..., Path], answers: dict[str, str]) -> None:
     metadata = tomllib.loads((project / "pyproject.toml").read_text())["project"]
     assert metadata["description"] == answers.get("description", PROMPTS["description"])
     assert metadata["authors"] == [{"name": answers.get("author", PROMPTS["author"])}]
+
+
+def by_force(template: Path, output: Path, *, skip: bool) -> None:
+    """As `cookiecutter -f` does, and `cookiecutter -f -s`, which skips files that are there."""
+    cookiecutter(
+        str(template),
+        no_input=True,
+        overwrite_if_exists=True,
+        skip_if_file_exists=skip,
+        output_dir=str(output),
+        default_config={"replay_dir": str(output / "replay")},
+    )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {name: path.read_bytes() for name, path in files(folder)}
+
+
+@pytest.mark.parametrize("skip", [False, True], ids=["-f", "-f -s"])
+def test_a_folder_that_holds_a_project_is_refused_and_left_as_it_is(
+    template: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], skip: bool
+) -> None:
+    project = bake(template, tmp_path, {"ci_platform": "gitlab", "sample": "none"})
+    with (project / ".gitlab-ci.yml").open("a") as pipeline:
+        pipeline.write("# mine\n")
+    (project / "mine.txt").write_text("mine")
+    before = contents(project)
+    with pytest.raises(FailedHookException):
+        by_force(template, tmp_path, skip=skip)
+    assert contents(project) == before
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("early-warning: there is a project in this folder (.cruft.json), and nothing")
+    assert "`make update-template`" in line
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_each_mark_of_a_project_is_seen(
+    template: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
+    mark = tmp_path / "early-warning" / name
+    mark.parent.mkdir(parents=True)
+    mark.write_text("mine")
+    with pytest.raises(FailedHookException):
+        by_force(template, tmp_path, skip=False)
+    assert contents(tmp_path / "early-warning") == {name: b"mine"}
+    assert f"({name})" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("skip", [False, True], ids=["-f", "-f -s"])
+def test_a_fresh_repository_takes_a_project_and_keeps_its_own_files(
+    template: Path, tmp_path: Path, render: Callable[..., Path], skip: bool
+) -> None:
+    own = {".git/HEAD": "ref: refs/heads/main\n", ".github/workflows/ci.yml": "mine", "data.csv": "mine"}
+    for name, text in own.items():
+        (tmp_path / "early-warning" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "early-warning" / name).write_text(text)
+    by_force(template, tmp_path, skip=skip)
+    kept = {name: text.encode() for name, text in own.items()}
+    assert contents(tmp_path / "early-warning") == contents(render()) | kept

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from azure import azure
-from origin import SECOND, WORSE, Origin, Result, machine_origin
+from origin import BROKEN_SQL, SECOND, WORSE, Origin, Result, broken, machine_origin
 from platform_api import serve
 
 pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("azure")]
@@ -51,16 +51,12 @@ def story(origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Story:
     origin.commit("words", ("README.md", "First commands", "First steps"))
     chapter("prose", "ci", "PullRequest")
 
-    package = origin.package()
     origin.git("switch", "--quiet", "--create", "pipeline", "main")
-    line = "    settings, registry ="
-    broken = f'    raise OSError("out of order")\n{line}'
-    origin.commit("broken pipeline", (f"src/{package}/pipelines/monitor.py", line, broken))
+    origin.commit("broken pipeline", broken("monitor", "out of order"))
     chapter("broken pipeline", "ci", "PullRequest")
 
     origin.git("switch", "--quiet", "main")
-    comparison = (f"src/{package}/registry/comparison.py", "bool(low > 0 and", "bool(low > 0 or")
-    red = origin.commit("broken gate", comparison)
+    red = origin.commit("broken SQL", BROKEN_SQL)
     chapter("failing test", "ci", "IndividualCI")
     # What counts is the newest run of that commit: not one before, nor one of another commit.
     origin.platform.ci_ended(red, passed=True)
@@ -69,9 +65,8 @@ def story(origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Story:
     chapter("red release", "release", "Manual", version="v0.2.0")
 
     origin.git("revert", "--no-edit", "HEAD")
-    trees = (f"src/{package}/usecase/model.py", *WORSE)
     # Its model still beats the baseline, so that CI would let it pass; that is not what is looked at here.
-    origin.platform.ci_ended(origin.commit("worse model", trees), passed=True)
+    origin.platform.ci_ended(origin.commit("worse model", WORSE), passed=True)
     chapter("worse model", "release", "Manual", version="v0.3.0", AS_OF=SECOND)
     return story
 
@@ -144,7 +139,7 @@ def test_a_pipeline_that_breaks_stops_a_merge_request_and_is_reported_on_it(
 
 def test_a_failing_test_stops_everything_after_it(story: Story) -> None:
     assert story["failing test"].jobs == {"checks": "failure"}
-    assert "test_comparison.py" in story["failing test"].said
+    assert "test_sql.py" in story["failing test"].said
 
 
 def test_no_release_is_cut_from_a_commit_whose_checks_failed(story: Story, origin: Origin) -> None:

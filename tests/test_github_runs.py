@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from act import REPOSITORY, act
-from origin import SECOND, WORSE, Origin, Result, machine_origin
+from origin import BROKEN_SQL, SECOND, WORSE, Origin, Result, broken, machine_origin
 from platform_api import serve
 
 pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("github")]
@@ -56,16 +56,12 @@ def story(origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Story:
     origin.commit("words", ("README.md", "First commands", "First steps"))
     merge_request("prose")
 
-    package = origin.package()
     origin.git("switch", "--quiet", "--create", "pipeline", "main")
-    line = "    settings, registry ="
-    broken = f'    raise OSError("out of order")\n{line}'
-    origin.commit("broken pipeline", (f"src/{package}/pipelines/monitor.py", line, broken))
+    origin.commit("broken pipeline", broken("monitor", "out of order"))
     merge_request("broken pipeline")
 
     origin.git("switch", "--quiet", "main")
-    comparison = (f"src/{package}/registry/comparison.py", "bool(low > 0 and", "bool(low > 0 or")
-    red = origin.commit("broken gate", comparison)
+    red = origin.commit("broken SQL", BROKEN_SQL)
     chapter("failing test", "push", "ci.yml")
     # What counts is the newest run of that commit: not one before, nor one of another commit.
     origin.platform.ci_ended(red, passed=True)
@@ -74,7 +70,7 @@ def story(origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Story:
     chapter("red release", "workflow_dispatch", "release.yml", inputs={"version": "v0.2.0"})
 
     origin.git("revert", "--no-edit", "HEAD")
-    origin.commit("worse model", (f"src/{package}/usecase/model.py", *WORSE))
+    origin.commit("worse model", WORSE)
     origin.git("tag", "v0.3.0")
     chapter(
         "worse model",
@@ -161,7 +157,7 @@ def test_a_pipeline_that_breaks_stops_a_merge_request_and_is_reported_on_it(
 
 def test_a_failing_test_stops_everything_after_it(story: Story) -> None:
     assert story["failing test"].jobs == {"checks": "failure"}
-    assert "test_comparison.py" in story["failing test"].said
+    assert "test_sql.py" in story["failing test"].said
 
 
 def test_no_release_is_cut_from_a_commit_whose_checks_failed(story: Story, origin: Origin) -> None:
@@ -172,7 +168,7 @@ def test_no_release_is_cut_from_a_commit_whose_checks_failed(story: Story, origi
 
 def test_a_worse_model_is_trained_and_refused_and_nobody_is_asked(story: Story, origin: Origin) -> None:
     assert story["worse model"].jobs == {"code": "success", "train": "success", "gates": "success"}
-    assert "version 2 refused" in story["worse model"].said
+    assert "version 2 rejected" in story["worse model"].said
     history = origin.run("registry", "show", "--env", "prod")
     assert "version 1: Production" in history
     assert "version 2: Archived" in history

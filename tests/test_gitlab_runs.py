@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from gitlab import MERGE_REQUEST, pipeline
-from origin import SECOND, WORSE, Origin, Result, machine_origin
+from origin import BROKEN_SQL, SECOND, WORSE, Origin, Result, broken, machine_origin
 from platform_api import serve
 
 pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("gitlab")]
@@ -40,24 +40,15 @@ def story(origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Story:
     chapter("monitor", JOB="monitor", CI_PIPELINE_SOURCE="schedule", AS_OF=SECOND)
     chapter("retrain", JOB="retrain", CI_PIPELINE_SOURCE="schedule", AS_OF=SECOND)
 
-    package = origin.package()
     origin.git("switch", "--quiet", "--create", "pipeline")
-    line = "    settings, registry ="
-    broken = f'    raise OSError("out of order")\n{line}'
-    origin.commit("broken pipeline", (f"src/{package}/pipelines/monitor.py", line, broken))
+    origin.commit("broken pipeline", broken("monitor", "out of order"))
     chapter("broken pipeline", **MERGE_REQUEST)
-    earlier = (
-        f"src/{package}/pipelines/ingest.py",
-        "    settings =",
-        '    raise OSError("no files")\n    settings =',
-    )
-    origin.commit("broken earlier", earlier)
+    origin.commit("broken earlier", broken("ingest", "no files"))
     chapter("broken again", only="integration report", **MERGE_REQUEST)
     chapter("no token", only="integration report", comment_token="", **MERGE_REQUEST)
 
     origin.git("switch", "--quiet", "main")
-    comparison = (f"src/{package}/registry/comparison.py", "bool(low > 0 and", "bool(low > 0 or")
-    red = origin.commit("broken gate", comparison)
+    red = origin.commit("broken SQL", BROKEN_SQL)
     chapter("failing test")
     # What counts is the newest run of that commit: not one before, nor one of another commit.
     origin.platform.ci_ended(red, passed=True)
@@ -66,9 +57,8 @@ def story(origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Story:
     chapter("red release", VERSION="v0.2.0", CI_PIPELINE_SOURCE="web")
 
     origin.git("revert", "--no-edit", "HEAD")
-    trees = (f"src/{package}/usecase/model.py", *WORSE)
     # Its model still beats the baseline, so that CI would let it pass; that is not what is looked at here.
-    origin.platform.ci_ended(origin.commit("worse model", trees), passed=True)
+    origin.platform.ci_ended(origin.commit("worse model", WORSE), passed=True)
     chapter("worse model", VERSION="v0.3.0", CI_PIPELINE_SOURCE="web", AS_OF=SECOND)
     return story
 
@@ -140,7 +130,7 @@ def test_a_report_without_a_token_warns_and_says_what_to_set(story: Story) -> No
 
 def test_a_failing_test_stops_everything_after_it(story: Story) -> None:
     assert story["failing test"].jobs == {"checks": "failure"}
-    assert "test_comparison.py" in story["failing test"].said
+    assert "test_sql.py" in story["failing test"].said
 
 
 def test_no_release_is_cut_from_a_commit_whose_checks_failed(story: Story, origin: Origin) -> None:

@@ -16,7 +16,8 @@ from cookiecutter.main import cookiecutter
 from cookiecutter.utils import create_env_with_context
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
-from pre_gen_project import EXAMPLES, INSTALLED, LONGEST_NAME, NAMES, TEXT, problems
+from matrix import DEFAULTS, refusals
+from pre_gen_project import EXAMPLES, INSTALLED, LONGEST_NAME, NAMES, TEXT
 
 SPECIAL = st.sampled_from("'\"\\#:{}[]&*-|>%@`$!?,~<")
 TEXTS = st.text(SPECIAL | st.characters(exclude_categories=["C", "Zl", "Zp"]), min_size=1)
@@ -80,7 +81,7 @@ ANSWERS = st.fixed_dictionaries(
 
 def test_whatever_is_accepted_renders_files_that_parse(template: Path) -> None:
     """Many answers in a short time: only the files that they end up in, filled in without cookiecutter."""
-    context = {"cookiecutter": PROMPTS | EXAMPLES}
+    context = {"cookiecutter": PROMPTS | EXAMPLES | DEFAULTS}
     environment = create_env_with_context(context)
     texts = {name: path.read_text() for name, path in files(template / TEMPLATE)}
     templates = {
@@ -103,7 +104,7 @@ def test_whatever_is_accepted_renders_files_that_parse(template: Path) -> None:
     @given(answers=ANSWERS)
     @settings(derandomize=True, deadline=None, max_examples=80, database=None)
     def check(answers: dict[str, str]) -> None:
-        assume(not problems(EXAMPLES | answers))
+        assume(not refusals(answers))
         for name, source in templates.items():
             text = source.render(cookiecutter=context["cookiecutter"] | answers)
             parse(name, text)
@@ -120,7 +121,7 @@ def render_or_refuse(template: Path, answers: dict[str, str]) -> str:
         output.mkdir(parents=True)
         # As typed at a prompt: on the command line cookiecutter fills in what looks like a template.
         replay = Path(folder, "answers.json")
-        replay.write_text(json.dumps({"cookiecutter": PROMPTS | EXAMPLES | answers}))
+        replay.write_text(json.dumps({"cookiecutter": PROMPTS | EXAMPLES | DEFAULTS | answers}))
         refusal = ""
         try:
             cookiecutter(str(template), replay=str(replay), output_dir=str(output), default_config=True)
@@ -157,7 +158,7 @@ def test_any_answers_render_a_sound_project_or_are_refused(
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
     )
     def check(answers: dict[str, str]) -> None:
-        expected = problems(EXAMPLES | answers)
+        expected = refusals(answers)
         capfd.readouterr()
         refusal = render_or_refuse(template, answers)
         said = capfd.readouterr().err
@@ -177,7 +178,7 @@ def test_a_refusal_is_one_short_line_for_each_answer() -> None:
     @given(answers=ANSWERS)
     @settings(derandomize=True, deadline=None, max_examples=300, database=None)
     def check(answers: dict[str, str]) -> None:
-        for line in problems(EXAMPLES | answers):
+        for line in refusals(answers):
             assert line.isprintable()
             assert re.match(rf"({'|'.join(answers)}): .+; for example: .+", line)
             assert len(line) < 400

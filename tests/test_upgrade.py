@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from answers import MIGRATIONS, NEXT, between
 from merge import RECORD
+from migrations import MIGRATIONS, NEXT, between
 from releases import number, releases
 from synthetic import ENVIRONMENT, Outcome, Template, commit, git, run, state, tree, write
 
@@ -349,4 +349,4 @@ def test_every_declared_migration_can_be_read() -> None:
 def test_a_misspelt_migration_is_an_error(tmp_path: Path) -> None:
     write(tmp_path, {"migrations.json": '{"0.2.0": {"answer": {"a": "b"}}}'})
     with pytest.raises(TypeError, match="answer"):
-        between("0.1.0", "0.2.0", tmp_path / "migrations.json")
+        between("0.1.0", "0.2.0", path=tmp_path / "migrations.json")

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from merge import Plan, Project, Scratch, plan
+from merge import plan
+from repository import Plan, Project, Scratch
 from synthetic import ENVIRONMENT, Template, commit, git, state, write
 
 LINES = "".join(f"line {number}\n" for number in range(20))
@@ -87,7 +88,7 @@ def planned(
         template.render(work / name, version=version)
     scratch = Scratch(work / "scratch", Project(project))
     files = Project(project).files()
-    yield plan(scratch, files, work / "old/tiny", work / "new/tiny", "template-v0.2.0", [], "tiny"), scratch
+    yield plan(scratch, files, work / "old/tiny", work / "new/tiny", "template-v0.2.0", [], []), scratch
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # the child runs git and ends

@@ -41,6 +41,7 @@ DEEDS: dict[str, Deed] = {
     "edit elsewhere": edit(24),
     "delete": lambda who, path, cell: path.unlink(),
     "rename": rename,
+    "move": rename,  # a rename that the template declares
     "binary": binary,
     "mode": lambda who, path, cell: path.chmod(0o755),
     "reformat": reformat,
@@ -51,7 +52,7 @@ CONFLICTS = {
     "edit": {"edit", "binary", "reformat"},
     "edit elsewhere": {"edit elsewhere", "binary", "reformat"},
     "delete": {"edit", "edit elsewhere", "rename", "binary", "mode", "reformat"},
-    "rename": {"rename"},
+    "rename": {"edit", "edit elsewhere", "rename", "binary", "mode", "reformat"},
     "binary": {"edit", "edit elsewhere", "binary", "reformat"},
     "reformat": {"edit", "edit elsewhere", "binary"},
     "add": {"add"},
@@ -61,7 +62,8 @@ CELLS = {
     for of_template in DEEDS
     for of_owner in DEEDS
     # Who adds a file meets another's new one, or none.
-    if "add" not in (of_template, of_owner) or {of_template, of_owner} <= {"add", "nothing"}
+    if ("add" not in (of_template, of_owner) or {of_template, of_owner} <= {"add", "nothing"})
+    and of_owner != "move"
 }
 
 
@@ -90,7 +92,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Template:
     seed(cells)
     template.release("0.2.0", {})
     act("template", cells)
-    template.release("0.3.0", {})
+    moved = {f"cells/{cell}" for cell, (of_template, _) in CELLS.items() if of_template == "move"}
+    template.release("0.3.0", {}, {"files": {path: f"{path}-of-the-template" for path in moved}})
     return template
 
 
@@ -172,13 +175,16 @@ def test_no_line_of_the_owners_is_lost_whatever_both_sides_do(
     assert outcome.code == 1, outcome.output
 
     deleted = {f"cells/{cell}" for cell, deeds in CELLS.items() if deeds[1] == "delete"}
+    deleted.remove("cells/rename, delete")  # under its undeclared new name it is a new file
     assert not deleted & {renamed(name) for name in after}
     for cell, (of_template, of_owner) in CELLS.items():
         where = [name for name in after if renamed(name) == f"cells/{cell}"]
+        if of_template == "move" and of_owner not in {"rename", "delete"}:
+            assert where == [f"cells/{cell}-of-the-template"]
         if of_template in {"edit", "edit elsewhere"} and of_owner != "delete" and cell not in conflicts:
             assert f"{cell}: line of the template".encode() in after[where[0]]
         if of_owner == "mode" or (of_template == "mode" and of_owner != "delete"):
-            assert (project / where[0]).stat().st_mode & 0o111
+            assert any((project / name).stat().st_mode & 0o111 for name in where)
     unstaged = {
         line[3:] for line in run(project, "git", "status", "--porcelain").splitlines() if line[1] == "M"
     }

@@ -1,7 +1,7 @@
 """Bring a rendered project up to a release of the template: what `make update-template` fetches and runs.
 
 As a script: python upgrade check|update, in the project's folder. Exit codes: 0 done or up to date,
-1 conflicts remain, 2 refused, or (check) a newer release exists.
+1 conflicts or tasks remain, 2 refused, or (check) a newer release exists.
 """
 
 import argparse
@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import releases
-from answers import RefusedError, between, complete
-from merge import RECORD, Plan, Project, Scratch, plan
+from answers import complete
+from merge import RECORD, plan
+from migrations import RefusedError, between, owned
 from render import render
+from repository import BACK, Plan, Project, Scratch
 
 ROOT = Path(__file__).resolve().parent.parent
 HERE = "make update-template"
@@ -108,7 +110,7 @@ def check(folder: Path) -> int:
 def upgrade(
     folder: Path, wanted: str | None, given: Mapping[str, str], interactive: bool, dry_run: bool
 ) -> int:
-    """Merge a release into the project: 1 if conflicts remain, or else 0. Raises RefusedError."""
+    """Merge a release into the project: 1 if conflicts or tasks remain, or else 0. Raises RefusedError."""
     known = _releases()
     version = (wanted or list(known)[-1]).removeprefix("v")
     if version not in known:
@@ -126,8 +128,9 @@ def upgrade(
         raise RefusedError(
             f"this project has {record.version}, and {version} is older: an upgrade does not go back"
         )
-    migrations = between(record.version, version)
     answers = dict(record.answers)
+    package = answers.get("package_name", "")
+    migrations = between(record.version, version, package)
     for migration in migrations:
         answers = migration.apply(answers)
     with tempfile.TemporaryDirectory() as work:
@@ -138,14 +141,14 @@ def upgrade(
         answers = complete(prompts, answers, given, defaults, interactive)
         renders = render([(old, record.answers), (new, answers)], Path(work, "renders"))
         scratch = Scratch(Path(work, "scratch"), project)
-        package = answers.get("package_name", "")
-        made = plan(scratch, files, renders[0], renders[1], f"template-v{version}", migrations, package)
+        label, theirs = f"template-v{version}", owned(version, package)
+        made = plan(scratch, files, renders[0], renders[1], label, migrations, theirs)
         print(f"{'Plan for the' if dry_run else 'The'} upgrade from {record.version} to {version}\n")
         print(report(made, releases.changes(ROOT, known[version], record.version)))
         if not dry_run:
             project.put(made, scratch.folder)
             print(outcome(made))
-    return 1 if made.unmerged else 0
+    return 1 if made.unmerged or made.todo else 0
 
 
 def _releases() -> dict[str, str]:
@@ -170,7 +173,8 @@ def _base(record: Record, known: Mapping[str, str]) -> str:
 def checkout(commit: str, folder: Path) -> Path:
     """Put the template as of a commit into a folder of its own, where the hook can read the commit."""
     releases.git(ROOT, "clone", "--quiet", "--shared", "--no-checkout", str(ROOT), str(folder))
-    releases.git(folder, "checkout", "--quiet", "--detach", commit)
+    # As committed: on a machine that turns line ends into those of Windows, every line would seem changed.
+    releases.git(folder, "-c", "core.autocrlf=false", "checkout", "--quiet", "--detach", commit)
     return folder
 
 
@@ -178,23 +182,26 @@ def report(made: Plan, changes: str) -> str:
     """Say what happens to each file, after what the changelog says about it."""
     groups = {
         "added": made.added,
+        "moved": made.moved,
         "changed": made.changed,
         "deleted": made.deleted,
         "kept deleted (you deleted it, the template changed it)": made.stay_deleted,
         "kept as yours (the template changed what it seeds new projects with)": made.left,
-        "in conflict": sorted(made.unmerged),
+        "imports renamed in files of yours (`make format` sorts them)": made.imports,
+        "your settings, by key": made.settings,
+        "in conflict": sorted(f"{path}\n        {advice}" for path, advice in made.advice.items()),
+        "for you to do": made.todo,
     }
     lines = [changes, ""] if changes else []
-    for title, paths in groups.items():
-        if paths:
-            lines += [f"{title}: {len(paths)}", *(f"    {path}" for path in paths)]
-    lines += [f"    ({note})" for note in made.notes]
+    for title, entries in groups.items():
+        if entries:
+            lines += [f"{title}: {len(entries)}", *(f"    {entry}" for entry in entries)]
     return "\n".join(lines)
 
 
 def outcome(made: Plan) -> str:
     """Say what is left to do."""
-    undo = f"To put everything back: {HERE} FLAGS=--abort"
+    undo = f"To put everything back: {BACK if 'Makefile' in made.unmerged else f'{HERE} FLAGS=--abort'}"
     if made.unmerged:
         todo = "Conflicts remain: mend the files listed, `git add` or `git rm` each, test, and commit."
     else:

@@ -1,54 +1,8 @@
 """The answers for the new version: recorded ones after the declared migrations, and those to new prompts."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
-from releases import number
-
-MIGRATIONS = Path(__file__).with_name("migrations.json")
-# What the next release will bring; `make release` puts the version in its place.
-NEXT = "unreleased"
-
-
-class RefusedError(Exception):
-    """An upgrade that cannot start, or an answer that does not fit: what is wrong, and what to do."""
-
-
-@dataclass
-class Migration:
-    """What a version asks of older projects. `<package>` in a path stands for the package's name."""
-
-    answers: dict[str, str] = field(default_factory=dict)  # a prompt's old name: its new name
-    values: dict[str, dict[str, str]] = field(default_factory=dict)  # prompt: {old choice: new choice}
-    files: dict[str, str] = field(
-        default_factory=dict
-    )  # a file, or a folder with a slash at its end: its new path
-    owners: list[str] = field(
-        default_factory=list
-    )  # files of the owner's that must take the template's change
-    defaults: dict[str, str] = field(
-        default_factory=dict
-    )  # new prompt: the answer that keeps things as they are
-
-    def apply(self, answers: Mapping[str, str]) -> dict[str, str]:
-        """Return the answers by their new names and values."""
-        renamed = {self.answers.get(name, name): value for name, value in answers.items()}
-        return {name: self.values.get(name, {}).get(value, value) for name, value in renamed.items()}
-
-
-def between(old: str, new: str, path: Path = MIGRATIONS) -> list[Migration]:
-    """Return the migrations of the versions after `old`, up to `new`, oldest first."""
-    declared = {number(version): Migration(**content) for version, content in _read(path).items()}
-    first, last = number(old) or (), number(new) or ()
-    return [declared[version] for version in sorted(v for v in declared if v) if first < version <= last]
-
-
-def _read(path: Path) -> dict[str, dict[str, Any]]:
-    content: dict[str, dict[str, Any]] = json.loads(path.read_text())
-    return content
+from migrations import RefusedError
 
 
 def fit(prompts: Mapping[str, object], name: str, value: str) -> str:

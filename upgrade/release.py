@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from answers import NEXT, RefusedError
+from migrations import NEXT, RefusedError
 from releases import PLACE, git, number, releases
 
 CHANGELOG, MIGRATIONS = "CHANGELOG.md", "upgrade/migrations.json"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from answers import RefusedError
+from migrations import RefusedError
 
 
 def render(jobs: Sequence[tuple[Path, Mapping[str, str]]], output: Path) -> list[Path]:

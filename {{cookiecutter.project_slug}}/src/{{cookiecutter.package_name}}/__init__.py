@@ -1,1 +1,1 @@
-"""The project, room by room; see docs/architecture.md."""
+"""The project of this repository: its data, features and model. The platform that runs it is src/mlplatform."""

@@ -1,0 +1,3 @@
+-- The finding, known with the sample.
+SELECT sample_id, benign AS label, event_timestamp, available_at
+FROM silver.samples

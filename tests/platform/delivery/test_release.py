@@ -1,0 +1,162 @@
+"""What is released: a commit of the default branch whose checks passed, and nothing else; what it calls for then."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from conftest import CONF, commit, git
+from mlplatform.delivery.hosts import Host
+from mlplatform.delivery.release import (
+    ReleaseError,
+    check_out,
+    current,
+    cut,
+    only_prose_changed,
+    record,
+)
+from mlplatform.environment import Environment
+from tiny.project import PROJECT
+
+pytestmark = pytest.mark.usefixtures("no_git_around")
+
+
+def change(folder: Path, name: str) -> str:
+    """Commit a change of one file and return the commit."""
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    with (folder / name).open("a", encoding="utf-8") as file:
+        file.write("a change\n")
+    return commit(folder)
+
+
+class Checks:
+    """The CI platform: it knows for which commits the checks passed, and keeps the tags that it is asked for."""
+
+    def __init__(self) -> None:
+        self.passed: set[str] = set()
+        self.tags: list[tuple[str, str]] = []
+
+    def checks_passed(self, commit: str, branch: str) -> bool:
+        return commit in self.passed and branch == "main"
+
+    def tag(self, name: str, commit: str) -> None:
+        self.tags.append((name, commit))
+
+
+@pytest.fixture
+def checks() -> Checks:
+    return Checks()
+
+
+@pytest.fixture
+def repository(tmp_path: Path, checks: Checks) -> Path:
+    """A clone whose newest commit is on origin/main, with its checks passed."""
+    upstream, clone = tmp_path / "upstream", tmp_path / "clone"
+    upstream.mkdir()
+    git(upstream, "init", "--quiet", "--initial-branch=main")
+    checks.passed.add(change(upstream, "first.txt"))
+    git(tmp_path, "clone", "--quiet", str(upstream), str(clone))
+    return clone
+
+
+def refusal(repository: Path, checks: Checks, version: str = "v0.2.0") -> str:
+    with pytest.raises(ReleaseError) as caught:
+        cut(repository, version, cast(Host, checks))
+    assert checks.tags == []
+    return str(caught.value)
+
+
+def test_a_commit_whose_checks_passed_is_tagged(repository: Path, checks: Checks) -> None:
+    assert checks.tags == []
+    commit = cut(repository, "v0.2.0", cast(Host, checks))
+    assert checks.tags == [("v0.2.0", commit)]
+    assert commit in checks.passed
+
+
+def test_a_commit_whose_checks_failed_or_never_ran_is_refused(repository: Path, checks: Checks) -> None:
+    checks.passed.clear()
+    assert "has not passed the checks of main: nothing is released" in refusal(repository, checks)
+
+
+def test_a_commit_that_is_not_on_the_default_branch_is_refused(repository: Path, checks: Checks) -> None:
+    checks.passed.add(change(repository, "second.txt"))
+    assert "is not on origin/main" in refusal(repository, checks)
+
+
+def test_uncommitted_changes_are_refused(repository: Path, checks: Checks) -> None:
+    (repository / "new.txt").touch()
+    assert "uncommitted changes" in refusal(repository, checks)
+
+
+@pytest.mark.parametrize("version", ["v0.2.0", "v0.1.9", "v0.1.10"])
+def test_a_version_that_is_not_later_than_the_last_one_is_refused(
+    repository: Path, checks: Checks, version: str
+) -> None:
+    git(repository, "tag", "v0.2.0")
+    git(repository, "tag", "v0.1.11")
+    assert refusal(repository, checks, version) == f"{version} is not later than v0.2.0"
+
+
+@pytest.mark.parametrize("version", ["0.2.0", "v2", "v0.2.0-rc1", "v0.2.0; rm -r .", ""])
+def test_what_is_no_version_is_refused(repository: Path, checks: Checks, version: str) -> None:
+    assert "is not a version such as v0.2.0" in refusal(repository, checks, version)
+
+
+def staging(project: Path) -> Environment:
+    (project / "conf").mkdir(exist_ok=True)
+    for name in ("base", "staging"):
+        (project / "conf" / f"{name}.yml").write_bytes((CONF / f"{name}.yml").read_bytes())
+    (project / ".gitignore").write_text("/data\n", encoding="utf-8")
+    change(project, "begin.txt")
+    return Environment.load("staging", PROJECT, project)
+
+
+def deploy(env: Environment, day: int) -> bool:
+    return record(Environment.load("staging", PROJECT, env.folder), datetime(2013, 4, day))
+
+
+@pytest.mark.parametrize(
+    ("name", "due"),
+    [
+        ("src/tiny/sql/features/view.sql", True),
+        ("src/mlplatform/training/data.py", True),
+        ("src/mlplatform/pipelines/train.py", True),
+        ("conf/base.yml.bak", False),
+        ("constraints.txt", True),
+        ("src/mlplatform/monitoring/alerts.py", False),
+        ("README.md", False),
+    ],
+)
+def test_a_release_calls_for_training_where_features_or_training_changed(
+    repository: Path, name: str, due: bool
+) -> None:
+    env = staging(repository)
+    assert deploy(env, 1)  # the first one does
+    change(repository, name)
+    assert deploy(env, 2) is due
+    assert not deploy(env, 3)
+
+
+def test_an_environment_gets_the_code_that_was_deployed_in_it(repository: Path) -> None:
+    env = staging(repository)
+    with pytest.raises(ReleaseError, match="nothing is deployed in staging yet"):
+        check_out(env)
+    deploy(env, 1)
+    deployed = git(repository, "rev-parse", "HEAD")
+    change(repository, "later.txt")
+    assert current(env) == deployed
+    assert check_out(env) == deployed
+    assert git(repository, "rev-parse", "HEAD") == deployed
+
+
+def test_only_prose_is_known_for_prose(repository: Path) -> None:
+    change(repository, "docs/runbook.md")
+    change(repository, "README.md")
+    assert only_prose_changed(repository, "origin/main")
+    change(repository, "src/mlplatform/monitoring/report.md")
+    assert not only_prose_changed(repository, "origin/main")
+
+
+def test_no_change_at_all_is_not_taken_for_prose(repository: Path) -> None:
+    assert not only_prose_changed(repository, "origin/main")

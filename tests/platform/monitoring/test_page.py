@@ -1,0 +1,210 @@
+"""The dashboard in a real, headless Chromium without a network: it renders, answers and asks for nothing."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from mlplatform.config.monitoring import MonitoringSettings, Rule
+from mlplatform.contract import Metric
+from mlplatform.monitoring import alerts, dashboard, metrics
+from mlplatform.storage import ops
+from mlplatform.storage.catalog import Catalog
+from mlplatform.storage.delta import DeltaCatalog
+from tiny.model import Estimate
+from tiny.project import PROJECT
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.browser
+
+SECTIONS = ["models", "performance", "drift", "quality", "alerts", "pipelines"]
+START = datetime(2013, 4, 1)
+WEEKS = 20
+SETTINGS = MonitoringSettings(rules=(Rule(name="moved", metric="ks", above=0.2, except_columns=("season__level",)),))
+METRIC = Metric("roc_auc", lambda labels, scores: 0.5)
+
+
+class Fixed(Estimate):
+    """A model whose performance is always the same."""
+
+    def metrics(self, labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
+        return {"roc_auc": 0.7, "brier": 0.2}
+
+
+JUDGED = replace(PROJECT, slices=("region",), model=Fixed())
+
+
+def write_tables(tables: Catalog) -> None:
+    """Twenty weeks with a season in the temperature, a price that drifts in July, and a second champion in June."""
+    rng = np.random.default_rng(5)
+    names = ("season__level", "season__price", "score")
+    reference = pl.DataFrame({name: rng.normal(size=4_000) for name in names})
+    found = []
+    for i, window in enumerate(metrics.windows(timedelta(days=7), START, START + timedelta(days=7 * WEEKS))):
+        frame = pl.DataFrame({name: rng.normal(size=600) for name in names}).with_columns(
+            pl.col("season__level") + i / 4,
+            pl.col("season__price") + (2 if 14 <= i < 17 else 0),
+            region=pl.Series(rng.choice(["north", "south"], 600)),
+            label=pl.Series(rng.uniform(size=600) < 0.3),
+        )
+        found += [
+            metrics.volumes(window, {"silver.outcomes": metrics.Volume(600, window.end - timedelta(hours=1))}),
+            metrics.inputs(window, frame, reference, SETTINGS, ("region",), names, model_version=1 + (i > 8)),
+            metrics.performance(window, frame, np.zeros(600), SETTINGS, JUDGED),
+        ]
+    known = pl.concat(found)
+    tables.append(ops.METRICS, known.to_arrow())
+    raised = alerts.evaluate(known, SETTINGS.rules, datetime(2014, 1, 1))
+    tables.append(ops.ALERTS, raised.to_arrow())
+    tables.append("silver.outcomes", pa.table({"item": ["a"] * 600}))
+    june = START + timedelta(days=61)
+    moves = [
+        (1, "Staging", "Production", START),
+        (2, "Staging", "Production", june),
+        (1, "Production", "Archived", june),
+    ]
+    common = {
+        "model": "due",
+        "status": "approved",
+        "requested_by": "train",
+        "request_reason": "",
+        "closed_by": "rule",
+    }
+    tables.append(
+        "ops.transitions",
+        pa.Table.from_pylist(
+            [
+                common
+                | {"version": version, "from_stage": source, "to_stage": target, "reason": "won"}
+                | {"requested_at": at, "closed_at": at, "recorded_at": at}
+                for version, source, target, at in moves
+            ]
+        ),
+    )
+    run = {
+        "run_id": "1",
+        "pipeline": "ingest",
+        "seconds": 2.0,
+        "rows": 600,
+        "status": "finished",
+        "error": "",
+        "code": "",
+    }
+    runs = [run | {"as_of": START + timedelta(days=d), "started_at": START + timedelta(days=d)} for d in range(140)]
+    tables.append("ops.runs", pa.Table.from_pylist(runs))
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One page made from full tables and one from none."""
+    folder = tmp_path_factory.mktemp("dashboard")
+    full, empty = (DeltaCatalog(folder / name, owner="prod", reader="prod") for name in ("full", "empty"))
+    write_tables(full)
+    written = {}
+    for tables in (full, empty):
+        data = dashboard.collect(tables, SETTINGS, title="Worth it?", environment="prod", metric=METRIC)
+        written[tables.root.name] = dashboard.write_dashboard(tables.root / "dashboard.html", data)
+    return written
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    program = os.environ.get("CHROMIUM") or next((name for name in map(shutil.which, names) if name), None)
+    assert program, "no Chromium found: install one, or name it in the variable CHROMIUM"
+    quiet = ["--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
+    as_root = ["--no-sandbox"] if os.geteuid() == 0 else []
+    from playwright.sync_api import sync_playwright  # only where there is one: make test-browser
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=[*quiet, *as_root])
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """An open page, what it said on the console, and every address that it asked for."""
+
+    def __init__(self, page: "Page") -> None:
+        self.page = page
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        page.on("console", lambda message: self.complaints.append(message.text))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("request", lambda request: self.requests.append(request.url))
+
+
+def visit(browser: "Browser", path: Path, **context: Any) -> Visit:
+    opened = Visit(browser.new_context(offline=True, **context).new_page())
+    opened.page.goto(path.as_uri())
+    opened.page.wait_for_timeout(300)
+    return opened
+
+
+@pytest.mark.parametrize("name", ["full", "empty"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_is_whole_without_a_network(
+    browser: "Browser", pages: dict[str, Path], name: str, scheme: str
+) -> None:
+    seen = visit(browser, pages[name], color_scheme=scheme)
+    assert seen.complaints == []
+    assert [url for url in seen.requests if not url.startswith("data:")] == [pages[name].as_uri()]
+    for section in SECTIONS:
+        box = seen.page.locator(f"#{section}").bounding_box()
+        assert box is not None
+        assert box["height"] > 50
+
+
+@pytest.mark.parametrize("width", [360, 800, 1400])
+def test_the_page_is_never_wider_than_the_screen(browser: "Browser", pages: dict[str, Path], width: int) -> None:
+    seen = visit(browser, pages["full"], viewport={"width": width, "height": 800})
+    assert seen.page.evaluate("document.documentElement.scrollWidth") <= width
+    chart = seen.page.locator("#performance-chart svg").bounding_box()
+    assert chart is not None
+    assert chart["width"] <= width
+
+
+def test_performance_shows_champions_and_values(browser: "Browser", pages: dict[str, Path]) -> None:
+    page = visit(browser, pages["full"]).page
+    assert page.locator("#performance-chart svg text.strong").all_text_contents() == ["v1", "v2"]
+    page.locator("#performance-chart svg").hover()
+    assert "roc auc" in page.locator("#tip").inner_text()
+    assert "0.700" in page.locator("#tip").inner_text()
+    page.locator("[data-pick=performance] button[value=brier]").click()
+    page.locator("#performance-chart svg").hover()
+    assert "0.200" in page.locator("#tip").inner_text()
+    assert page.locator("#slices-charts h4").count() == 2
+
+
+def test_drift_marks_what_a_rule_watches_and_opens_a_feature(browser: "Browser", pages: dict[str, Path]) -> None:
+    page = visit(browser, pages["full"]).page
+    page.locator("[data-pick=drift] button[value=ks]").click()
+    rows = page.locator("#drift-heat tbody tr")
+    assert rows.count() == 3
+    assert rows.nth(0).locator("th").inner_text() == "season__price"
+    assert rows.nth(0).locator("td.over").count() == 3
+    season = rows.filter(has_text="season__level")
+    assert season.locator("td.over").count() == 0
+    assert season.locator("td.unwatched").count() == WEEKS
+    season.locator("button").click()
+    assert page.locator("#feature-name").inner_text() == "season__level"
+    assert page.locator("#feature-charts svg").count() == 4
+    rows.nth(0).locator("td.over").first.hover()
+    assert "limit" in page.locator("#tip").inner_text()
+
+
+def test_a_recovered_alert_is_told_from_an_open_one(browser: "Browser", pages: dict[str, Path]) -> None:
+    page = visit(browser, pages["full"]).page
+    assert "No alert is open" in page.locator("#alerts").inner_text()
+    assert page.locator("#alerts .tag.recovered").count() == 1
+    assert page.locator("#alerts .strip i.on").count() == 3

@@ -1,0 +1,82 @@
+"""Feature tables: one row per entity and time, and none that belongs to another team is written."""
+
+import shutil
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from mlplatform.contract import FeatureView
+from mlplatform.environment import Environment
+from mlplatform.errors import ConfigError, ContractError
+from mlplatform.features import views
+from mlplatform.pipelines.featurize import featurize
+from mlplatform.storage.catalog import Window
+from mlplatform.storage.ops import RUNS
+from mlplatform.training import data
+from steps import Edited, files, overlay, read
+from tiny.project import PROJECT
+
+LoadEnv = Callable[..., Environment]
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("sql", "says"),
+    [
+        (
+            "SELECT kind, date_trunc('DAY', event_timestamp) AS event_timestamp, available_at FROM silver.items",
+            r"sql/features/made.sql gives more than one row \(3\) for kind b, ",
+        ),
+        ("SELECT kind, event_timestamp, amount FROM silver.items", "features.made lacks available_at"),
+        ("SELECT event_timestamp, available_at, amount FROM silver.items", "features.made lacks kind"),
+    ],
+    ids=["two rows for one key", "no time of availability", "no key"],
+)
+def test_a_feature_table_that_cannot_be_joined_is_refused(
+    prod: Environment, now: datetime, sql: str, says: str
+) -> None:
+    made = FeatureView("made", ("kind",), DAY, DAY)
+    project = Edited(**vars(PROJECT), edits={"features/made.sql": sql})
+    env = Environment("prod", project, prod.folder, prod.config)
+    with pytest.raises(ContractError, match=says):
+        views.refresh(env, made, now, None)
+    assert not prod.catalog.exists("features.made")
+
+
+def test_features_that_are_not_available_by_as_of_are_not_built(world: Path, project: Path, load_env: LoadEnv) -> None:
+    prod, as_of = load_env("prod", project), datetime(2025, 2, 10, 12)
+    for view in PROJECT.views:
+        prod.catalog.delete(view.table, Window("available_at"))
+    prod.catalog.delete(RUNS, Window("as_of"))
+    featurize(prod, as_of)
+    for view in PROJECT.views:
+        newest = read(prod, view.table)["available_at"].max()
+        assert as_of - DAY < newest <= as_of  # type: ignore[operator]
+
+
+def test_a_feature_table_of_another_team_is_read_and_never_written(
+    project: Path, now: datetime, load_env: LoadEnv
+) -> None:
+    theirs, ours = project / "data" / "theirs" / "features", project / "data" / "prod" / "features"
+    theirs.mkdir(parents=True)
+    shutil.move(ours / "kind_history", theirs / "history")
+    external = {"view": "kind_history", "path": "data/theirs/features/history"}
+    prod = load_env("prod", project, overlay(project, "external", {"lakehouse": {"external_views": [external]}}))
+    before = files(theirs)
+    run = featurize(prod, now, backfill=True)
+    assert any("features.kind_history is external" in note for note in run.notes)
+    assert "features.kind_history" not in run.written
+    assert not (ours / "kind_history").exists()
+    assert files(theirs) == before
+    assert "kind_history__outcome_7d" in data.load(prod, now).train.columns
+
+
+def test_a_view_that_is_declared_external_and_does_not_exist_is_refused(
+    project: Path, now: datetime, load_env: LoadEnv
+) -> None:
+    external = {"view": "kind_histery", "path": "data/theirs/features/history"}
+    prod = load_env("prod", project, overlay(project, "external", {"lakehouse": {"external_views": [external]}}))
+    with pytest.raises(ConfigError, match="there is no view kind_histery"):
+        featurize(prod, now)

@@ -1,0 +1,46 @@
+"""Versions are scored on the columns they were trained on, whatever the project names by now."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlplatform.environment import Environment
+from mlplatform.features.frames import entities
+from mlplatform.registry.scoring import MissingColumnsError, scorer
+from mlplatform.registry.store import Registry
+from tiny import model
+from tiny.features import NUMERIC
+
+
+@pytest.fixture
+def champion(world: Path, load_env: Callable[..., Environment]) -> Registry:
+    return Registry(load_env("prod", world))
+
+
+@pytest.fixture
+def rows(champion: Registry, now: datetime) -> pd.DataFrame:
+    frame: pd.DataFrame = entities(champion.env, now, now - timedelta(days=7), now).arrow().to_pandas()
+    return frame
+
+
+@pytest.mark.parametrize("kind", ["NUMERIC", "CATEGORICAL"])
+def test_a_version_still_gets_a_column_that_the_project_has_dropped(
+    champion: Registry, rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    expected = scorer(champion, 1)(rows)
+    monkeypatch.setattr(model, kind, getattr(model, kind)[:-1])
+    assert len(expected) == len(rows) > 0
+    assert np.array_equal(scorer(champion, 1)(rows), expected)
+
+
+def test_a_column_that_is_gone_for_good_is_named_with_the_version_that_needs_it(
+    champion: Registry, rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    *others, last = NUMERIC
+    monkeypatch.setattr(model, "NUMERIC", tuple(others))
+    with pytest.raises(MissingColumnsError, match=rf"version 1 needs {last}, .* keep the column"):
+        scorer(champion, 1)(rows.drop(columns=last))

@@ -1,0 +1,63 @@
+"""Addresses, and which rows a write is about: neither can mean more than it says."""
+
+from datetime import datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from mlplatform.errors import ConfigError
+from mlplatform.storage.catalog import Among, Window, load, local_folder, open_catalog
+
+NOON = datetime(2013, 4, 1, 12)
+DAY = timedelta(days=1)
+
+
+def test_a_window_has_the_limits_that_it_is_given() -> None:
+    assert Window("at").predicate() == "true"
+    assert Window("at", after=NOON).predicate() == "at > '2013-04-01 12:00:00'"
+    both = Window("at", NOON, NOON + DAY)
+    assert both.predicate("TIMESTAMP ") == (
+        "at > TIMESTAMP '2013-04-01 12:00:00' AND at <= TIMESTAMP '2013-04-02 12:00:00'"
+    )
+
+
+@pytest.mark.parametrize("after", [None, NOON - 400 * DAY, NOON - 3 * DAY, NOON - DAY], ids=str)
+def test_backwards_a_window_comes_in_parts_that_grow_and_follow_one_another(after: datetime | None) -> None:
+    parts = list(Window("at", after, NOON).backwards())
+    assert parts[0].until == NOON
+    assert parts[-1].after == after
+    assert all(newer.after == older.until for newer, older in pairwise(parts))
+    if after != NOON - DAY:
+        assert parts[0].after == NOON - DAY
+    spans = [part.until - part.after for part in parts if part.until and part.after]
+    assert spans[:-1] == sorted(spans[:-1])
+
+
+def test_backwards_a_window_without_an_end_stays_whole() -> None:
+    assert list(Window("at").backwards()) == [Window("at")]
+
+
+def test_values_are_quoted_and_none_means_no_row() -> None:
+    assert Among("item", ["a", "it's"]).predicate() == "item IN ('a', 'it''s')"
+    assert Among("item", []).predicate() == "false"
+
+
+@pytest.mark.parametrize("root", ["s3://bucket/prod", "abfss://a@b/c", "gs://bucket"])
+def test_an_address_that_is_not_supported_is_refused_with_its_setting(tmp_path: Path, root: str) -> None:
+    with pytest.raises(ConfigError, match=r"lakehouse\.root: ('s3|'abfss|'gs)' is not supported|not supported yet"):
+        open_catalog(tmp_path, root, owner="prod", reader="prod")
+    with pytest.raises(ConfigError, match=r"lakehouse\.landing: .* are not supported yet"):
+        local_folder(tmp_path, root, "lakehouse.landing")
+
+
+@pytest.mark.parametrize("name", ["a[b]", "a|b", "a^b", "a\\b", "a%20b", "a\nb"])
+def test_a_folder_below_which_delta_stores_no_tables_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="Delta stores no tables below"):
+        open_catalog(tmp_path / name, "data/prod", owner="prod", reader="prod")
+
+
+def test_a_member_is_loaded_by_its_name_and_an_unknown_one_refused_with_those_there_are() -> None:
+    assert load({"paths": "pathlib:Path"}, "paths", "lakehouse.engine") is Path
+    with pytest.raises(ConfigError, match=r"lakehouse\.engine: 'fast' is not supported \(choose from: paths\)"):
+        load({"paths": "pathlib:Path"}, "fast", "lakehouse.engine")

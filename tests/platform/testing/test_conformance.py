@@ -1,0 +1,104 @@
+"""Each conformance check fails on a project that is broken in the way that it looks for."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+
+from copies import Copy
+from mlplatform.testing import conformance
+from mlplatform.testing.conformance import World
+
+Edit = tuple[str, str, str]
+CHANCE: Edit = ("sql/features/kind_history.sql", "sum(outcomes) OVER week AS", "random() + sum(outcomes) OVER week AS")
+
+
+class Broken(NamedTuple):
+    """A project with these edits, and what the check says of it."""
+
+    check: Callable[[World], None]
+    says: str
+    edits: tuple[Edit, ...]
+
+
+BROKEN = {
+    "an entity comes twice": Broken(
+        conformance.keys_are_unique,
+        "sql/entities.sql: more than one row for {'item_id': 'item-",
+        (("sql/entities.sql", "FROM silver.items", "FROM silver.items CROSS JOIN (VALUES (1), (2)) AS twice (n)"),),
+    ),
+    "a feature is said to be known before its hour is over": Broken(
+        conformance.what_was_known_then_is_what_a_run_then_finds,
+        "features.kind_history as of ",
+        (("sql/features/kind_history.sql", "hour + INTERVAL 3600 SECONDS AS available_at", "hour AS available_at"),),
+    ),
+    "the outcome is among what is known of an entity": Broken(
+        conformance.the_future_changes_no_earlier_row,
+        'entities rows: .*"amount"',
+        (
+            ("sql/entities.sql", "    amount,", "    coalesce(outcome, amount) AS amount,"),
+            (
+                "sql/entities.sql",
+                "FROM silver.items",
+                "FROM silver.items LEFT JOIN (SELECT item_id, outcome FROM silver.outcomes) USING (item_id)",
+            ),
+        ),
+    ),
+    "a view looks back further than it says": Broken(
+        conformance.a_backfill_equals_increments,
+        "features.kind_history as of ",
+        (("features.py", "lookback=timedelta(days=7)", "lookback=timedelta(hours=1)"),),
+    ),
+    "the model says the opposite": Broken(
+        conformance.the_model_beats_the_baseline,
+        "the model was refused: ",
+        (("model.py", "return np.asarray(", "return 1 - np.asarray("),),
+    ),
+    "the primary metric looks at nothing but the scores": Broken(
+        conformance.a_model_of_shuffled_labels_is_refused,
+        "a model that knows nothing was promoted: ",
+        (
+            ("model.py", "float(average_precision_score(labels, scores))", "float(len(np.unique(scores)))"),
+            ("conf/base.yml", "at_least: 0.6", "at_least: 0.0"),
+        ),
+    ),
+    "inputs are centred on their batch": Broken(
+        conformance.scores_do_not_depend_on_their_batch,
+        "rows get another score alone",
+        (("model.py", 'astype("float64")\n', 'astype("float64")\n        numbers = numbers - numbers.mean()\n'),),
+    ),
+    "inputs have a column more for many rows": Broken(
+        conformance.input_types_do_not_depend_on_the_batch,
+        "`inputs` gives other columns for one row: size",
+        (
+            (
+                "model.py",
+                'astype("float64")\n',
+                'astype("float64")\n        if len(numbers) > 1:\n            numbers["size"] = 1.0\n',
+            ),
+        ),
+    ),
+    "inputs hold gaps in a category": Broken(
+        conformance.input_types_do_not_depend_on_the_batch,
+        "`inputs` gives gaps in kind",
+        (("model.py", '.fillna("missing").astype(str)', '.where(frame[list(CATEGORICAL)] != "a")'),),
+    ),
+    "features hold chance, which another run does not repeat": Broken(
+        conformance.running_twice_changes_nothing, "features.kind_history: ", (CHANCE,)
+    ),
+    "features hold chance, which a run after a kill does not repeat": Broken(
+        conformance.killed_pipelines_end_as_if_nothing_had_happened, "features.kind_history: ", (CHANCE,)
+    ),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN.values(), ids=list(BROKEN))
+def test_a_check_fails_on_a_project_that_breaks_its_promise(copy: Copy, broken: Broken) -> None:
+    for edit in broken.edits:
+        copy.edit(*edit)
+    with pytest.raises(AssertionError, match=broken.says):
+        broken.check(World(*copy.load()))
+
+
+def test_every_check_has_a_project_on_which_it_fails() -> None:
+    assert {broken.check for broken in BROKEN.values()} == set(conformance.CHECKS)

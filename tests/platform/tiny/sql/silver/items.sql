@@ -1,0 +1,10 @@
+-- One row per item. Bronze holds every value as it came.
+SELECT
+    item_id,
+    kind,
+    TRY_CAST(amount AS DOUBLE) AS amount,
+    to_utc(published_at) AS event_timestamp,
+    to_utc(published_at) AS available_at,
+    source_file,
+    source_row
+FROM bronze.items;

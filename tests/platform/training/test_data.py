@@ -1,0 +1,156 @@
+"""What is trained on and what is held out: by time, by group, or at random; what was known, and what is too little."""
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import Duplicate
+from mlplatform.contract import Labels
+from mlplatform.environment import Environment
+from mlplatform.features.frames import LabelError, labelled
+from mlplatform.pipelines.deploy import deploy
+from mlplatform.pipelines.infer import infer
+from mlplatform.pipelines.train import train
+from mlplatform.registry.store import Registry
+from mlplatform.training import data
+from steps import Edited, overlay
+from tiny.project import PROJECT
+
+SNAPSHOT = datetime(2025, 3, 15)
+
+
+def edited(**edits: str) -> Edited:
+    files = {f"{name}.sql": text for name, text in edits.items()}
+    return Edited(**{**vars(PROJECT), "edits": files})
+
+
+def labels(expression: str) -> Edited:
+    """The tiny project with another label."""
+    return edited(labels=f"SELECT item_id, {expression} AS label, event_timestamp, available_at FROM silver.outcomes")
+
+
+@pytest.fixture(scope="module")
+def folder(trained: Path, duplicate: Duplicate, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy in which these tests may write settings; none writes a table."""
+    return duplicate(trained, tmp_path_factory.mktemp("data") / "project")
+
+
+def env(folder: Path, project: Any = PROJECT, **training: Any) -> Environment:
+    name = overlay(folder, "other", {"training": training}) if training else "test"
+    return Environment.load("prod", project, folder, ("test", name))
+
+
+def test_a_label_that_came_to_be_known_in_the_held_out_period_is_not_trained_on(folder: Path, now: datetime) -> None:
+    prod = env(folder)
+    split = now - prod.config.training.holdout
+    found = data.load(prod, now)
+    known = prod.engine.query("SELECT item_id FROM silver.outcomes", as_of=split).arrow()["item_id"].to_pylist()
+    assert set(found.train["item_id"]) <= set(known)
+    late = labelled(prod, now, *found.trained_on).count() - len(found.train)
+    assert late > 5, "labels are a day or two late here, so some were unknown"
+    assert found.train["prediction_time"].max() <= split < found.holdout["prediction_time"].min()
+
+
+def test_a_random_share_is_held_out_from_all_times(folder: Path, now: datetime) -> None:
+    found = data.load(env(folder, split="random", holdout_share=0.3), now)
+    assert set(found.train["item_id"]).isdisjoint(found.holdout["item_id"])
+    assert len(found.holdout) / (len(found.train) + len(found.holdout)) == pytest.approx(0.3, abs=0.05)
+    assert found.holdout["prediction_time"].min() < found.train["prediction_time"].median()
+    again = data.load(env(folder, split="random", holdout_share=0.3, seed=1), now)
+    assert set(again.holdout["item_id"]) != set(found.holdout["item_id"])
+
+
+def test_what_is_held_out_at_random_stays_held_out_in_later_trainings(folder: Path, now: datetime) -> None:
+    """Else a champion would be judged on its own training rows."""
+    prod = env(folder, split="random")
+    before, later = data.load(prod, now - timedelta(days=10)), data.load(prod, now)
+    assert set(before.train["item_id"]).isdisjoint(later.holdout["item_id"])
+
+
+def test_groups_stay_together(folder: Path, now: datetime) -> None:
+    found = data.load(env(folder, split="group", group="amount"), now)
+    assert set(found.train["amount"]).isdisjoint(found.holdout["amount"])
+    with pytest.raises(data.NotEnoughDataError, match=r"training.group: the joined rows have no column shop"):
+        data.load(env(folder, split="group", group="shop"), now)
+
+
+def test_a_group_without_a_split_by_group_is_a_mistake(folder: Path) -> None:
+    for wrong in ({"split": "group"}, {"group": "kind"}):
+        with pytest.raises(Exception, match="'group' names the column of split: group"):
+            env(folder, **wrong)
+
+
+def test_a_holdout_longer_than_the_data_is_told(folder: Path, now: datetime) -> None:
+    with pytest.raises(data.NotEnoughDataError) as refused:
+        data.load(env(folder, holdout="200d", history=None), now)
+    said = str(refused.value)
+    assert said.startswith("0 labelled rows to train on and ")
+    assert "training.min_rows is 30" in said
+    assert "Is training.holdout longer than the data?" in said
+    assert "--as-of" not in said
+
+
+def test_too_few_held_out_rows_are_told(folder: Path, now: datetime) -> None:
+    with pytest.raises(
+        data.NotEnoughDataError, match=r"those held out have a prediction time after .* \(training.holdout"
+    ):
+        data.load(env(folder, holdout="1d"), now)
+    with pytest.raises(data.NotEnoughDataError, match=r"training.holdout_share of 0.01 parts them"):
+        data.load(env(folder, split="random", holdout_share=0.01), now)
+
+
+def test_a_time_before_the_data_is_told(folder: Path) -> None:
+    with pytest.raises(
+        data.NotEnoughDataError, match=r"no labelled rows as of 2024-01-01 .*: is --as-of within the data"
+    ):
+        data.load(env(folder), datetime(2024, 1, 1))
+
+
+def test_null_labels_are_refused(folder: Path, now: datetime) -> None:
+    project = labels("CASE WHEN outcome > 0 THEN 1 WHEN outcome < -20 THEN 0 END")
+    with pytest.raises(LabelError, match=r"sql/labels.sql: \d+ labels are null: leave rows without a label out"):
+        data.load(env(folder, project), now)
+
+
+def test_text_is_no_binary_label(folder: Path, now: datetime) -> None:
+    with pytest.raises(LabelError, match=r"the labels are of type string, and Labels\('binary'\) are numbers"):
+        data.load(env(folder, labels("CASE WHEN outcome > 0 THEN 'late' ELSE 'in time' END")), now)
+
+
+@pytest.mark.parametrize(
+    "expression", ["outcome > 0", "CAST(outcome > 0 AS INT)", "CAST(outcome > 0 AS DECIMAL(3, 1))"]
+)
+def test_binary_labels_of_any_type_of_number_are_the_same(folder: Path, now: datetime, expression: str) -> None:
+    found, expected = data.load(env(folder, labels(expression)), now), data.load(env(folder), now)
+    assert found.train["label"].dtype == "float64"
+    assert found.train["label"].tolist() == expected.train["label"].tolist()
+
+
+def test_classes_may_be_whole_numbers(folder: Path, now: datetime) -> None:
+    project = labels("CAST(least(2, greatest(0, floor((outcome + 60) / 40))) AS INT)")
+    project = Edited(**{**vars(project), "labels": Labels("multiclass", ("0", "1", "2"))})
+    assert set(data.load(env(folder, project), now).train["label"]) == {"0", "1", "2"}
+
+
+def test_a_snapshot_delivered_once_is_trained_on_promoted_and_scored(
+    trained: Path, duplicate: Duplicate, tmp_path: Path, now: datetime
+) -> None:
+    """A table without time: everything happened, and became known, at once. Some of it is asked for a day later."""
+    at = f"TIMESTAMP '{SNAPSHOT}'"
+    when = f"{at} + CASE WHEN item_id < 'item-000700' THEN INTERVAL 0 SECONDS ELSE INTERVAL 86400 SECONDS END"
+    project = edited(
+        entities=f"SELECT item_id, {when} AS prediction_time, kind, amount, {at} AS available_at FROM silver.items",
+        labels=f"SELECT item_id, CAST(outcome > 0 AS INT) AS label, {at} AS event_timestamp, {at} AS available_at "
+        "FROM silver.outcomes",
+    )
+    prod = env(duplicate(trained, tmp_path / "project"), project, split="random", tuning={"enabled": True})
+    registry = Registry(prod)
+    (first,) = registry.ledger.pending("Staging", now)
+    train(prod, now)
+    deploy(prod, now)
+    assert first.version == 1, "it was trained by time, and is rejected for what it lacks here"
+    assert registry.ledger.champion() == 2
+    infer(prod, now + timedelta(days=1))
+    assert prod.catalog.count("predictions.tiny") == 31

@@ -1,0 +1,35 @@
+"""The project in one object: everything that the platform asks of you.
+
+mlplatform/contract.py says what each member means, and which more there are; `make check` compares them with sql/ and
+conf/.
+"""
+
+from mlplatform.contract import Baseline, Card, Labels, Project
+
+from .features import ENTITY, VIEWS
+from .model import Estimate
+from .tables import SOURCES, TABLES
+
+LABELS = Labels("multiclass", classes=("early", "on_time", "late"))
+
+PROJECT = Project(
+    package=__package__,
+    entity=ENTITY,
+    labels=LABELS,
+    sources=SOURCES,
+    tables=TABLES,
+    views=VIEWS,
+    model=Estimate(LABELS.classes),
+    # A model has to beat the shares of the classes in each of these groups, and is judged in each slice by itself.
+    baseline=Baseline(groups=("carrier", "local_hour")),
+    slices=("origin", "carrier"),
+    card=Card(
+        description="Two hours before scheduled departure: how likely it is to arrive early, on time or late.",
+        intended_use="""\
+Plan gates and connections two hours before departure, by how likely a flight is to arrive more than 15 minutes early
+or late. Not for decisions about single passengers or crews.""",
+        limits="""\
+It knows New York's three airports in the data's span only. Cancelled and diverted flights have no label, so it
+says nothing of them. Its probabilities follow the season; watch their calibration after a change of season.""",
+    ),
+)

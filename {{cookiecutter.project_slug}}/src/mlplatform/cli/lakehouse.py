@@ -1,0 +1,54 @@
+"""Commands of the lakehouse: ask it anything, and keep it tidy."""
+
+from typing import Annotated
+
+import typer
+
+from mlplatform.cli.options import AsOfOption, EnvOption, environment, logical_time
+
+app = typer.Typer()
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="For example: select * from ops.runs limit 5")] = "",
+    env: EnvOption = "dev",
+    as_of: AsOfOption = None,
+    rows: Annotated[int, typer.Option(help="How many rows to print.")] = 50,
+) -> None:
+    """Ask any table a question, in SQL; without a question, list the tables. --as-of shows what was known then."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from mlplatform.environment import READ_TOGETHER
+
+    at = environment(env)
+    if not query:
+        owner, borrowed = at.sources.owner, at.sources is not at.catalog
+        listing = [name for name in at.catalog.names() if not (borrowed and name.split(".")[0] in READ_TOGETHER)]
+        if borrowed:
+            shared = [name for name in at.sources.names() if name.split(".")[0] in READ_TOGETHER]
+            listing += [f"{name} (of {owner})" for name in shared]
+        typer.echo("\n".join(listing) or f"{env} has no tables yet: run ingest")
+        return
+    result = at.engine.query(query, as_of=as_of).arrow()
+    if result.num_columns > 8:  # as lines: nobody can read that many columns side by side
+        for number, row in enumerate(result.slice(0, rows).to_pylist(), 1):
+            typer.echo("\n".join([f"-- row {number}", *(f"{name:<32} {value}" for name, value in row.items())]))
+    else:
+        table = Table(*result.column_names)
+        for row in result.slice(0, rows).to_pylist():
+            table.add_row(*("" if value is None else str(value) for value in row.values()))
+        Console().print(table)
+    if result.num_rows > rows:
+        typer.echo(f"{rows} of {result.num_rows:,} rows (--rows shows more)")
+
+
+@app.command()
+def expire(env: EnvOption = "dev", as_of: AsOfOption = None) -> None:
+    """Delete, for good, what is older than lakehouse.expire_after, and merge small files."""
+    from mlplatform.pipelines.expire import expire as run_expire
+
+    at = environment(env)
+    for name, deleted in run_expire(at, logical_time(as_of)).written.items():
+        typer.echo(f"{name}: {deleted:,} rows deleted")

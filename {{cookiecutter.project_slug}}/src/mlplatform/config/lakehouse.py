@@ -1,0 +1,34 @@
+"""Settings of the lakehouse: where an environment's tables live and what it may read."""
+
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mlplatform.config.section import Duration, Section
+
+
+class ExternalView(Section):
+    """A feature table that another team manages, `path` its folder: read and checked, never written."""
+
+    view: str
+    path: str
+
+
+class LakehouseSettings(Section):
+    root: str = Field(description="address of this environment's tables: a folder, from the project's root")
+    landing: str = Field(description="address at which source files arrive: a folder, from the project's root")
+    engine: str = "duckdb"
+    memory_limit: str = "1GB"
+    features_from: Literal["dev", "staging", "prod"] | None = Field(
+        None, description="environment whose silver and feature tables are read; null means its own"
+    )
+    external_views: tuple[ExternalView, ...] = ()
+    settle: Duration = Field(
+        timedelta(minutes=10), description="so long a file without a last line break must be unchanged to be read"
+    )
+    max_refused_share: Annotated[float, Field(ge=0, le=1)] = 0.02
+    tolerated_rows: Annotated[int, Field(ge=0)] = Field(
+        0, description="so many refused rows never stop a batch: in a small one the share says little"
+    )
+    expire_after: Duration | None = Field(None, description="rows older than this are removed by `expire`")

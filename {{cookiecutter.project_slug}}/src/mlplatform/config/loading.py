@@ -1,0 +1,128 @@
+"""Reading settings: the layers of conf/*.yml, merged and checked. Here unchecked input becomes checked input."""
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from mlplatform.config.root import Config
+from mlplatform.errors import ConfigError
+
+ENVIRONMENTS = ("dev", "staging", "prod")
+
+
+def find_project(start: Path | None = None) -> Path:
+    """The nearest folder at or above `start` that holds conf/base.yml."""
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / "conf" / "base.yml").is_file():
+            return folder
+    raise ConfigError(f"no conf/base.yml in {here} or above it: run this inside the project")
+
+
+def load_config(project: Path, environment: str, overlays: tuple[str, ...] = ()) -> Config:
+    """Read, merge and check the layers: conf/base.yml, conf/<environment>.yml, conf/<overlay>.yml ...
+
+    Raises ConfigError with every problem found, each with the file that set the key.
+    """
+    return checked(read_layers(project, environment, overlays))
+
+
+def read_layers(project: Path, environment: str, overlays: tuple[str, ...] = ()) -> dict[str, dict[str, Any]]:
+    """The layers by name, in the order in which they are laid on each other."""
+    if environment not in ENVIRONMENTS:
+        raise ConfigError(f"environment {environment!r}: choose one of {', '.join(ENVIRONMENTS)}")
+    return {name: _read_layer(project / "conf" / f"{name}.yml") for name in ("base", environment, *overlays)}
+
+
+def checked(layers: Mapping[str, dict[str, Any]]) -> Config:
+    """The layers merged and checked; raises ConfigError."""
+    merged: dict[str, Any] = {}
+    for layer in layers.values():
+        merged = _merge(merged, layer)
+
+    sections = {name: merged.pop(name, None) or {} for name in Config.model_fields}
+    try:
+        # As JSON, where strict models take a list for a tuple but still no text for a number.
+        return Config.model_validate_json(json.dumps({**sections, **merged}, default=str))
+    except ValidationError as error:
+        raise ConfigError("\n".join(_describe(layers, item) for item in error.errors())) from error
+
+
+def _read_layer(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigError(f"conf/{path.name}: no such file")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"conf/{path.name}: not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"conf/{path.name}: expected sections (`name:` and indented keys), found {content!r}")
+    return content
+
+
+def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        if isinstance(below, Mapping) and (value is None or isinstance(value, Mapping)):
+            merged[key] = _merge(below, value or {})  # a heading with nothing under it changes nothing
+        else:
+            merged[key] = value
+    return merged
+
+
+def _describe(layers: Mapping[str, Any], item: Any) -> str:
+    path = item["loc"]
+    if item["type"] == "extra_forbidden":
+        what = "key" if len(path) > 1 else "section"
+        reason = f"unknown {what}{suggestion(str(path[-1]), _fields(Config, path[:-1]))}"
+    elif item["type"] == "missing":
+        reason = "missing"
+    else:
+        reason = f"{item['msg'].removeprefix('Value error, ')} (found {item['input']!r})"
+    return f"{origin(layers, path)}: {'.'.join(map(str, path))}: {reason}"
+
+
+def suggestion(wrong: str, known: list[str]) -> str:
+    """The known name that was probably meant, or all of them, in brackets."""
+    close = difflib.get_close_matches(wrong, known, n=1)
+    return f" (did you mean '{close[0]}'?)" if close else f" (known: {', '.join(sorted(known))})"
+
+
+def _fields(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
+    """The names allowed at `path` below `model`, found by walking its annotations."""
+    current: Any = model
+    for step in path:
+        if isinstance(step, str) and step in getattr(current, "model_fields", {}):
+            current = current.model_fields[step].annotation
+        current = next((part for part in _flatten(current) if hasattr(part, "model_fields")), current)
+    return list(getattr(current, "model_fields", {}))
+
+
+def _flatten(annotation: Any) -> Iterator[Any]:
+    yield annotation
+    for part in get_args(annotation):
+        yield from _flatten(part)
+
+
+def origin(layers: Mapping[str, Any], path: tuple[Any, ...]) -> str:
+    """The file of the last layer that sets `path`, or the longest part of it."""
+    for length in range(len(path), 0, -1):
+        for name in reversed(list(layers)):
+            if _has(layers[name], path[:length]):
+                return f"conf/{name}.yml"
+    return "conf/base.yml"
+
+
+def _has(node: Any, path: tuple[Any, ...]) -> bool:
+    for step in path:
+        try:
+            node = node[step]
+        except (KeyError, IndexError, TypeError):
+            return False
+    return True

@@ -1,0 +1,66 @@
+"""GitHub, by the API that the job's own variables name: github.com, GitHub Enterprise Cloud or Server."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from mlplatform.delivery.api import PlatformError, call
+
+CI = "ci.yml"
+APPROVALS = "production-model"  # the environment whose reviewers decide on models
+MARK = "<!-- integration test -->"
+
+
+def checks_passed(commit: str, branch: str) -> bool:
+    """Whether the newest run of CI for this commit of `branch`, after its merge, succeeded."""
+    found = _api("GET", f"/actions/workflows/{CI}/runs?head_sha={commit}&branch={branch}&event=push&per_page=100")
+    runs = [run for run in found["workflow_runs"] if run["head_sha"] == commit]
+    return bool(runs) and max(runs, key=lambda run: run["run_number"])["conclusion"] == "success"
+
+
+def tag(name: str, commit: str) -> None:
+    """Tag the commit in the repository on the platform."""
+    _api("POST", "/git/refs", {"ref": f"refs/tags/{name}", "sha": commit})
+
+
+def approval() -> tuple[str, str]:
+    """Who let this run pass the environment's gate, and what they wrote.
+
+    Raises PlatformError where nobody did: an environment without reviewers lets every job pass.
+    """
+    for review in _api("GET", f"/actions/runs/{_variable('GITHUB_RUN_ID')}/approvals"):
+        environments = {environment["name"] for environment in review["environments"]}
+        if review["state"] == "approved" and APPROVALS in environments:
+            return review["user"]["login"], review["comment"] or "approved on GitHub"
+    raise PlatformError(f"nobody has approved this run: give the environment {APPROVALS} required reviewers")
+
+
+def comment(text: str) -> None:
+    """Post `text` on the pull request that the job runs for, in place of what was posted before."""
+    event = json.loads(Path(_variable("GITHUB_EVENT_PATH")).read_text(encoding="utf-8"))
+    thread = f"/issues/{event['pull_request']['number']}/comments"
+    body = {"body": f"{MARK}\n{text}"}
+    for posted in _api("GET", f"{thread}?per_page=100"):
+        if posted["body"].startswith(MARK):
+            _api("PATCH", f"/issues/comments/{posted['id']}", body)
+            return
+    _api("POST", thread, body)
+
+
+def output(name: str, value: str) -> None:
+    """Hand a value to the jobs that follow."""
+    with Path(_variable("GITHUB_OUTPUT")).open("a", encoding="utf-8") as file:
+        file.write(f"{name}={value}\n")
+
+
+def _api(method: str, path: str, body: object = None) -> Any:
+    url = f"{_variable('GITHUB_API_URL')}/repos/{_variable('GITHUB_REPOSITORY')}{path}"
+    headers = {"Authorization": f"Bearer {_variable('GITHUB_TOKEN')}", "Accept": "application/vnd.github+json"}
+    return call(method, url, headers, body)
+
+
+def _variable(name: str) -> str:
+    if not os.environ.get(name):
+        raise PlatformError(f"{name} is not set: this command belongs into a job of GitHub Actions")
+    return os.environ[name]

@@ -1,0 +1,98 @@
+"""Releases: a tag on a commit whose checks passed, and a record of which one an environment runs."""
+
+import re
+from datetime import datetime
+from pathlib import Path
+
+from mlplatform.delivery.hosts import Host
+from mlplatform.environment import Environment
+from mlplatform.errors import UserError
+from mlplatform.revision import git
+from mlplatform.storage import ops
+
+BRANCH = "main"
+VERSION = re.compile(r"v(\d+)\.(\d+)\.(\d+)")
+# What makes another model of the same data, beside the owner's package: below src/mlplatform/, and settings.
+TRAINING = (
+    *("contract.py", "engine", "features", "preparation", "training"),
+    *("pipelines/featurize.py", "pipelines/ingest.py", "pipelines/train.py"),
+)
+SETTINGS = ("conf/base.yml", "conf/prod.yml", "constraints.txt")
+# No pipeline and no test reads these.
+PROSE = re.compile(r"(docs/.*|notebooks/.*|[^/]*\.md|LICENSE)")
+
+
+class ReleaseError(UserError):
+    """The release cannot be cut or found; the message says why."""
+
+
+def cut(project: Path, version: str, host: Host) -> str:
+    """Tag HEAD as `version` and return the commit.
+
+    Raises ReleaseError unless HEAD is a clean commit of the default branch whose checks passed, and the version is
+    later than every one before it.
+    """
+    number = _number(version)
+    if git(project, "status", "--porcelain"):
+        raise ReleaseError("there are uncommitted changes: a release is a commit whose checks passed")
+    commit = git(project, "rev-parse", "HEAD")
+    upstream = f"origin/{BRANCH}" if git(project, "branch", "--remotes", "--list", f"origin/{BRANCH}") else BRANCH
+    if git(project, "merge-base", commit, upstream) != commit:
+        raise ReleaseError(f"{commit[:10]} is not on {upstream}: releases are cut from the default branch")
+    earlier = [tag for tag in git(project, "tag", "--list", "v*").split() if VERSION.fullmatch(tag)]
+    newest = max(earlier, key=_number, default=None)
+    if newest and number <= _number(newest):
+        raise ReleaseError(f"{version} is not later than {newest}")
+    if not host.checks_passed(commit, BRANCH):
+        raise ReleaseError(f"{commit[:10]} has not passed the checks of {BRANCH}: nothing is released")
+    host.tag(version, commit)
+    return commit
+
+
+def record(env: Environment, as_of: datetime) -> bool:
+    """Record that `env` runs the code that is checked out; returns whether it calls for training.
+
+    It does where anything has changed that makes another model, or nothing was deployed before.
+    """
+    before = current(env)
+    with env.run("release", as_of) as run:
+        row = {"as_of": as_of, "code": env.code, "commit": git(env.folder, "rev-parse", "HEAD")}
+        env.catalog.upsert(ops.RELEASES, ops.rows(ops.RELEASES, [row]), ops.KEYS[ops.RELEASES])
+        run.wrote(ops.RELEASES, 1)
+    return before is None or bool(_matching(env.folder, before, _training_paths(env.project.package)))
+
+
+def current(env: Environment) -> str | None:
+    """The commit that `env` runs."""
+    releases = env.catalog.read(ops.RELEASES).to_pylist()
+    return str(max(releases, key=lambda row: row["as_of"])["commit"]) if releases else None
+
+
+def check_out(env: Environment) -> str:
+    """Bring the working tree to the commit that `env` runs, and return it; raises ReleaseError."""
+    commit = current(env)
+    if commit is None:
+        raise ReleaseError(f"nothing is deployed in {env.name} yet: run the release first")
+    git(env.folder, "checkout", "--quiet", "--detach", commit)
+    return commit
+
+
+def only_prose_changed(project: Path, since: str) -> bool:
+    """Whether all that changed since the commit where HEAD left `since` is text that no check reads."""
+    changed = git(project, "diff", "--name-only", f"{since}...HEAD").splitlines()
+    return bool(changed) and all(PROSE.fullmatch(name) for name in changed)
+
+
+def _training_paths(package: str) -> list[str]:
+    return [f"src/{package}", *(f"src/mlplatform/{path}" for path in TRAINING), *SETTINGS]
+
+
+def _matching(project: Path, since: str, paths: list[str]) -> list[str]:
+    return git(project, "diff", "--name-only", since, "HEAD", "--", *paths).splitlines()
+
+
+def _number(version: str) -> tuple[int, ...]:
+    match = VERSION.fullmatch(version)
+    if not match:
+        raise ReleaseError(f"{version!r} is not a version such as v0.2.0")
+    return tuple(map(int, match.groups()))

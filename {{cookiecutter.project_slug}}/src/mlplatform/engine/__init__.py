@@ -1,0 +1,61 @@
+"""What answers SQL over tables."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+from mlplatform.storage.catalog import Relation, Rows, Snapshot
+
+Find = Callable[[str], "Snapshot | Rows | None"]
+"""The table of a name, or rows in its place; None where there is none."""
+
+# By the name that `lakehouse.engine` holds.
+ENGINES = {"duckdb": "mlplatform.engine.duckdb:DuckDb"}
+
+
+class View(NamedTuple):
+    """A feature view to join: its entity keys, its time to live in seconds and its feature columns."""
+
+    name: str
+    keys: Sequence[str]
+    ttl: int
+    columns: Sequence[str]
+
+
+class Engine(Protocol):
+    """Made of `find`, which resolves `schema.table`, and a `memory_limit` such as 1GB."""
+
+    def __init__(self, find: Find, *, memory_limit: str) -> None: ...
+
+    def query(
+        self,
+        sql: str,
+        *,
+        as_of: datetime | None = None,
+        since: datetime | None = None,
+        given: Mapping[str, Rows] | None = None,
+    ) -> Relation:
+        """The result of `sql`, computed when it is asked for, from the tables as they are now.
+
+        With `as_of` (naive UTC) every table that has `available_at` shows only rows available by then; with `since`
+        only rows that became available later. `given` rows stand in for stored tables; those named `given.<table>`
+        are shown whole. Raises ForbiddenError for anything but one query: a statement such as COPY could write where
+        this environment must not; MissingTableError for an unknown table; QueryError for SQL that does not run.
+        """
+
+    def point_in_time(
+        self,
+        entities: Rows,
+        views: Sequence[View],
+        *,
+        as_of: datetime,
+        since: datetime | None = None,
+        given: Mapping[str, Rows] | None = None,
+        order: Sequence[str] = (),
+    ) -> Relation:
+        """Join to each entity the newest feature values that were available at its `prediction_time`.
+
+        Of the rows of a view available at the prediction time the one with the latest `event_timestamp` counts; older
+        than its time to live, it is null. Columns are named `<view>__<column>`; `feature_time` is the latest event
+        time that was used. `order` names columns to sort by.
+        """

@@ -1,0 +1,25 @@
+"""What a user can mend: one base class, told as one message with exit code 1. Anything else is a traceback."""
+
+
+class UserError(Exception):
+    """Something that a user can mend. The message says what is wrong, where, and what to do."""
+
+
+class ConfigError(UserError):
+    """The configuration is wrong; the message has one line per problem: file, key, reason."""
+
+
+class ContractError(UserError):
+    """Rows, or the SQL that made them, break a contract in a way that must stop the pipeline."""
+
+
+class MissingTableError(UserError):
+    """A table that is asked for does not exist; the message names those that do, or the pipeline to run first."""
+
+
+class ForbiddenError(UserError):
+    """What an environment may not do: write another one's tables, or run a pipeline that its settings refuse."""
+
+
+class QueryError(UserError):
+    """SQL that does not run; the message is the engine's."""

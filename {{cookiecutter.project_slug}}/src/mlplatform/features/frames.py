@@ -1,0 +1,114 @@
+"""Frames for training and scoring: entities joined with what was known at their prediction times."""
+
+from datetime import datetime, timedelta
+
+import pyarrow as pa
+
+from mlplatform.contract import Labels, Project
+from mlplatform.engine import View
+from mlplatform.environment import Environment
+from mlplatform.errors import MissingTableError, UserError
+from mlplatform.features.views import columns, refuse_doubled
+from mlplatform.storage.catalog import Relation, Rows, Window
+
+_BUCKETS = 16**4
+
+
+class LabelError(UserError):
+    """sql/labels.sql does not give what `Labels` in project.py says; the message says how they differ."""
+
+
+def entities(env: Environment, as_of: datetime, start: datetime, end: datetime, without: str = "") -> Relation:
+    """One row per entity to predict with prediction_time in (`start`, `end`], with its features.
+
+    Columns: those of sql/entities.sql, `<view>__<feature>` and feature_time. An entity that became known only
+    after its prediction time could not have been scored and is left out, and so is one that a table `without` has.
+    """
+    return _with_features(env, _entities(env, as_of, start, end, without=without), as_of, start)
+
+
+def labelled(env: Environment, as_of: datetime, start: datetime, end: datetime, fraction: float = 1.0) -> Relation:
+    """Like `entities`, with the column `label`: only entities whose label was available at `as_of`.
+
+    `fraction` keeps that share of the entities, always the same ones.
+    """
+    known = _labels(
+        env, _entities(env, as_of, start, end, fraction=fraction), as_of, join="JOIN", where="label IS NOT NULL"
+    )
+    return _typed(_with_features(env, known, as_of, start), env.project.labels)
+
+
+def with_labels(env: Environment, rows: Rows, as_of: datetime) -> Relation:
+    """Entities, or predictions of them, with the column `label`: null where none was available at `as_of`."""
+    return _typed(_labels(env, rows, as_of), env.project.labels)
+
+
+def _labels(env: Environment, rows: Rows, as_of: datetime, join: str = "LEFT JOIN", where: str = "true") -> Relation:
+    keys = ", ".join(env.project.entity.keys)
+    labels = env.engine.query(
+        f"SELECT {keys}, label FROM {_subquery(env.project, 'labels.sql')} SEMI JOIN given.rows USING ({keys})",
+        as_of=as_of,
+        given={"given.rows": rows},
+    )
+    refuse_doubled(env, labels, env.project.entity.keys, "sql/labels.sql")
+    return env.engine.query(
+        f"SELECT rows.*, label FROM given.rows {join} given.labels USING ({keys}) WHERE {where} "
+        f"ORDER BY prediction_time, {keys}",
+        given={"given.rows": rows, "given.labels": labels},
+    )
+
+
+def _typed(rows: Relation, labels: Labels) -> Relation:
+    """The same rows with labels as models take them: float64 for binary ones and numbers, text for classes."""
+    wanted, position = pa.string() if labels.classes else pa.float64(), rows.schema.get_field_index("label")
+    given = rows.schema.field("label").type
+    if given == wanted:
+        return rows
+    numeric = pa.types.is_integer(given) or pa.types.is_floating(given) or pa.types.is_decimal(given)
+    if not (labels.classes or numeric or pa.types.is_boolean(given)):
+        raise LabelError(
+            f"sql/labels.sql: the labels are of type {given}, and Labels({labels.kind!r}) are numbers: "
+            "turn them into numbers (CASE WHEN ... THEN 1 ELSE 0 END), or name classes: Labels('multiclass', (...))"
+        )
+
+    def cast(batch: pa.RecordBatch) -> pa.RecordBatch:
+        return batch.set_column(position, pa.field("label", wanted), batch["label"].cast(wanted))
+
+    return rows.map(cast, rows.schema.set(position, pa.field("label", wanted)))
+
+
+def _entities(
+    env: Environment, as_of: datetime, start: datetime, end: datetime, *, fraction: float = 1, without: str = ""
+) -> Relation:
+    keys = env.project.entity.keys
+    bucket = f"{min(int(fraction * _BUCKETS), _BUCKETS - 1):04x}"
+    texts = ", ".join(f"CAST({key} AS STRING)" for key in keys)
+    kept = f"AND substr(md5(concat_ws('|', {texts})), 1, 4) <= '{bucket}' " if fraction < 1 else ""
+    window = Window("prediction_time", start, end).predicate("TIMESTAMP ")
+    names = ", ".join(keys)
+    has_them = without and env.catalog.exists(without)
+    others = f"ANTI JOIN (SELECT {names} FROM {without} WHERE {window}) USING ({names}) " if has_them else ""
+    rows = env.engine.query(
+        f"SELECT * FROM {_subquery(env.project, 'entities.sql')} AS entities {others}"
+        f"WHERE {window} AND available_at <= prediction_time {kept}ORDER BY prediction_time, {names}",
+        as_of=as_of,
+    )
+    refuse_doubled(env, rows, keys, "sql/entities.sql")
+    return rows
+
+
+def _subquery(project: Project, path: str) -> str:
+    return f"({project.sql(path)}\n)"
+
+
+def _with_features(env: Environment, rows: Relation, as_of: datetime, start: datetime) -> Relation:
+    views = []
+    for view in env.project.views:
+        table = env.find(view.table)
+        if table is None:
+            raise MissingTableError(f"{env.sources.owner} has no {view.table} yet: run `featurize` there first")
+        views.append(View(view.name, view.keys, int(view.ttl.total_seconds()), columns(view, table.schema)))
+    # A value that became available earlier than this has outlived its time to live for every one of the rows.
+    since = start - max((view.ttl for view in env.project.views), default=timedelta()) - timedelta(seconds=1)
+    order = ("prediction_time", *env.project.entity.keys)
+    return env.engine.point_in_time(rows, views, as_of=as_of, since=since, order=order)

@@ -1,0 +1,28 @@
+"""Featurize: bring every feature table up to a time."""
+
+from datetime import datetime
+
+from mlplatform.environment import Environment, Run
+from mlplatform.errors import ConfigError
+from mlplatform.features.views import columns, refresh
+
+
+def featurize(env: Environment, as_of: datetime, *, backfill: bool = False) -> Run:
+    """Refresh the window that changed since the last run; with `backfill`, everything from the start.
+
+    Views declared external are checked, never written.
+    """
+    env.refuse_to_build_what_is_borrowed()
+    external = {view.view for view in env.config.lakehouse.external_views}
+    unknown = external - {view.name for view in env.project.views}
+    if unknown:
+        raise ConfigError(f"lakehouse.external_views: there is no view {', '.join(sorted(unknown))}")
+    with env.run("featurize", as_of) as run:
+        since = None if backfill else env.last_finished("featurize", before=as_of)
+        for view in env.project.views:
+            if view.name in external:
+                table = env.find(view.table)
+                run.note(f"{view.table} is external: {len(columns(view, table.schema)) if table else 0} features read")
+            else:
+                run.wrote(view.table, refresh(env, view, as_of, since))
+        return run

@@ -1,0 +1,94 @@
+"""Batch inference: score every entity whose prediction time has come, with the champion of that time."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+
+from mlplatform.environment import Environment, Run
+from mlplatform.features.frames import entities
+from mlplatform.registry.scoring import score_columns, scorer
+from mlplatform.registry.store import Registry
+from mlplatform.storage import ops
+from mlplatform.storage.catalog import Relation, Window
+
+
+def infer(env: Environment, as_of: datetime, *, again: bool = False) -> Run:
+    """Score what is due at `as_of` and has no score yet.
+
+    What landed after the run of its prediction time is scored as it would have been then, and marked late; one
+    `first_window` before the last run it is given up. What is scored stays as it is; with `again` the prediction times
+    since the last run are scored once more, by the champion of their time.
+    """
+    registry = Registry(env)
+    with env.run("infer", as_of) as run:
+        table, reach = f"predictions.{registry.settings.model}", env.config.pipelines.inference.first_window
+        last = env.last_finished("infer", before=as_of)
+        start = last or as_of - reach
+        for begin, end, champion in _batches(env, registry, start - reach, start) if last else ():
+            if champion is not None:
+                run.wrote(table, _score_what_is_due(env, registry, champion, begin, end, table, late=True))
+        late = env.has_finished("infer", as_of)
+        for begin, end, champion in _batches(env, registry, start, as_of):
+            if champion is None:
+                run.note(f"no champion from {begin} to {end}: nothing scored")
+            elif again:
+                scored = score(env, registry, champion, begin, end)
+                run.wrote(table, env.catalog.replace(table, scored, Window("prediction_time", begin, end)))
+            else:
+                run.wrote(table, _score_what_is_due(env, registry, champion, begin, end, table, late))
+        if not run.notes and not any(run.written.values()):
+            run.note(f"prediction times up to {as_of} are scored; nothing to do")
+        return run
+
+
+def _score_what_is_due(
+    env: Environment, registry: Registry, version: int, start: datetime, end: datetime, table: str, late: bool
+) -> int:
+    scored = score(env, registry, version, start, end, without=table, late=late)
+    return env.catalog.append(table, scored) if scored.stored.rows else 0
+
+
+def score(
+    env: Environment,
+    registry: Registry,
+    version: int,
+    start: datetime,
+    end: datetime,
+    *,
+    without: str = "",
+    late: bool = False,
+) -> Relation:
+    """The predictions of one version for the prediction times in (`start`, `end`], those in a table left out."""
+    rows, project = entities(env, end, start, end, without), env.project
+    kept = [*project.entity.keys, "prediction_time", *project.slices, *project.baseline.groups, "feature_time"]
+    scores, run_id = scorer(registry, version), registry.version(version).run_id
+    threshold = registry.tags(version).threshold
+
+    def predict(batch: pa.RecordBatch) -> pa.RecordBatch:
+        given = batch.select(list(dict.fromkeys(kept)))
+        scored = score_columns(project.labels, scores(batch.to_pandas()), threshold)
+        written = {
+            **{name: pa.array(v, pa.string() if v.dtype == object else None) for name, v in scored.items()},
+            "model": pa.repeat(registry.model, batch.num_rows),
+            "model_version": pa.repeat(version, batch.num_rows),
+            "run_id": pa.repeat(run_id, batch.num_rows),
+            "late": pa.repeat(late, batch.num_rows),
+            "scored_at": pa.repeat(pa.scalar(datetime.now(UTC).replace(tzinfo=None), ops.TIME), batch.num_rows),
+        }
+        return pa.record_batch([*given.columns, *written.values()], names=[*given.schema.names, *written])
+
+    nothing = pa.RecordBatch.from_pylist([], rows.schema)
+    return rows.map(predict, predict(nothing).schema)
+
+
+def _batches(
+    env: Environment, registry: Registry, start: datetime, end: datetime
+) -> Iterator[tuple[datetime, datetime, int | None]]:
+    """Spans with one champion each, none longer than the configured batch."""
+    longest: timedelta = env.config.pipelines.inference.batch_window
+    for begin, finish, champion in registry.ledger.champions(start, end):
+        while begin < finish:
+            stop = min(begin + longest, finish)
+            yield begin, stop, champion
+            begin = stop

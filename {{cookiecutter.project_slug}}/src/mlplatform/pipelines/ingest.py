@@ -1,0 +1,23 @@
+"""Ingest and prepare: landing files to Bronze as received, Bronze to Silver by SQL and contract."""
+
+from datetime import datetime
+
+from mlplatform.environment import Environment, Run
+from mlplatform.preparation.bronze import load_bronze
+from mlplatform.preparation.silver import refresh_silver
+
+
+def ingest(env: Environment, as_of: datetime) -> Run:
+    """Bring Bronze and Silver up to what had landed by `as_of`.
+
+    Every row that lands ends in Silver or, with the reason, in quarantine. Raises ContractError, and leaves the table
+    and its quarantine as they were, when more than the configured share of a batch would be refused.
+    """
+    env.refuse_to_build_what_is_borrowed()
+    with env.run("ingest", as_of) as run:
+        load_bronze(env, run)
+        for table in env.project.tables:
+            refresh_silver(env, run, table)
+        if not run.written and not run.notes:
+            run.note(f"nothing new in {env.landing}")
+        return run

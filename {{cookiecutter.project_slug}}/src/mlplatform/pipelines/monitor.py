@@ -1,0 +1,136 @@
+"""Monitor: measure the windows that have passed, judge them by the rules, raise alerts and tell people."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+import pandas as pd
+import polars as pl
+
+from mlplatform.environment import Environment, Run
+from mlplatform.features.frames import entities, with_labels
+from mlplatform.monitoring import alerts, metrics
+from mlplatform.monitoring.metrics import Volume
+from mlplatform.monitoring.notify import notify
+from mlplatform.registry.baseline import baseline_scores
+from mlplatform.registry.store import Registry
+from mlplatform.storage import ops
+from mlplatform.storage.catalog import Span, Window
+
+_JOINED = 5  # windows whose features are held in memory at once
+
+
+def monitor(env: Environment, as_of: datetime) -> Run:
+    """Bring `monitoring.metrics` and `ops.alerts` up to `as_of`; alerts that are new are sent.
+
+    Drift and counts are known at a window's end, performance when its labels are in, `label_delay` later.
+    """
+    settings, registry = env.config.monitoring, Registry(env)
+    with env.run("monitor", as_of) as run:
+        since = env.last_finished("monitor", before=as_of) or _first_prediction(env, registry, as_of)
+        measured = [pl.DataFrame(schema=metrics.SCHEMA)]
+        ended = list(metrics.windows(settings.window, since, as_of))
+        for first in range(0, len(ended), _JOINED):
+            measured += measure(env, registry, ended[first : first + _JOINED])
+        delay = settings.label_delay
+        for window in metrics.windows(settings.window, since - delay, as_of - delay):
+            measured += judge(env, registry, window)
+        rows = pl.concat(measured)
+        run.wrote(ops.METRICS, env.catalog.replace(ops.METRICS, rows.to_arrow(), Window("available_at", since, as_of)))
+        raise_alerts(env, run)
+        return run
+
+
+def measure(env: Environment, registry: Registry, windows: list[Span]) -> Iterator[pl.DataFrame]:
+    """What is known of consecutive windows at their ends: volumes, inputs and drift, pipeline runs."""
+    # One join for all: what was known at a prediction time stays the same, whenever it is looked up.
+    span = Span(windows[0].start, windows[-1].end)
+    known = env.catalog.read(ops.RUNS, where=Window("as_of", span.start - timedelta.resolution, span.end))
+    runs = pl.DataFrame(known)
+    scored = _predictions(env, registry, span)
+    if not scored.is_empty():
+        seen = pl.DataFrame(entities(env, span.end, span.start, span.end))
+        keys = list(env.project.entity.keys)
+        scored = scored.select(*keys, *env.project.labels.score_columns, "model_version").join(seen, on=keys)
+    for window in windows:
+        yield metrics.volumes(window, {t.table: _volume(env, t.table, window) for t in env.project.tables})
+        yield metrics.pipelines(window, runs)
+        if not scored.is_empty():
+            yield from _inputs(env, registry, window, scored)
+
+
+def _inputs(env: Environment, registry: Registry, window: Span, scored: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """The inputs and their drift, for each version that scored in the window."""
+    settings, project, scores = env.config.monitoring, env.project, env.project.labels.score_columns
+    scored = scored.filter(pl.col("prediction_time") > window.start, pl.col("prediction_time") <= window.end)
+    # Part of a week is no week: in a window in which the champion changed, no version's inputs are compared.
+    steady = len(list(registry.ledger.champions(window.start, window.end))) == 1
+    for (version,), part in sorted(scored.partition_by("model_version", as_dict=True).items()):
+        reference = pl.read_parquet(registry.files(version, "reference.parquet")) if steady else None
+        given = pl.DataFrame(pl.from_pandas(project.model.inputs(part.to_pandas())))
+        added = [name for name in (*scores, *project.slices) if name not in given.columns]
+        # A column that is newer than the version has nothing to be compared with.
+        known = [name for name in (*given.columns, *scores) if reference is None or name in reference.columns]
+        frame = given.with_columns(part[name] for name in added)
+        yield metrics.inputs(window, frame, reference, settings, project.slices, known, version)
+
+
+def judge(env: Environment, registry: Registry, window: Span) -> Iterator[pl.DataFrame]:
+    """The performance in a window, by the labels that were known `label_delay` after its end."""
+    settings = env.config.monitoring
+    predictions = _predictions(env, registry, window)
+    if predictions.is_empty():
+        return
+    known = with_labels(env, predictions.to_arrow(), window.end + settings.label_delay)
+    frame = pl.DataFrame(known)
+    for (version,), part in sorted(frame.partition_by("model_version", as_dict=True).items()):
+        heuristic = pd.read_parquet(registry.files(version, "baseline.parquet"))
+        guessed = baseline_scores(heuristic, part.to_pandas(), env.project.labels)
+        yield metrics.performance(window, part, guessed, settings, env.project, version)
+
+
+def raise_alerts(env: Environment, run: Run) -> None:
+    """Write the alerts that the rules find, and send those that nobody was told of."""
+    settings = env.config.monitoring
+    history = pl.DataFrame(env.catalog.read(ops.METRICS))
+    if env.last_finished("monitor", before=run.as_of):  # a first run has not seen every metric yet
+        run.notes.extend(alerts.silent(history, settings.rules))
+    found = alerts.evaluate(history, settings.rules, run.as_of)
+    known_alerts = pl.DataFrame(env.catalog.read(ops.ALERTS, alerts.KEYS))
+    new = found.join(known_alerts, on=list(alerts.KEYS), how="anti")
+    if not new.is_empty():
+        run.wrote(ops.ALERTS, env.catalog.upsert(ops.ALERTS, new.to_arrow(), alerts.KEYS))
+    if not env.has_finished("monitor", run.as_of):  # a run that was killed has written alerts, and told nobody
+        new = found.filter(pl.col("raised_at") > (env.last_finished("monitor", before=run.as_of) or datetime.min))
+    lines = [f"{row['rule']}: {row['message']}" for row in new.iter_rows(named=True)]
+    title = f"{env.name}: {len(lines)} new alert{'s' * (len(lines) > 1)}"
+    failures = notify(title, lines, settings.notify)
+    run.notes.extend(f"not delivered: {failure}" for failure in failures)
+
+
+def _predictions(env: Environment, registry: Registry, window: Span) -> pl.DataFrame:
+    table = f"predictions.{registry.settings.model}"
+    if not env.catalog.exists(table):
+        return pl.DataFrame()
+    return pl.DataFrame(env.catalog.read(table, where=Window("prediction_time", *window)))
+
+
+def _volume(env: Environment, table: str, window: Span) -> Volume:
+    row = (
+        env.engine.query(
+            f"SELECT count(*) FILTER (WHERE available_at > TIMESTAMP '{window.start}') AS rows, "
+            f"max(event_timestamp) AS newest FROM {table}",
+            as_of=window.end,
+        )
+        .arrow()
+        .to_pylist()[0]
+    )
+    return Volume(row["rows"], row["newest"])
+
+
+def _first_prediction(env: Environment, registry: Registry, as_of: datetime) -> datetime:
+    table = f"predictions.{registry.settings.model}"
+    if not env.catalog.exists(table):
+        return as_of - env.config.monitoring.window
+    times = env.engine.query(f"SELECT min(prediction_time) AS first FROM {table}").arrow()
+    first: datetime | None = times["first"][0].as_py()
+    return first or as_of - env.config.monitoring.window

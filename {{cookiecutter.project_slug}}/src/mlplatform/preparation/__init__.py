@@ -1,0 +1,1 @@
+"""From landing files to typed, judged rows."""

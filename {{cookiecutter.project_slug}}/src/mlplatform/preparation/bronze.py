@@ -1,0 +1,129 @@
+"""Landing files to Bronze as received; lines and files that cannot be used go to quarantine, with the reason."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+
+from mlplatform.contract import Source
+from mlplatform.environment import Environment, Run
+from mlplatform.preparation.contracts import stop_if_too_many
+from mlplatform.storage import landing, ops
+from mlplatform.storage.catalog import Among
+from mlplatform.storage.landing import Delivery, LandedFile
+from mlplatform.storage.spool import Spool
+
+_NOT_TAKEN = "not taken: "
+_PART = 10_000  # refused lines in memory at once
+_Known = dict[str, list[dict[str, Any]]]  # what has been read under a file's name, oldest first
+
+
+def load_bronze(env: Environment, run: Run) -> None:
+    """Append what has newly landed, source by source; raises ContractError where too much of it is bad."""
+    landed = landing.look(env.landing, [source.name for source in env.project.sources], run.as_of)
+    known = _known(env)
+    _name_strangers(env, run, {name: why for name, why in landed.strangers.items() if name not in known})
+    for source in env.project.sources:
+        deliveries = [d for file in landed.files[source.name] if (d := _new(env, run, source, file, known))]
+        if deliveries:
+            _load(env, run, source.name, deliveries)
+
+
+def _load(env: Environment, run: Run, source: str, deliveries: list[Delivery]) -> None:
+    bronze, files = f"bronze.{source}", Among("source_file", [delivery.name for delivery in deliveries])
+    reasons: Counter[str] = Counter()
+    for delivery in deliveries:
+        reasons.update({delivery.error: delivery.refused} if delivery.error else [why for _, why, _ in delivery.bad])
+        if delivery.error:
+            run.note(f"{delivery.name}: {delivery.error} ({ops.QUARANTINE}{source})")
+    good = [delivery for delivery in deliveries if delivery.rows and not delivery.error]
+    stop_if_too_many(env.config.lakehouse, bronze, sum(d.rows for d in good) + reasons.total(), reasons)
+    if reasons:
+        schema = ops.SCHEMAS[ops.QUARANTINE]
+        refused = Spool(schema, _quarantined(deliveries))
+        run.wrote(ops.QUARANTINE + source, env.catalog.replace(ops.QUARANTINE + source, refused, files))
+    if good:
+        schema = pa.unify_schemas([next(delivery.batches()).schema for delivery in good])
+        arrived = Spool(schema, _rows(good, schema))
+        run.wrote(bronze, env.catalog.replace(bronze, arrived, files))
+    env.catalog.append(ops.FILES, ops.rows(ops.FILES, map(_entry, deliveries)))
+
+
+def _new(env: Environment, run: Run, source: Source, file: LandedFile, known: _Known) -> Delivery | None:
+    """What a file holds if it has not been read yet. One that has changed since is read again, under a name of its own:
+    what it had before is known already, and what is new is not lost."""
+    versions = [entry for entry in known.get(file.name, ()) if not str(entry["error"]).startswith(_NOT_TAKEN)]
+    name = f"{file.name}#{len(versions) + 1}" if versions else file.name
+    try:
+        if versions and not _has_changed(file, versions[-1]):
+            return None
+        delivery = landing.inspect(file, source.columns, env.config.lakehouse.settle, name)
+    except OSError as error:
+        run.note(f"{file.name} cannot be read: {error.strerror}")
+        return None
+    if delivery is None:
+        run.note(f"{file.name} is still being written, or ends without a line break: it waits")
+    elif versions:
+        run.note(f"{file.name} has changed since it was read: it is read again, as {name}")
+    return delivery
+
+
+def _known(env: Environment) -> _Known:
+    known: _Known = {}
+    entries = env.catalog.read(ops.FILES, ["source_file", "error", "size", "modified", "digest"]).to_pylist()
+    for entry in sorted(entries, key=lambda entry: entry["modified"] or datetime.min):
+        known.setdefault(re.sub(r"(?<=\.csv)#\d+$", "", entry["source_file"]), []).append(entry)
+    return known
+
+
+def _name_strangers(env: Environment, run: Run, strangers: dict[str, str]) -> None:
+    """Say once what is no delivery."""
+    rows = []
+    for name, reason in strangers.items():
+        run.note(f"{name} is not taken: {reason}")
+        rows.append(
+            {"source_file": name, "landed_at": run.as_of, "rows": 0, "malformed": 0, "error": _NOT_TAKEN + reason}
+        )
+    if rows:
+        env.catalog.append(ops.FILES, ops.rows(ops.FILES, rows))
+
+
+def _has_changed(file: LandedFile, entry: dict[str, Any]) -> bool:
+    """Whether a file holds something else than what was read; earlier releases did not keep what that was."""
+    return entry["digest"] is not None and landing.changed(file, entry["size"], entry["modified"], entry["digest"])
+
+
+def _entry(delivery: Delivery) -> dict[str, Any]:
+    return {
+        "source_file": delivery.name,
+        "landed_at": delivery.file.landed_at,
+        "rows": delivery.rows,
+        "malformed": delivery.refused,
+        "error": delivery.error,
+        "size": delivery.size,
+        "modified": delivery.modified,
+        "digest": delivery.digest,
+    }
+
+
+def _quarantined(deliveries: list[Delivery]) -> Iterator[pa.RecordBatch]:
+    schema = ops.SCHEMAS[ops.QUARANTINE]
+    for delivery in deliveries:
+        lines = delivery.refused_lines()
+        while part := list(islice(lines, _PART)):
+            rows = [(delivery.name, *line, delivery.file.landed_at) for line in part]
+            yield pa.RecordBatch.from_pylist([dict(zip(schema.names, row, strict=True)) for row in rows], schema)
+
+
+def _rows(deliveries: list[Delivery], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The rows of all, with all columns: a column that a file lacks is null."""
+    for delivery in deliveries:
+        for batch in delivery.batches():
+            nothing = pa.nulls(batch.num_rows, pa.string())
+            have = batch.schema.names
+            columns = [batch[name] if name in have else nothing for name in schema.names]
+            yield pa.record_batch(columns, schema=schema)

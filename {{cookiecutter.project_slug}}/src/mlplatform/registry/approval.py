@@ -1,0 +1,127 @@
+"""The approval gate: a rule or a named person approves or rejects requests, and rolls a promotion back."""
+
+from datetime import datetime
+from pathlib import Path
+
+from mlplatform.errors import UserError
+from mlplatform.registry.store import Registry
+from mlplatform.registry.transitions import Answer, Decision, Stage, Transition
+from mlplatform.storage import ops
+
+
+class ApprovalError(UserError):
+    """The transition cannot be made; the message says why and what can be done."""
+
+
+def approve(registry: Registry, request: Transition, decision: Decision) -> None:
+    """Let the version into the stage that it asks for, in one transaction with what follows from it.
+
+    From Staging on it asks for Production; where it comes into Production, the champion before it is archived.
+    Raises ApprovalError where the decision is dated before one that has been made.
+    """
+    _refuse_backdating(registry, decision.as_of)
+    moves = [request.closed("approved", *decision)]
+    champion = registry.ledger.champion(decision.as_of)
+    if request.to_stage == "Staging":
+        moves.append(Transition(registry.model, request.version, "Staging", "Production", *decision))
+    elif champion is not None and champion != request.version:
+        replaced = decision._replace(reason=f"replaced by version {request.version}")
+        moves.append(_archived(registry, champion, "Production", replaced))
+    registry.ledger.record(*moves)
+    registry.reconcile()
+
+
+def reject(registry: Registry, request: Transition, decision: Decision) -> None:
+    """Close the request as rejected and archive the version. Raises ApprovalError as `approve` does."""
+    _refuse_backdating(registry, decision.as_of)
+    archived = _archived(registry, request.version, request.from_stage, decision)
+    registry.ledger.record(request.closed("rejected", *decision), archived)
+    registry.reconcile()
+
+
+def reject_older(registry: Registry, as_of: datetime) -> None:
+    """Of the winners that wait for Production keep the newest: a person decides about one."""
+    waiting = registry.ledger.pending("Production", as_of)
+    for request in waiting[:-1]:
+        reject(registry, request, Decision(as_of, "deploy", f"superseded by version {waiting[-1].version}"))
+
+
+def decide(registry: Registry, number: int, answer: Answer, decision: Decision) -> None:
+    """A person's answer to a waiting request for Production.
+
+    Raises ApprovalError where nothing waits, where the comparison has not accepted the version, where the answer lacks
+    a name or a reason, or where it is dated before another one.
+    """
+    _require_name(decision, "an approval or rejection")
+    _refuse_backdating(registry, decision.as_of)
+    waiting = [t for t in registry.ledger.pending("Production", decision.as_of) if t.version == number]
+    if not waiting:
+        raise ApprovalError(f"{registry.model} version {number} waits for no approval (see `registry show`)")
+    if answer == "approved" and not won_comparison(registry, number):
+        raise ApprovalError(f"{registry.model} version {number} has not won its comparison yet: run `deploy` first")
+    (approve if answer == "approved" else reject)(registry, waiting[0], decision)
+
+
+def rollback(registry: Registry, decision: Decision) -> int:
+    """Put the champion before the present one back into Production. Returns its number; raises ApprovalError."""
+    _require_name(decision, "a rollback")
+    _refuse_backdating(registry, decision.as_of)
+    previous = registry.ledger.previous_champion()
+    if previous is None:
+        raise ApprovalError(f"{registry.model} has no earlier champion to go back to")
+    request = Transition(registry.model, previous, registry.ledger.stage(previous), "Production", *decision)
+    approve(registry, request, decision._replace(reason=f"rollback: {decision.reason}"))
+    return previous
+
+
+def won_comparison(registry: Registry, number: int) -> bool:
+    """Whether a comparison has accepted the version."""
+    compared = registry.env.catalog.read(ops.COMPARISONS, ["model", "challenger", "accepted"]).to_pylist()
+    return {"model": registry.model, "challenger": number, "accepted": True} in compared
+
+
+def waits_for_a_person(registry: Registry, number: int) -> bool:
+    """Whether all is done that a person needs to decide: the comparison is won and the review pack is there."""
+    pack = review_pack_of(registry, number) / "review.md"
+    return registry.settings.approval == "manual" and won_comparison(registry, number) and pack.exists()
+
+
+def review_pack(registry: Registry, number: int, comparison: str) -> Path:
+    """Gather what a person needs to decide: the comparison, the model card, slices and plots. Returns its folder."""
+    folder = review_pack_of(registry, number)
+    folder.mkdir(parents=True, exist_ok=True)
+    names = sorted(name for name in registry.artifact_names(number) if Path(name).suffix in {".md", ".png", ".json"})
+    for name in names:
+        (folder / name).write_bytes(registry.files(number, name).read_bytes())
+    command = f".venv/bin/python -m {registry.env.project.package} registry"
+    pictures = "\n\n".join(f"![{name}]({name})" for name in names if name.endswith(".png"))
+    (folder / "review.md").write_text(
+        f"# {registry.model} version {number} asks for Production\n\n{registry.tags(number).summary}\n\n"
+        f"Comparison: {comparison}\n\n"
+        "Read the [model card](model_card.md) and [the slices](slices.json), then answer:\n\n"
+        f"    {command} approve {number} --env {registry.owner} --by NAME --reason WHY\n"
+        f"    {command} reject {number} --env {registry.owner} --by NAME --reason WHY\n\n{pictures}\n",
+        encoding="utf-8",
+    )
+    return folder
+
+
+def review_pack_of(registry: Registry, number: int) -> Path:
+    """The folder of the version's review pack, which exists once it has won its comparison."""
+    return registry.env.reports / "review" / f"{registry.model}-v{number}"
+
+
+def _require_name(decision: Decision, what: str) -> None:
+    if not decision.by.strip() or not decision.reason.strip():
+        raise ApprovalError(f"{what} needs a name (--by) and a reason (--reason)")
+
+
+def _refuse_backdating(registry: Registry, as_of: datetime) -> None:
+    """Raise ApprovalError for a decision dated before one that has been made: it would rewrite what happened."""
+    newest = max((t.closed_at for t in registry.ledger.all() if t.closed_at), default=None)
+    if newest and as_of < newest:
+        raise ApprovalError(f"{registry.model} was last decided on as of {newest}: a decision cannot be dated {as_of}")
+
+
+def _archived(registry: Registry, number: int, stage: Stage, decision: Decision) -> Transition:
+    return Transition(registry.model, number, stage, "Archived", *decision).closed("approved", *decision)

@@ -1,0 +1,130 @@
+"""The comparison gate: challenger against champion on the same rows, with a paired block jackknife.
+
+The interval is Student's, around the observed difference, with the jackknife's standard error (Efron and Tibshirani, An
+Introduction to the Bootstrap, 1993, ch. 11). Whole blocks are left out, because rows of one day have the day in common.
+Where blocks differ in size, the degrees of freedom count them by their weight (Kish, Survey Sampling, 1965, ch. 11).
+So equal models are accepted no more often than `confidence` says, for few blocks too.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from scipy.special import stdtrit
+
+from mlplatform.config.registry import Comparison
+from mlplatform.contract import Measure, Metric
+from mlplatform.features.frames import labelled
+from mlplatform.registry.baseline import baseline_scores
+from mlplatform.registry.scoring import scorer
+from mlplatform.registry.store import Registry
+
+BASELINE = "baseline"
+
+_MOST_BLOCKS = 100  # more are joined with their neighbours: it costs less and says the same
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the comparison found. `difference`, `low` and `high` are positive where the challenger is better."""
+
+    metric: str
+    challenger: float
+    champion: float
+    difference: float
+    low: float
+    high: float
+    margin: float
+    accepted: bool
+    reason: str
+
+
+def compare_versions(registry: Registry, challenger: int, champion: int | None, as_of: datetime) -> Verdict:
+    """Score the challenger's held-out rows with both, or with the baseline where there is no champion."""
+    env, held_out = registry.env, registry.tags(challenger).held_out
+    rows = labelled(env, as_of, *held_out.span, env.config.training.fraction).arrow()
+    rows = rows.filter(pa.array(held_out.chosen(rows)))
+    frame = rows.to_pandas()
+    if champion is None:
+        fitted = pd.read_parquet(registry.files(challenger, "baseline.parquet"))
+        theirs = baseline_scores(fitted, frame, env.project.labels)
+    else:
+        theirs = scorer(registry, champion)(frame)
+    return compare(
+        frame["label"].to_numpy(),
+        scorer(registry, challenger)(frame),
+        theirs,
+        held_out.blocks(rows, registry.settings.comparison.block),
+        metric=env.project.model.primary,
+        settings=registry.settings.comparison,
+    )
+
+
+def compare(
+    labels: np.ndarray,
+    challenger: np.ndarray,
+    champion: np.ndarray,
+    blocks: np.ndarray,
+    *,
+    metric: Metric,
+    settings: Comparison,
+) -> Verdict:
+    """Compare two models' scores of the same rows; `blocks` names each row's block.
+
+    The challenger is accepted when its metric is better by at least the margin and the whole interval of the
+    difference is above zero. Where that cannot be known it is refused, with the setting or the metric that says so.
+    """
+    sign, measure = 1.0 if metric.greater_is_better else -1.0, metric.measure
+    names, block = np.unique(blocks, return_inverse=True)
+
+    def undecided(reason: str, ours: float = np.nan, theirs: float = np.nan) -> Verdict:
+        return Verdict(metric.name, ours, theirs, np.nan, np.nan, np.nan, settings.margin, False, reason)
+
+    if len(labels) < settings.min_rows:
+        return undecided(
+            f"{len(labels):,} labelled rows cannot decide: registry.comparison.min_rows is {settings.min_rows:,}"
+        )
+    if len(names) < settings.min_blocks:
+        return undecided(
+            f"rows of {len(names)} blocks (spans of registry.comparison.block, or groups) cannot decide: "
+            f"registry.comparison.min_blocks is {settings.min_blocks}"
+        )
+    for whose, scores in (("challenger", challenger), ("champion", champion)):
+        if broken := int((~np.isfinite(scores.reshape(len(labels), -1))).any(axis=1).sum()):
+            return undecided(f"the {whose}'s scores of {broken:,} of {len(labels):,} rows are not finite numbers")
+    ours, theirs = float(measure(labels, challenger)), float(measure(labels, champion))
+    if not np.isfinite([ours, theirs]).all():
+        return undecided(f"{metric.name} of the {len(labels):,} labelled rows is not a finite number", ours, theirs)
+
+    block = block * min(_MOST_BLOCKS, len(names)) // len(names)
+    weights = np.bincount(block) / len(labels)
+    without = zip(_without(measure, labels, challenger, block), _without(measure, labels, champion, block), strict=True)
+    left_out = sign * np.array([mine - other for mine, other in without])
+    if not np.isfinite(left_out).all():
+        return undecided(
+            f"{metric.name} hangs on one block of rows: without it, it is not a finite number", ours, theirs
+        )
+    count, observed = len(weights), sign * (ours - theirs)
+    error = float(np.sqrt((count - 1) / count * np.sum((left_out - observed) ** 2)))
+    freedom = 1 / np.sum(weights**2) - 1
+    reach = float(stdtrit(freedom, (1 + settings.confidence) / 2)) * error
+    low, high = observed - reach, observed + reach
+    reason = (
+        f"{metric.name} {ours:.4f} against {theirs:.4f}: difference {observed:+.4f} "
+        f"({settings.confidence:.0%} interval {low:+.4f} to {high:+.4f}, margin {settings.margin:g})"
+    )
+    accepted = bool(low > 0 and observed >= settings.margin)
+    return Verdict(metric.name, ours, theirs, observed, low, high, settings.margin, accepted, reason)
+
+
+def _without(measure: Measure, labels: np.ndarray, scores: np.ndarray, block: np.ndarray) -> Iterator[float]:
+    """The metric without each block in turn."""
+    if scores.ndim == 1:  # most metrics sort rows by score, which is quick where they are sorted already
+        order = np.argsort(scores)
+        labels, scores, block = labels[order], scores[order], block[order]
+    for left_out in range(block.max() + 1):
+        kept = block != left_out
+        yield measure(labels[kept], scores[kept])

@@ -1,0 +1,105 @@
+"""A version at work: what it is given and what it answers, also when this code's columns are no longer its own."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mlplatform.contract import Labels, Model
+from mlplatform.errors import UserError
+from mlplatform.registry.store import Registry
+
+# By the names of MLflow's types: a batch must not decide on them, or its neighbours change a row's score.
+_DTYPES = {"double": "float64", "float": "float32", "long": "int64", "integer": "int32", "boolean": "bool"}
+
+
+class MissingColumnsError(UserError):
+    """The joined rows lack columns that a version needs; the message names them and says what to do."""
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A loaded version: the fitted estimator, and the names and MLflow types of its inputs (None: not recorded)."""
+
+    model: Model
+    fitted: Any
+    columns: dict[str, str] | None
+
+    def inputs(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The version's input, from joined rows.
+
+        A column that the model no longer asks for is taken from the rows as they are, so that a version trained
+        without it can be compared with one that needs it. Raises MissingColumnsError where they lack it.
+        """
+        given = self.model.inputs(frame)
+        if self.columns is None:
+            return given
+        missing = [name for name in self.columns if name not in given.columns and name not in frame.columns]
+        if missing:
+            raise MissingColumnsError(
+                f"needs {', '.join(missing)}, which neither sql/entities.sql nor a feature view gives any more: "
+                "keep the column in the SQL until a version without it is in Production"
+            )
+        dropped = {name: _as_input(frame[name], kind) for name, kind in self.columns.items() if name not in given}
+        given = given.assign(**dropped)
+        return given[list(self.columns)].astype({n: _DTYPES[k] for n, k in self.columns.items() if k in _DTYPES})
+
+    def scores(self, frame: pd.DataFrame) -> np.ndarray:
+        """The scores of joined rows, shape (len(frame),) or (len(frame), classes). Raises MissingColumnsError."""
+        return np.asarray(self.model.predict(self.fitted, self.inputs(frame)), dtype="float64")
+
+
+def load(model: Model, folder: Path) -> Scorer:
+    """The version whose logged model is in `folder`."""
+    import mlflow
+
+    schema = mlflow.models.Model.load(str(folder)).get_input_schema()
+    columns = {column.name: column.type.name for column in schema.inputs} if schema else None
+    return Scorer(model, mlflow.sklearn.load_model(str(folder)), columns)
+
+
+def input_example(folder: Path) -> pd.DataFrame | None:
+    """The input example of the logged model in `folder`."""
+    import mlflow
+
+    if not (folder / "input_example.json").is_file():
+        return None
+    example: pd.DataFrame = mlflow.models.Model.load(str(folder)).load_input_example(str(folder))
+    return example
+
+
+def scorer(registry: Registry, number: int) -> Callable[[pd.DataFrame], np.ndarray]:
+    """Gives a version's scores of joined rows, and loads it once. What it gives raises MissingColumnsError."""
+    project = registry.env.project
+    loaded = cache(lambda: load(project.model, registry.files(number, "model")))
+
+    def scores(frame: pd.DataFrame) -> np.ndarray:
+        if frame.empty:
+            return np.empty((0, len(project.labels.classes)) if project.labels.classes else 0)
+        try:
+            return loaded().scores(frame)
+        except MissingColumnsError as error:
+            raise MissingColumnsError(f"{registry.model} version {number} {error}") from error
+
+    return scores
+
+
+def score_columns(labels: Labels, scores: np.ndarray, threshold: float | None = None) -> dict[str, np.ndarray]:
+    """Scores as columns: `score`; or one per class and `prediction`, the class with the highest.
+
+    With a version's `threshold`, that and `prediction` as well: 1 where the score is at least the threshold.
+    """
+    if threshold is not None:
+        return {"score": scores, "threshold": np.full(len(scores), threshold), "prediction": (scores >= threshold) * 1}
+    if not labels.classes:
+        return {"score": scores}
+    best = np.array(labels.classes, dtype=object)[scores.argmax(axis=1)]
+    return {**dict(zip(labels.score_columns, scores.T, strict=True)), "prediction": best}
+
+
+def _as_input(values: pd.Series, kind: str) -> pd.Series:
+    return values.astype("object").fillna("missing").astype(str) if kind == "string" else values

@@ -1,0 +1,242 @@
+"""The MLflow registry: one environment's model, its versions, and what they carry."""
+
+import fcntl
+import logging
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from socket import gethostname
+from typing import TYPE_CHECKING
+from urllib.parse import urlparse
+from urllib.request import url2pathname
+
+from mlplatform.config.registry import RegistrySettings
+from mlplatform.environment import Environment
+from mlplatform.errors import ForbiddenError, UserError
+from mlplatform.registry.tags import IncompleteVersionError, VersionTags
+from mlplatform.registry.transitions import Ledger
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+_SQLITE = "sqlite:///"
+_LONGEST_RUN = 24 * 3600  # seconds; the run of a version takes as long as it takes to write its files
+ALIASES = {"Staging": "challenger", "Production": "champion"}
+
+
+class MissingVersionError(UserError):
+    """The registry has no version of this number; the message names those that it has."""
+
+
+class Registry:
+    """The registered model `<owner>.<model>`.
+
+    `owner` is the environment the model belongs to; opened from another one, every writer raises ForbiddenError.
+    `settings`: where the owner keeps its models; default: where this environment does.
+    """
+
+    def __init__(self, env: Environment, owner: str | None = None, settings: RegistrySettings | None = None) -> None:
+        self.env = env
+        self.owner = owner or env.name
+        self.settings = settings or env.config.registry
+        self.model = f"{self.owner}.{self.settings.model}"
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        return Ledger(self.env, self.model)
+
+    @cached_property
+    def client(self) -> "MlflowClient":
+        warnings.filterwarnings("ignore", module="mlflow")
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing leaves this machine unasked
+        import mlflow
+
+        logging.getLogger("mlflow").setLevel(logging.ERROR)
+        uri = tracking_uri(self.env.folder, self.settings.tracking_uri)
+        mlflow.set_tracking_uri(uri)
+        with _alone(uri):
+            client = mlflow.MlflowClient(uri)
+            client.search_registered_models(max_results=1)
+        return client
+
+    def experiment(self) -> str:
+        """The id of the model's experiment, which is created where it is missing."""
+        found = self.client.get_experiment_by_name(self.model)
+        if found:
+            return str(found.experiment_id)
+        artifacts = self.settings.artifacts
+        location = artifacts if "://" in artifacts else (self.env.folder / artifacts).resolve().as_uri()
+        return str(self.client.create_experiment(self.model, artifact_location=location))
+
+    def versions(self) -> "list[ModelVersion]":
+        """All versions with their tags, oldest first."""
+        found = self.client.search_model_versions(f"name = '{self.model}'", max_results=10_000)
+        return sorted(found, key=lambda version: int(version.version))
+
+    def version(self, number: int) -> "ModelVersion":
+        """One version; raises MissingVersionError where there is none."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.client.get_model_version(self.model, str(number))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            known = ", ".join(str(version.version) for version in self.versions()) or "none"
+            raise MissingVersionError(f"{self.model} has no version {number} (its versions: {known})") from error
+
+    def tags(self, number: int) -> VersionTags:
+        """The record of one version; raises MissingVersionError and IncompleteVersionError."""
+        try:
+            return VersionTags.of(self.version(number).tags)
+        except IncompleteVersionError as error:
+            raise IncompleteVersionError(f"{self.model} version {number}: {error}") from error
+
+    def find(self, identity: str) -> "ModelVersion | None":
+        """The version that was made from the same data, code and settings."""
+        return next((version for version in self.versions() if version.tags.get("identity") == identity), None)
+
+    def newest_tuned(self, as_of: datetime) -> "ModelVersion | None":
+        """The newest version up to `as_of` whose hyperparameters come from a search."""
+        tuned = [v for v in self.versions() if v.tags.get("tuned") == "true" and v.tags["as_of"] <= as_of.isoformat()]
+        return max(tuned, key=lambda version: (version.tags["as_of"], int(version.version)), default=None)
+
+    def claim(self, identity: str) -> dict[str, str]:
+        """The tags of a new run that makes a version. Runs that killed processes have left unfinished are deleted."""
+        self._refuse_foreign_write()
+        for run in self.client.search_runs([self.experiment()], "attributes.status = 'RUNNING'"):
+            host, _, process = run.data.tags.get("process", "").rpartition(":")
+            is_dead = host == gethostname() and not _is_alive(int(process))
+            if is_dead or time.time() - run.info.start_time / 1000 > _LONGEST_RUN:
+                self._remove(run.info.run_id)
+        return {"identity": identity, "process": f"{gethostname()}:{os.getpid()}"}
+
+    def register(self, run_id: str, source: str, record: VersionTags) -> int:
+        """Make a version of a logged model; its stage is None. Returns its number.
+
+        Where another process has made the same one meanwhile, the first of them stays and this one is deleted.
+        """
+        self._refuse_foreign_write()
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.create_registered_model(self.model)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        tags = {**record.as_tags(), "stage": "None"}
+        logged = source.rpartition("/")[2] if source.startswith("models:/") else None
+        made = self.client.create_model_version(
+            self.model, source, run_id, tags, description=record.summary, model_id=logged
+        )
+        same = [v for v in self.versions() if v.tags.get("identity") == record.identity]
+        first = min(int(version.version) for version in same)
+        if first != int(made.version):
+            self.client.delete_model_version(self.model, str(made.version))
+            self._remove(run_id)
+        return first
+
+    def _remove(self, run_id: str) -> None:
+        """Delete a run and what it has logged."""
+        for logged in self.client.search_logged_models([self.experiment()], f"source_run_id = '{run_id}'"):
+            self.client.delete_logged_model(logged.model_id)
+        self.client.delete_run(run_id)
+
+    def files(self, number: int, artifact: str = "") -> Path:
+        """The version's artifacts on this machine: the logged model, or what its run logged beside it."""
+        import mlflow
+
+        version, uri = self.version(number), self.client.tracking_uri
+        if artifact == "model":
+            return Path(mlflow.artifacts.download_artifacts(artifact_uri=version.source, tracking_uri=uri))
+        store = urlparse(self.client.get_run(version.run_id).info.artifact_uri)
+        if store.scheme == "file":  # there already; MLflow would make a copy at each call
+            return Path(url2pathname(store.path), artifact)
+        logged = f"runs:/{version.run_id}/{artifact}"
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=logged, tracking_uri=uri))
+
+    def artifact_names(self, number: int) -> set[str]:
+        return {item.path for item in self.client.list_artifacts(self.version(number).run_id)}
+
+    def reconcile(self) -> None:
+        """Make tags, aliases and descriptions of all versions say what the ledger says now."""
+        self._refuse_foreign_write()
+        history = self.ledger.all()
+        aliases = {"champion": self.ledger.champion()}
+        for version in self.versions():
+            number = int(version.version)
+            stage = self.ledger.stage(number)
+            if stage == "Staging":
+                aliases["challenger"] = number
+            asked = [t.to_stage for t in history if t.version == number and t.status == "pending"]
+            tags = {"stage": stage, "requested": asked[-1] if asked else "None"}
+            lines = [
+                f"{t.closed_at:%Y-%m-%d} {t.from_stage} -> {t.to_stage} {t.status} by {t.closed_by}: {t.reason}"
+                for t in history
+                if t.version == number and t.closed_at
+            ]
+            description = "\n".join([version.tags.get("summary", ""), *lines])
+            for name in [name for name, value in tags.items() if version.tags.get(name) != value]:
+                self.client.set_model_version_tag(self.model, version.version, name, tags[name])
+            if version.description != description:
+                self.client.update_model_version(self.model, version.version, description)
+        self._point(aliases)
+
+    def _point(self, aliases: dict[str, int | None]) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            current = self.client.get_registered_model(self.model).aliases
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return
+        for alias in ALIASES.values():
+            wanted = aliases.get(alias)
+            if wanted is None and alias in current:
+                self.client.delete_registered_model_alias(self.model, alias)
+            elif wanted is not None and str(current.get(alias)) != str(wanted):
+                self.client.set_registered_model_alias(self.model, alias, str(wanted))
+
+    def _refuse_foreign_write(self) -> None:
+        if self.owner != self.env.name:
+            raise ForbiddenError(f"{self.env.name} may read the model {self.model}, not change it")
+
+
+@contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """No other process makes MLflow's tables in a SQLite file meanwhile: two at once end in errors of the database."""
+    if not uri.startswith(_SQLITE):
+        yield
+        return
+    with Path(f"{uri.removeprefix(_SQLITE)}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed, or the process dies
+        yield
+
+
+def _is_alive(process: int) -> bool:
+    """Whether a process of this machine is running."""
+    try:
+        os.kill(process, 0)  # sends nothing
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True
+
+
+def tracking_uri(project: Path, configured: str) -> str:
+    """MLflow's address; a relative SQLite path counts from the project's root, whose folder is made."""
+    if not configured.startswith(_SQLITE):
+        return configured
+    path = (project / configured.removeprefix(_SQLITE)).resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return f"{_SQLITE}{path}"

@@ -1,0 +1,81 @@
+"""Which code is running, as git or the installed wheel says: its version, and whether that is a release."""
+
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+from mlplatform.errors import UserError
+
+
+class NotReleasedError(UserError):
+    """The environment accepts released code only, and this is not; the message says why and what to do."""
+
+
+class GitError(UserError):
+    """Git did not do what was asked of it; the message has its own words."""
+
+
+def code_version(project: Path) -> str:
+    """The release tag, or the nearest one with distance and commit; `-dirty` with uncommitted changes."""
+    if not _is_source_checkout(project):
+        return _installed_version()
+    return _git(project, "describe", "--tags", "--always", "--dirty") or "uncommitted"
+
+
+def released_version(project: Path) -> str:
+    """The release that is running: a clean checkout at a tag v<number>, or an installed wheel.
+
+    Raises NotReleasedError for anything else.
+    """
+    if not _is_source_checkout(project):
+        version = _installed_version()
+        if "dev" in version or "+" in version:
+            raise NotReleasedError(f"the installed version {version} is not a release: install a released wheel")
+        return version
+    top = _git(project, "rev-parse", "--show-toplevel")
+    if not top or Path(top).resolve() != project.resolve():
+        raise NotReleasedError(f"{project.name} is not the root of a git checkout: commit it and tag a release")
+    changed = _git(project, "status", "--porcelain")
+    if changed:
+        raise NotReleasedError(f"{len(changed.splitlines())} uncommitted changes: commit them and tag a release")
+    tag = _git(project, "describe", "--tags", "--exact-match", "--match", "v[0-9]*")
+    if not tag:
+        raise NotReleasedError("HEAD carries no release tag: `git tag v<number>` on a commit whose checks passed")
+    return tag
+
+
+def _installed_version() -> str:
+    """The version of the wheel that holds this file; `0.dev0` where there is none."""
+    here = Path(__file__).parent
+    for command in metadata.entry_points(group="console_scripts"):  # quicker than to ask every distribution
+        if command.dist and command.value.endswith(".__main__:main") and _holds(command.dist, here):
+            return command.dist.version
+    return "0.dev0"
+
+
+def _holds(wheel: metadata.Distribution, folder: Path) -> bool:
+    place = wheel.locate_file(folder.name)
+    return Path(str(place)) == folder
+
+
+def _is_source_checkout(project: Path) -> bool:
+    return Path(__file__).resolve().is_relative_to(project.resolve() / "src")
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """What git answers in `folder`; raises GitError with git's own words."""
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise GitError("git is not installed") from error
+    if done.returncode:
+        raise GitError(f"git {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    """What git answers, or nothing where git, the repository or a first commit is missing."""
+    try:
+        return git(folder, *arguments)
+    except GitError:
+        return ""

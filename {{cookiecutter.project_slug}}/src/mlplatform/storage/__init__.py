@@ -1,0 +1,1 @@
+"""Where tables live: Delta tables by name, and the landing zone."""

@@ -1,0 +1,182 @@
+"""What the rooms above speak of: tables by name, rows as a `Relation`, and which rows a write is about."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import pyarrow as pa
+
+from mlplatform.errors import ConfigError
+from mlplatform.storage.spool import Spool
+
+BatchFunction = Callable[[pa.RecordBatch], pa.RecordBatch]
+
+
+class Relation(Protocol):
+    """Rows that an engine has not computed yet."""
+
+    @property
+    def schema(self) -> pa.Schema: ...
+
+    def count(self) -> int: ...
+
+    @property
+    def stored(self) -> Spool:
+        """The rows in a temporary file, which is written once."""
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The rows, part by part: no more of them than one batch is held in memory."""
+
+    def arrow(self) -> pa.Table:
+        """All rows at once."""
+
+    def map(self, function: BatchFunction, schema: pa.Schema) -> "Relation":
+        """The rows that `function` makes of each batch."""
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """What lets pandas and Polars make a frame of it: `pl.DataFrame(relation)`."""
+
+
+Rows: TypeAlias = pa.Table | Spool | Relation
+
+
+class Span(NamedTuple):
+    """The time from `start` (excluded) to `end` (included), naive UTC."""
+
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True)
+class Window:
+    """The rows with `after` < column <= `until`, naive UTC; None sets no limit."""
+
+    column: str
+    after: datetime | None = None
+    until: datetime | None = None
+
+    def predicate(self, cast: str = "") -> str:
+        """SQL that is true for these rows; with `cast` as an engine needs it: `TIMESTAMP `."""
+        limits = ((">", self.after), ("<=", self.until))
+        parts = [f"{self.column} {sign} {cast}'{time}'" for sign, time in limits if time is not None]
+        return " AND ".join(parts) or "true"
+
+    def backwards(self) -> "Iterator[Window]":
+        """The window in parts that grow, newest first: a search for what is recent ends in the first."""
+        until = self.until
+        for days in (1, 4, 16, 64):
+            if until is None or (self.after and until - self.after <= timedelta(days=days)):
+                break
+            yield replace(self, after=until - timedelta(days=days), until=until)
+            until -= timedelta(days=days)
+        yield replace(self, until=until)
+
+
+@dataclass(frozen=True)
+class Among:
+    """The rows whose column holds one of `values`."""
+
+    column: str
+    values: Sequence[str]
+
+    def predicate(self) -> str:
+        """SQL that is true for these rows."""
+        quoted = ", ".join("'" + value.replace("'", "''") + "'" for value in self.values)
+        return f"{self.column} IN ({quoted})" if quoted else "false"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A table as it stands at a version, with what an engine needs to read it: its Parquet files and schema."""
+
+    uri: str
+    version: int
+    files: tuple[str, ...]
+    schema: pa.Schema
+
+
+class Catalog(Protocol):
+    """The tables `<schema>.<table>` of one environment; every write is one transaction.
+
+    `owner` is the environment that the tables belong to. Where another one holds this object, every writer raises
+    ForbiddenError: another environment's tables can be read, never written.
+    """
+
+    owner: str
+
+    def names(self) -> list[str]:
+        """All tables, sorted, as `schema.table`."""
+
+    def exists(self, name: str) -> bool: ...
+
+    def snapshot(self, name: str, where: Window | None = None) -> Snapshot:
+        """The table as it is now, without files that hold no row of the window. Raises MissingTableError."""
+
+    def read(self, name: str, columns: Sequence[str] | None = None, where: Window | None = None) -> pa.Table:
+        """A small table, or its rows in a window. One of the platform's own that is not there yet is empty."""
+
+    def count(self, name: str) -> int: ...
+
+    def history(self, name: str) -> Iterable[dict[str, object]]:
+        """The table's commits, newest first."""
+
+    def lease(self, holder: str) -> AbstractContextManager[None]:
+        """Have the tables for oneself. While another process has them this one says so and waits.
+
+        The lease of a process that dies is free again.
+        """
+
+    def append(self, name: str, rows: Rows) -> int:
+        """Add rows; a new column widens the table. Returns the number of rows written."""
+
+    def replace(self, name: str, rows: Rows, where: Window | Among) -> int:
+        """Put `rows` in the place of those that `where` means. Returns the number of rows written."""
+
+    def upsert(self, name: str, rows: pa.Table, keys: Sequence[str]) -> int:
+        """Insert rows, or update those whose keys are there; keys must be unique within `rows`."""
+
+    def delete(self, name: str, where: Window | Among) -> int:
+        """Delete rows and, for good, the files that only they were in. Returns the number of rows deleted."""
+
+    def compact(self, name: str) -> None:
+        """Merge small files into large ones."""
+
+
+# By the scheme of the address that `lakehouse.root` holds.
+STORES = {"": "mlplatform.storage.delta:DeltaCatalog"}
+
+
+def open_catalog(folder: Path, root: str, *, owner: str, reader: str) -> Catalog:
+    """The tables of `owner` below `root`, an address or a folder below `folder`. Raises ConfigError."""
+    place = local_folder(folder, root, "lakehouse.root")
+    catalog: Catalog = load(STORES, _scheme(root), "lakehouse.root")(place, owner=owner, reader=reader)
+    return catalog
+
+
+def local_folder(folder: Path, address: str, setting: str) -> Path:
+    """The folder that an address means, from `folder`. Raises ConfigError where it is on no local disk."""
+    if _scheme(address):
+        raise ConfigError(f"{setting}: {address}: addresses of {_scheme(address)}:// are not supported yet")
+    found = folder / address
+    refused = re.search(r"[\[\]|^\\\x00-\x1f]|%[0-9A-Fa-f]{2}", str(found.absolute()))
+    if refused:
+        raise ConfigError(f"{found.absolute()}: Delta stores no tables below {refused[0]!r}: rename or move the folder")
+    return found
+
+
+def load(members: Mapping[str, str], name: str, setting: str) -> Any:
+    """The member that the setting names. Raises ConfigError for one that there is not."""
+    if name not in members:
+        raise ConfigError(f"{setting}: {name!r} is not supported (choose from: {', '.join(members)})")
+    module, _, attribute = members[name].partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def _scheme(address: str) -> str:
+    match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", address)
+    return match[1].lower() if match else ""

@@ -1,0 +1,158 @@
+"""Delta tables on a local disk."""
+
+import fcntl
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import TableNotFoundError
+from pyarrow.fs import LocalFileSystem
+
+from mlplatform.errors import ForbiddenError, MissingTableError
+from mlplatform.storage import ops
+from mlplatform.storage.catalog import Among, Rows, Snapshot, Window
+from mlplatform.storage.spool import Spool
+
+
+class DeltaCatalog:
+    """The tables below `root`: `<root>/<schema>/<table>`. See `Catalog`."""
+
+    def __init__(self, root: Path, *, owner: str, reader: str) -> None:
+        self.root = root
+        self.owner = owner
+        self.reader = reader
+
+    def names(self) -> list[str]:
+        folders = [log.parent for log in self.root.glob("*/*/_delta_log")]
+        return sorted(f"{path.parent.name}.{path.name}" for path in folders if DeltaTable.is_deltatable(str(path)))
+
+    def exists(self, name: str) -> bool:
+        return (self._path(name) / "_delta_log").is_dir() and DeltaTable.is_deltatable(str(self._path(name)))
+
+    def snapshot(self, name: str, where: Window | None = None) -> Snapshot:
+        table, path = self._open(name), self._path(name)
+        added = pa.table(table.get_add_actions(flatten=True))
+        if where is not None and {f"min.{where.column}", f"max.{where.column}"} <= set(added.column_names):
+            added = added.filter(_may_hold(added, where))
+        # Not file_uris(): it encodes spaces and accents.
+        files = tuple(str(path / file) for file in added["path"].to_pylist())
+        return Snapshot(str(path), int(table.version()), files, pa.schema(table.schema().to_arrow()))
+
+    def read(self, name: str, columns: Sequence[str] | None = None, where: Window | None = None) -> pa.Table:
+        if name in ops.SCHEMAS and not self.exists(name):
+            empty = ops.SCHEMAS[name].empty_table()
+            return empty.select(list(columns)) if columns else empty
+        return self._dataset(name, where).to_table(
+            columns=list(columns) if columns else None, filter=_expression(where) if where else None
+        )
+
+    def count(self, name: str) -> int:
+        return int(self._dataset(name, None).count_rows())
+
+    def history(self, name: str) -> Iterable[dict[str, object]]:
+        return list(self._open(name).history())
+
+    @contextmanager
+    def lease(self, holder: str) -> Iterator[None]:
+        self._refuse_foreign_write("its lease")
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / ".lease").open("a+", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                sys.stderr.write(f"{holder} waits: {file.read()} has the tables of {self.owner}\n")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            file.truncate(0)
+            file.write(holder)
+            file.flush()
+            yield
+
+    def append(self, name: str, rows: Rows) -> int:
+        return self._write(name, rows, mode="append", schema_mode="merge")
+
+    def replace(self, name: str, rows: Rows, where: Window | Among) -> int:
+        if not self.exists(name):
+            return self._write(name, rows, mode="error")
+        return self._write(name, rows, mode="overwrite", predicate=where.predicate(), schema_mode="merge")
+
+    def upsert(self, name: str, rows: pa.Table, keys: Sequence[str]) -> int:
+        if not self.exists(name):
+            return self.append(name, rows)
+        self._refuse_foreign_write(name)
+        if rows.num_rows:
+            same = " AND ".join(f"old.{key} = new.{key}" for key in keys)
+            merge = self._open(name).merge(rows, same, source_alias="new", target_alias="old")
+            merge.when_matched_update_all().when_not_matched_insert_all().execute()
+        return int(rows.num_rows)
+
+    def delete(self, name: str, where: Window | Among) -> int:
+        self._refuse_foreign_write(name)
+        table = self._open(name)
+        deleted = int(table.delete(where.predicate())["num_deleted_rows"])
+        if deleted:
+            table.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
+        return deleted
+
+    def compact(self, name: str) -> None:
+        self._refuse_foreign_write(name)
+        self._open(name).optimize.compact()
+
+    def _path(self, name: str) -> Path:
+        schema, _, table = name.partition(".")
+        return self.root / schema / table
+
+    def _open(self, name: str) -> DeltaTable:
+        try:
+            return DeltaTable(str(self._path(name)))
+        except TableNotFoundError as error:
+            known = ", ".join(self.names()) or "none"
+            raise MissingTableError(f"{self.owner} has no table {name} yet (its tables: {known})") from error
+
+    def _dataset(self, name: str, where: Window | None) -> ds.Dataset:
+        """Arrow opens the files itself: through deltalake its threads call back into Python, and have aborted a process
+        that was about to end."""
+        found = self.snapshot(name, where)
+        schema = pa.unify_schemas([found.schema, ops.SCHEMAS.get(name, found.schema)])  # a column may be newer than it
+        return ds.dataset(list(found.files), schema=schema, format="parquet", filesystem=LocalFileSystem())
+
+    def _write(self, name: str, rows: Rows, **how: Any) -> int:
+        self._refuse_foreign_write(name)
+        self._path(name).parent.mkdir(parents=True, exist_ok=True)
+        given = rows if isinstance(rows, pa.Table | Spool) else rows.stored
+        reader = given.to_reader() if isinstance(given, pa.Table) else given.reader()
+        # Whoever opens a table reads each commit since its last checkpoint.
+        write_deltalake(str(self._path(name)), reader, configuration={"delta.checkpointInterval": "10"}, **how)
+        return int(given.num_rows if isinstance(given, pa.Table) else given.rows)
+
+    def _refuse_foreign_write(self, name: str) -> None:
+        if self.owner != self.reader:
+            raise ForbiddenError(f"{self.reader} may read {self.owner}'s tables, not write them: {name} is unchanged")
+
+
+def _expression(where: Window) -> pc.Expression:
+    column, condition = pc.field(where.column), pc.scalar(True)
+    if where.after is not None:
+        condition &= column > pa.scalar(where.after, ops.TIME)
+    if where.until is not None:
+        condition &= column <= pa.scalar(where.until, ops.TIME)
+    return condition
+
+
+def _may_hold(added: pa.Table, where: Window) -> pa.Array:
+    """By the statistics of a table's files, which ones may hold rows of the window; those without any, always."""
+    # Delta rounds a timestamp's statistics down, to milliseconds.
+    least, most = (added[f"{side}.{where.column}"].cast(ops.TIME) for side in ("min", "max"))
+    kept = pa.array([True] * added.num_rows, pa.bool_())
+    if where.after is not None:
+        kept = pc.and_(kept, pc.greater(pc.add(most, timedelta(milliseconds=1)), pa.scalar(where.after, ops.TIME)))
+    if where.until is not None:
+        kept = pc.and_(kept, pc.less_equal(least, pa.scalar(where.until, ops.TIME)))
+    return pc.fill_null(kept, True)

@@ -1,0 +1,299 @@
+"""The landing zone: CSV files as sources deliver them, `<landing>/<source>/<time of landing>.csv`."""
+
+import hashlib
+import io
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from csv import Error as CsvError
+from csv import reader
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as csv
+
+from mlplatform.storage import ops
+
+PROVENANCE = ("source_file", "source_row", "landed_at", "ingested_at")
+NAME_FORMAT = "%Y%m%dT%H%M%SZ"
+_BLOCK = 8 << 20  # bytes read at once: no line is longer
+_SHOWN = 1000  # characters of a refused line
+
+
+@dataclass(frozen=True)
+class LandedFile:
+    """A file in the landing zone and when it landed (naive UTC): its name says so, or else the file system."""
+
+    path: Path
+    landed_at: datetime
+
+    @property
+    def name(self) -> str:
+        return f"{self.path.parent.name}/{self.path.name}"
+
+
+@dataclass
+class Delivery:
+    """What a file holds. Lines are numbered from 1, the header's; `name` is the source_file of its rows.
+
+    `bad` are the lines that do not fit the header, with reason and text; `error` is why no line can be used at all.
+    """
+
+    file: LandedFile
+    name: str
+    size: int
+    modified: datetime  # naive UTC
+    digest: str
+    complete: int  # bytes up to the last line break: what comes after is no whole line
+    lines: int
+    rows: int = 0
+    bad: list[tuple[int, str, str]] = field(default_factory=list)
+    error: str = ""
+
+    @property
+    def refused(self) -> int:
+        return max(1, self.lines - 1) if self.error else len(self.bad)
+
+    def refused_lines(self) -> Iterator[tuple[int, str, str]]:
+        """Every line that is refused: its number, the reason and its text."""
+        if not self.error:
+            yield from self.bad
+            return
+        yield from islice(self._text(), 1, None) if self.lines > 1 else self._text()
+
+    def _text(self) -> Iterator[tuple[int, str, str]]:
+        with self.file.path.open(encoding="utf-8", errors="replace", newline="\n") as lines:
+            number = 0
+            for number, line in enumerate(lines, 1):
+                yield number, self.error, line.rstrip("\r\n")[:_SHOWN]
+            if not number:
+                yield 0, self.error, ""
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The rows as received, every value text, with their provenance."""
+        now = _now()
+        for numbers, batch in _parse(self, []):
+            provenance = {
+                "source_file": pa.repeat(self.name, batch.num_rows),
+                "source_row": pa.array(numbers, pa.int64()),
+                "landed_at": pa.repeat(pa.scalar(self.file.landed_at, ops.TIME), batch.num_rows),
+                "ingested_at": pa.repeat(pa.scalar(now, ops.TIME), batch.num_rows),
+            }
+            names = [*batch.schema.names, *PROVENANCE]
+            yield pa.record_batch([*batch.columns, *provenance.values()], names=names)
+
+
+@dataclass(frozen=True)
+class Landed:
+    """What lies in a landing zone: files by source, and by name what is no delivery, with the reason."""
+
+    files: dict[str, list[LandedFile]]
+    strangers: dict[str, str]
+
+
+def look(landing: Path, sources: Iterable[str], until: datetime) -> Landed:
+    """What had landed by `until`, oldest first. Names that begin with a dot are passed over: a file may grow there."""
+    files: dict[str, list[LandedFile]] = {source: [] for source in sources}
+    strangers = {}
+    for place in sorted(landing.iterdir()) if landing.is_dir() else ():
+        if place.name.startswith("."):
+            continue
+        if not (place.is_dir() and place.name in files):
+            strangers[_readable(place.name)] = f"no source has this name (sources: {', '.join(files)})"
+            continue
+        for path in sorted(place.iterdir()):
+            if path.name.startswith("."):
+                continue
+            if reason := _no_delivery(path):
+                strangers[f"{place.name}/{_readable(path.name)}"] = reason
+            elif (landed_at := _landed_at(path)) <= until:
+                files[place.name].append(LandedFile(path, landed_at))
+        files[place.name].sort(key=lambda file: (file.landed_at, file.name))
+    return Landed(files, strangers)
+
+
+def inspect(file: LandedFile, columns: Iterable[str], settle: timedelta, name: str = "") -> Delivery | None:
+    """Read a file through, without keeping it; None where it is still being written.
+
+    A file that ends without a line break may be unfinished: it is taken once it has not changed for `settle`, and what
+    comes after its last line break is refused. One that lacks any of `columns`, or cannot be read, is refused whole.
+    """
+    delivery = _scan(file, name or file.name)
+    whole = delivery.size and delivery.complete == delivery.size
+    if not whole and _now() - delivery.modified < settle:
+        return None
+    _check(delivery, columns)
+    return delivery if (delivery.size, delivery.modified) == _stamp(file.path) else None
+
+
+def changed(file: LandedFile, size: int, modified: datetime, digest: str) -> bool:
+    """Whether a file holds something else than when it was of this size, time and digest."""
+    return (size, modified) != _stamp(file.path) and _scan(file, "").digest != digest
+
+
+def _check(delivery: Delivery, columns: Iterable[str]) -> None:
+    try:
+        header = _header(delivery)
+        missing = [name for name in columns if name not in header]
+        if missing:
+            delivery.error = f"the header lacks {', '.join(missing)}: it is {','.join(header)[:200]}"
+            return
+        breaks = False
+        for _, batch in _parse(delivery, delivery.bad):
+            delivery.rows += batch.num_rows
+            breaks = breaks or any(pc.any(pc.match_substring(column, "\n")).as_py() for column in batch.columns)
+        if breaks or any("\n" in text for _, _, text in delivery.bad):
+            delivery.error = _swallowed(delivery, len(header))
+    except (pa.ArrowInvalid, UnicodeDecodeError, CsvError) as error:
+        reason = str(error).splitlines()[0]
+        long = "straddling" in reason or "field larger" in reason
+        delivery.error = f"unreadable: {'a quote is not closed, or a value is very long' if long else reason}"
+    if not delivery.error and delivery.complete < delivery.size:
+        with delivery.file.path.open("rb") as file:
+            file.seek(delivery.complete)
+            tail = file.read(_SHOWN).decode("utf-8", "replace")
+        number = delivery.rows + len(delivery.bad) + 2
+        delivery.bad.append((number, "the last line has no line break: it may not be whole", tail))
+    delivery.bad = [(number, reason, text[:_SHOWN]) for number, reason, text in delivery.bad]
+
+
+def _swallowed(delivery: Delivery, fields: int) -> str:
+    """Why not to trust the quotes of a file in which values hold line breaks, or nothing.
+
+    A value may hold some. Where most of the lines inside of values look like rows, a quote was not closed.
+    """
+    row = re.compile(rf"[^,]*(,(?! )[^,]*){{{fields - 1}}}")
+    end_of_value = re.compile(r'(^|,)[^",][^,]*"(,|$)')
+    lines, inside, alike = _Lines(delivery), 0, 0
+    for _ in reader(lines):
+        for line in lines.taken[1:]:
+            inside += 1
+            alike += bool(line and row.fullmatch(line) and not end_of_value.search(line))
+        lines.taken.clear()
+    unclosed = alike and alike * 2 >= inside
+    return f"a quote is not closed: {inside:,} lines are inside of values, most look like rows" if unclosed else ""
+
+
+class _Lines:
+    """The lines of a file, which remembers those that were taken."""
+
+    def __init__(self, delivery: Delivery) -> None:
+        self._delivery = delivery
+        self.taken: list[str] = []
+
+    def __iter__(self) -> Iterator[str]:
+        with _text(self._delivery, "utf-8") as lines:
+            for line in lines:
+                self.taken.append(line.rstrip("\r\n"))
+                yield line
+
+
+def _scan(file: LandedFile, name: str) -> Delivery:
+    found, size, complete, lines, (_, modified) = hashlib.sha256(), 0, 0, 0, _stamp(file.path)
+    with file.path.open("rb") as content:
+        while part := content.read(1 << 20):
+            found.update(part)
+            lines += part.count(b"\n")
+            if b"\n" in part:
+                complete = size + part.rindex(b"\n") + 1
+            size += len(part)
+    return Delivery(file, name, size, modified, found.hexdigest(), complete, lines + (complete < size))
+
+
+class _Upto(io.FileIO):
+    """A file that ends after so many bytes, whatever is added to it meanwhile."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        super().__init__(path)
+        self._size = size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = self._size - self.tell()
+        return super().read(left if size is None or size < 0 else min(size, left)) or b""
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        return super().readinto(memoryview(buffer)[: self._size - self.tell()])
+
+
+def _text(delivery: Delivery, encoding: str) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BufferedReader(_Upto(delivery.file.path, delivery.complete)), encoding, newline="")
+
+
+def _parse(delivery: Delivery, bad: list[tuple[int, str, str]]) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+    """The rows batch by batch with the numbers of their lines; lines that do not fit the header are added to `bad`."""
+
+    def set_aside(line: csv.InvalidRow) -> str:
+        bad.append(
+            (line.number, f"{line.actual_columns} fields where the header has {line.expected_columns}", line.text)
+        )
+        return "skip"
+
+    with (
+        _Upto(delivery.file.path, delivery.complete) as content,
+        csv.open_csv(
+            pa.PythonFile(content, mode="r"),
+            read_options=csv.ReadOptions(use_threads=False, block_size=_BLOCK),
+            parse_options=csv.ParseOptions(invalid_row_handler=set_aside, newlines_in_values=True),
+            convert_options=csv.ConvertOptions(
+                column_types={name: pa.string() for name in _header(delivery)},
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+                null_values=[""],
+            ),
+        ) as batches,
+    ):
+        following = 2
+        for batch in batches:
+            skipped = [number for number, _, _ in bad if number >= following]
+            numbers = np.arange(following, following + batch.num_rows + len(skipped))
+            numbers = np.setdiff1d(numbers, skipped)[: batch.num_rows]
+            following = int(numbers[-1]) + 1 if batch.num_rows else following
+            yield numbers, batch
+
+
+def _header(delivery: Delivery) -> list[str]:
+    """The names in the first line. Raises ArrowInvalid where two columns of Bronze would have one name."""
+    with _text(delivery, "utf-8-sig") as lines:
+        header = next(reader(lines), [])
+    names = Counter(name.lower() for name in (*header, *PROVENANCE))
+    again = [name for name, times in names.items() if times > 1]
+    if again:
+        raise pa.ArrowInvalid(f"the header names a column twice, or as ingest does: {', '.join(again)}")
+    return header
+
+
+def _no_delivery(path: Path) -> str:
+    """Why a name in the folder of a source is no delivery, or nothing."""
+    if path.is_symlink() and not path.exists():
+        return "a link to nothing"
+    if not path.is_file():
+        return "a folder" if path.is_dir() else "no regular file"
+    return "" if path.suffix == ".csv" and _readable(path.name) == path.name else "only <name>.csv is taken"
+
+
+def _readable(name: str) -> str:
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
+def _landed_at(path: Path) -> datetime:
+    try:
+        return datetime.strptime(path.stem, NAME_FORMAT)
+    except ValueError:
+        return _stamp(path)[1]
+
+
+def _stamp(path: Path) -> tuple[int, datetime]:
+    """The size of a file, and when it was last changed (naive UTC)."""
+    stat = path.stat()
+    return stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC).replace(tzinfo=None)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)

@@ -1,0 +1,73 @@
+"""The tables that the platform keeps for itself: `ops.*` and `monitoring.*`, each with its columns and keys."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+RUNS = "ops.runs"  # one row per run of a pipeline, as its last act
+FILES = "ops.files"  # which landing files have been read
+QUARANTINE = "quarantine."  # and the name of a source or a Silver table: rows refused, with the reason
+TRANSITIONS = "ops.transitions"  # stages of model versions, requested and decided
+COMPARISONS = "ops.comparisons"  # challengers against champions
+RELEASES = "ops.releases"  # the commits that an environment runs
+ALERTS = "ops.alerts"
+METRICS = "monitoring.metrics"
+
+TEXT, WHOLE, NUMBER, FLAG, TIME = pa.string(), pa.int64(), pa.float64(), pa.bool_(), pa.timestamp("us")
+
+KEYS = {
+    TRANSITIONS: ("model", "version", "from_stage", "to_stage", "requested_at"),
+    COMPARISONS: ("model", "challenger", "champion", "as_of"),
+    RELEASES: ("as_of",),
+    ALERTS: ("rule", "column", "slice", "window_end"),
+}
+SCHEMAS = {
+    RUNS: pa.schema(
+        {
+            **{"run_id": TEXT, "pipeline": TEXT, "as_of": TIME, "started_at": TIME, "seconds": NUMBER},
+            **{"rows": WHOLE, "status": TEXT, "error": TEXT, "code": TEXT},
+        }
+    ),
+    FILES: pa.schema(
+        {
+            **{"source_file": TEXT, "landed_at": TIME, "rows": WHOLE, "malformed": WHOLE, "error": TEXT},
+            **{"size": WHOLE, "digest": TEXT, "modified": TIME},
+        }
+    ),
+    QUARANTINE: pa.schema(
+        {"source_file": TEXT, "source_row": WHOLE, "reason": TEXT, "raw": TEXT, "available_at": TIME},
+    ),
+    TRANSITIONS: pa.schema(
+        {
+            **{"model": TEXT, "version": WHOLE, "from_stage": TEXT, "to_stage": TEXT, "status": TEXT},
+            **{"requested_at": TIME, "requested_by": TEXT, "request_reason": TEXT},
+            **{"closed_at": TIME, "closed_by": TEXT, "reason": TEXT, "recorded_at": TIME},
+        }
+    ),
+    COMPARISONS: pa.schema(
+        {
+            **{"model": TEXT, "challenger": WHOLE, "champion": TEXT, "window_start": TIME, "window_end": TIME},
+            **{"metric": TEXT, "challenger_score": NUMBER, "champion_score": NUMBER, "difference": NUMBER},
+            **{"low": NUMBER, "high": NUMBER, "margin": NUMBER, "accepted": FLAG, "reason": TEXT, "as_of": TIME},
+        }
+    ),
+    RELEASES: pa.schema({"as_of": TIME, "code": TEXT, "commit": TEXT}),
+    ALERTS: pa.schema(
+        {
+            **{"rule": TEXT, "column": TEXT, "slice": TEXT, "window_end": TIME, "value": NUMBER},
+            **{"threshold": NUMBER, "raised_at": TIME, "action": TEXT, "message": TEXT},
+        }
+    ),
+    METRICS: pa.schema(
+        {
+            **{"window_start": TIME, "window_end": TIME, "metric": TEXT, "column": TEXT, "slice": TEXT},
+            **{"value": NUMBER, "model_version": WHOLE, "available_at": TIME},
+        }
+    ),
+}
+
+
+def rows(name: str, values: Iterable[Mapping[str, Any]]) -> pa.Table:
+    """Rows of one of these tables."""
+    return pa.Table.from_pylist(list(values), SCHEMAS[name])

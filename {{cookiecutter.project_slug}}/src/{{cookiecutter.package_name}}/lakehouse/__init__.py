@@ -1,1 +1,0 @@
-"""Delta tables, the engine that queries them, contracts and point-in-time feature joins."""

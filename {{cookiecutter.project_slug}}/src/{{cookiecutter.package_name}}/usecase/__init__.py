@@ -1,1 +1,0 @@
-"""What is yours: sources, cleaning SQL, contracts, feature SQL, the model and its gates."""
