@@ -118,7 +118,7 @@ def machine(origin: Origin) -> dict[str, str]:
     return {
         "VENV": str(origin.venv),
         "MYPY_CACHE_DIR": str(ROOT / "build" / "mypy"),
-        "TESTS": "tests/test_sql.py",
+        "TESTS": "tests/test_labels.py",
         "SLOW_TESTS": "",
         "AS_OF": FIRST,
         **{name: value for name, value in os.environ.items() if name.startswith(INSTALLING)},

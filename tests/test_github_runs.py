@@ -157,7 +157,7 @@ def test_a_pipeline_that_breaks_stops_a_merge_request_and_is_reported_on_it(
 
 def test_a_failing_test_stops_everything_after_it(story: Story) -> None:
     assert story["failing test"].jobs == {"checks": "failure"}
-    assert "test_sql.py" in story["failing test"].said
+    assert "test_labels.py" in story["failing test"].said
 
 
 def test_no_release_is_cut_from_a_commit_whose_checks_failed(story: Story, origin: Origin) -> None:

@@ -130,7 +130,7 @@ def test_a_report_without_a_token_warns_and_says_what_to_set(story: Story) -> No
 
 def test_a_failing_test_stops_everything_after_it(story: Story) -> None:
     assert story["failing test"].jobs == {"checks": "failure"}
-    assert "test_sql.py" in story["failing test"].said
+    assert "test_labels.py" in story["failing test"].said
 
 
 def test_no_release_is_cut_from_a_commit_whose_checks_failed(story: Story, origin: Origin) -> None:
