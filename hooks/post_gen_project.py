@@ -2,7 +2,7 @@
 
 What depends on an answer lies in the folder `options/<prompt>=<choice>/`, below which a file has the path
 that it gets; `+` joins choices, `,` joins conditions that must all hold. Of the platform, `src/mlplatform/`,
-files are only deleted: PLATFORM lists them.
+files and folders are only deleted: PLATFORM lists them.
 Cookiecutter fills in this file before it runs it: doubled braces belong in the last block only.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 OVERLAYS = "options"
-# Files of the platform that only these choices have.
+# Files and folders of the platform that only these choices have.
 PLATFORM = {
     "delivery/hosts/azure_devops.py": "ci_platform=azure_devops",
     "delivery/hosts/by_hand.py": "ci_platform=none",
@@ -24,6 +24,11 @@ PLATFORM = {
     "cli/promotion.py": "deployment_pattern=deploy_models",
     "pipelines/promote.py": "deployment_pattern=deploy_models",
     "registry/transfer.py": "deployment_pattern=deploy_models",
+    "cli/serving.py": "inference=online+all",
+    "features/online.py": "inference=online+all",
+    "serving": "inference=online+all",
+    "cli/streaming.py": "inference=streaming+all",
+    "streaming": "inference=streaming+all",
 }
 
 
@@ -49,8 +54,13 @@ def place(project: Path, answers: Mapping[str, str]) -> None:
             source.replace(target)
     shutil.rmtree(project / OVERLAYS, ignore_errors=True)
     for path, condition in PLATFORM.items():
-        if not holds(condition, answers):
-            (project / "src" / "mlplatform" / path).unlink(missing_ok=True)
+        unwanted = project / "src" / "mlplatform" / path
+        if holds(condition, answers):
+            continue
+        if unwanted.is_dir():
+            shutil.rmtree(unwanted)
+        else:
+            unwanted.unlink(missing_ok=True)
 
 
 def record(project: Path, answers: Mapping[str, str]) -> None:

@@ -30,8 +30,9 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
     if collection_path.suffix != ".py":
         return None
     names = re.findall(r"^from mlplatform\.([\w.]+) import", collection_path.read_text(encoding="utf-8"), re.MULTILINE)
-    files = {f"{name.replace('.', '/')}.py" for name in names} & set(PLATFORM)
-    return True if any(not (Path(mlplatform.__path__[0]) / file).exists() for file in files) else None
+    paths = [name.replace(".", "/") for name in names]
+    parts = {part for path in paths for part in (f"{path}.py", path.partition("/")[0])} & set(PLATFORM)
+    return True if any(not (Path(mlplatform.__path__[0]) / part).exists() for part in parts) else None
 
 
 @pytest.fixture(scope="session")

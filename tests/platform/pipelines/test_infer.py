@@ -1,9 +1,11 @@
 """Batch inference: every prediction time once, by the champion of its time, and again only where that is asked for."""
 
+import shutil
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from polars.testing import assert_frame_equal
 
@@ -12,6 +14,7 @@ from mlplatform.pipelines.infer import infer
 from mlplatform.registry import approval
 from mlplatform.registry.store import Registry
 from mlplatform.registry.transitions import Decision, Transition
+from mlplatform.storage.catalog import Among
 from steps import advance, overlay, read
 
 LoadEnv = Callable[..., Environment]
@@ -71,3 +74,23 @@ def test_where_nobody_is_champion_nothing_is_scored(
     prod = load_env("prod", duplicate(trained, tmp_path / "project"))
     assert any("no champion" in note for note in infer(prod, now).notes)
     assert not prod.catalog.exists(PREDICTIONS)
+
+
+def test_batches_leave_alone_what_requests_and_streams_have_asked(ready: Environment, now: datetime) -> None:
+    """An entity that a server has answered is still scored in batch, and scoring again deletes no answer; a table of
+    an earlier release, without the column that tells them apart, holds batches."""
+    end = now + 2 * DAY
+    infer(ready, end)
+    old = ready.catalog.read(PREDICTIONS).drop_columns(["inference"])
+    shutil.rmtree(ready.reports / "predictions")
+    ready.catalog.append(PREDICTIONS, old)
+    assert not any(infer(ready, end).written.values())
+
+    answered = old.slice(0, 3).append_column("inference", pa.array(["online"] * 3))
+    ready.catalog.append(PREDICTIONS, answered)
+    ready.catalog.delete(PREDICTIONS, Among("item_id", old["item_id"].slice(0, 3).to_pylist()))
+    ready.catalog.append(PREDICTIONS, answered)
+    assert infer(ready, end).written == {PREDICTIONS: 3}
+    infer(ready, end, again=True)
+    ways = read(ready, PREDICTIONS).group_by("inference").len().sort("inference")
+    assert ways.rows() == [("batch", old.num_rows), ("online", 3)]

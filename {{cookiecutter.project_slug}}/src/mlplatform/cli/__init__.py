@@ -10,7 +10,10 @@ import typer
 from mlplatform.cli.options import Load, owned_by
 from mlplatform.errors import UserError
 
-GROUPS = ("check", "pipelines", "promotion", "lakehouse", "monitoring", "registry", "delivery", "demo")
+GROUPS = (
+    *("check", "pipelines", "promotion", "serving", "streaming"),
+    *("lakehouse", "monitoring", "registry", "delivery", "demo"),
+)
 
 
 def application() -> typer.Typer:

@@ -22,7 +22,8 @@ def entities(env: Environment, as_of: datetime, start: datetime, end: datetime, 
     """One row per entity to predict with prediction_time in (`start`, `end`], with its features.
 
     Columns: those of sql/entities.sql, `<view>__<feature>` and feature_time. An entity that became known only
-    after its prediction time could not have been scored and is left out, and so is one that a table `without` has.
+    after its prediction time could not have been scored and is left out, and so is one that was scored in batch by
+    the table `without`.
     """
     return _with_features(env, _entities(env, as_of, start, end, without=without), as_of, start)
 
@@ -87,7 +88,9 @@ def _entities(
     window = Window("prediction_time", start, end).predicate("TIMESTAMP ")
     names = ", ".join(keys)
     has_them = without and env.catalog.exists(without)
-    others = f"ANTI JOIN (SELECT {names} FROM {without} WHERE {window}) USING ({names}) " if has_them else ""
+    told = has_them and "inference" in env.catalog.snapshot(without).schema.names  # others came of requests and streams
+    made = f"{window} AND coalesce(inference, 'batch') = 'batch'" if told else window
+    others = f"ANTI JOIN (SELECT {names} FROM {without} WHERE {made}) USING ({names}) " if has_them else ""
     rows = env.engine.query(
         f"SELECT * FROM {_subquery(env.project, 'entities.sql')} AS entities {others}"
         f"WHERE {window} AND available_at <= prediction_time {kept}ORDER BY prediction_time, {names}",

@@ -1,15 +1,12 @@
 """Batch inference: score every entity whose prediction time has come, with the champion of that time."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-
-import pyarrow as pa
+from datetime import datetime, timedelta
 
 from mlplatform.environment import Environment, Run
 from mlplatform.features.frames import entities
-from mlplatform.registry.scoring import score_columns, scorer
+from mlplatform.inference.predictions import in_batch, predictions
 from mlplatform.registry.store import Registry
-from mlplatform.storage import ops
 from mlplatform.storage.catalog import Relation, Window
 
 
@@ -34,7 +31,8 @@ def infer(env: Environment, as_of: datetime, *, again: bool = False) -> Run:
                 run.note(f"no champion from {begin} to {end}: nothing scored")
             elif again:
                 scored = score(env, registry, champion, begin, end)
-                run.wrote(table, env.catalog.replace(table, scored, Window("prediction_time", begin, end)))
+                where = in_batch(env, table, Window("prediction_time", begin, end))
+                run.wrote(table, env.catalog.replace(table, scored, where))
             else:
                 run.wrote(table, _score_what_is_due(env, registry, champion, begin, end, table, late))
         if not run.notes and not any(run.written.values()):
@@ -60,26 +58,7 @@ def score(
     late: bool = False,
 ) -> Relation:
     """The predictions of one version for the prediction times in (`start`, `end`], those in a table left out."""
-    rows, project = entities(env, end, start, end, without), env.project
-    kept = [*project.entity.keys, "prediction_time", *project.slices, *project.baseline.groups, "feature_time"]
-    scores, run_id = scorer(registry, version), registry.version(version).run_id
-    threshold = registry.tags(version).threshold
-
-    def predict(batch: pa.RecordBatch) -> pa.RecordBatch:
-        given = batch.select(list(dict.fromkeys(kept)))
-        scored = score_columns(project.labels, scores(batch.to_pandas()), threshold)
-        written = {
-            **{name: pa.array(v, pa.string() if v.dtype == object else None) for name, v in scored.items()},
-            "model": pa.repeat(registry.model, batch.num_rows),
-            "model_version": pa.repeat(version, batch.num_rows),
-            "run_id": pa.repeat(run_id, batch.num_rows),
-            "late": pa.repeat(late, batch.num_rows),
-            "scored_at": pa.repeat(pa.scalar(datetime.now(UTC).replace(tzinfo=None), ops.TIME), batch.num_rows),
-        }
-        return pa.record_batch([*given.columns, *written.values()], names=[*given.schema.names, *written])
-
-    nothing = pa.RecordBatch.from_pylist([], rows.schema)
-    return rows.map(predict, predict(nothing).schema)
+    return predictions(registry, version, entities(env, end, start, end, without), "batch", late=late)
 
 
 def _batches(

@@ -53,18 +53,34 @@ class Span(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Among:
+    """The rows whose column holds one of `values`, or nothing where `or_null`."""
+
+    column: str
+    values: Sequence[str]
+    or_null: bool = False
+
+    def predicate(self) -> str:
+        """SQL that is true for these rows."""
+        quoted = ", ".join("'" + value.replace("'", "''") + "'" for value in self.values)
+        found = f"{self.column} IN ({quoted})" if quoted else "false"
+        return f"({found} OR {self.column} IS NULL)" if self.or_null else found
+
+
+@dataclass(frozen=True)
 class Window:
-    """The rows with `after` < column <= `until`, naive UTC; None sets no limit."""
+    """The rows with `after` < column <= `until`, naive UTC, and, of these, those `among`; None sets no limit."""
 
     column: str
     after: datetime | None = None
     until: datetime | None = None
+    among: Among | None = None
 
     def predicate(self, cast: str = "") -> str:
         """SQL that is true for these rows; with `cast` as an engine needs it: `TIMESTAMP `."""
         limits = ((">", self.after), ("<=", self.until))
         parts = [f"{self.column} {sign} {cast}'{time}'" for sign, time in limits if time is not None]
-        return " AND ".join(parts) or "true"
+        return " AND ".join(parts + ([self.among.predicate()] if self.among else [])) or "true"
 
     def backwards(self) -> "Iterator[Window]":
         """The window in parts that grow, newest first: a search for what is recent ends in the first."""
@@ -75,19 +91,6 @@ class Window:
             yield replace(self, after=until - timedelta(days=days), until=until)
             until -= timedelta(days=days)
         yield replace(self, until=until)
-
-
-@dataclass(frozen=True)
-class Among:
-    """The rows whose column holds one of `values`."""
-
-    column: str
-    values: Sequence[str]
-
-    def predicate(self) -> str:
-        """SQL that is true for these rows."""
-        quoted = ", ".join("'" + value.replace("'", "''") + "'" for value in self.values)
-        return f"{self.column} IN ({quoted})" if quoted else "false"
 
 
 @dataclass(frozen=True)

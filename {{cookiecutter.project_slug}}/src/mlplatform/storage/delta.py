@@ -143,6 +143,10 @@ def _expression(where: Window) -> pc.Expression:
         condition &= column > pa.scalar(where.after, ops.TIME)
     if where.until is not None:
         condition &= column <= pa.scalar(where.until, ops.TIME)
+    if where.among is not None:
+        of = pc.field(where.among.column)
+        listed = of.isin(list(where.among.values))
+        condition &= listed | of.is_null() if where.among.or_null else listed
     return condition
 
 
