@@ -16,7 +16,9 @@ from imports import defined
 from migrations import Migration, between, covers, owned
 from moves import Moves, module
 from releases import PLACE, releases
-from synthetic import ENVIRONMENT, Outcome, commit, git, state, tree, write
+from rendered import environment
+from rendered import make as in_its_environment
+from synthetic import ENVIRONMENT, Outcome, commit, git, run, state, tree, write
 
 # The working tree as the release that comes next, and two after it.
 NEXT, LATER, LAST = "90.0.0", "90.1.0", "90.2.0"
@@ -329,6 +331,55 @@ def test_edits_of_an_owner_arrive_where_their_files_go(template: Path, start: St
         f"docs/mine.md, line 1: {PACKAGE}.pipelines.train is mlplatform.pipelines.train now",
     ):
         assert told in outcome.output
+
+
+def prod(project: Path, query: str) -> list[str]:
+    """What prod's tables answer to a query for one column, row by row."""
+    command = [environment(project) / "bin" / "python", "-m", PACKAGE, "sql", "--env", "prod", query]
+    said = run(project, *command, settings={"PYTHONPATH": "src", "COLUMNS": "400"})
+    return [line.strip("│ ") for line in said.splitlines() if line.startswith("│")]
+
+
+AUDIT = """
+SELECT concat_ws('|', version, from_stage, to_stage, status, requested_at, requested_by, closed_by, reason)
+AS line
+FROM ops.transitions WHERE requested_at < '2025-09-01' ORDER BY line
+"""
+SCORES = f"""
+SELECT md5(string_agg(concat_ws('|', item_id, prediction_time, score, model_version), ';' ORDER BY item_id))
+AS digest
+FROM predictions.{PACKAGE} WHERE prediction_time <= '2025-08-01'
+"""
+
+
+@pytest.mark.xdist_group("rendered projects")
+@pytest.mark.skipif("0.2.0" not in RELEASES, reason="this clone lacks the history")
+def test_what_was_made_before_an_upgrade_scores_monitors_compares_and_rolls_back(
+    template: Path, start: Start
+) -> None:
+    """The tables, champion and audit of 0.2.0's demonstration, at work under the next release."""
+    project = start("0.2.0", "sample=none")
+    git(project, "tag", "v1.0.0")
+    in_its_environment(project, "setup", "demo")
+    before = {query: prod(project, query) for query in (AUDIT, SCORES)}
+    outcome = Outcome(project, [template / "upgrade", "update", "--to", NEXT])
+    assert outcome.code == 0, outcome.output
+    commit(project, "Upgrade")
+    git(project, "tag", "v2.0.0")
+    in_its_environment(project, "setup")
+    to = ("ENV=prod", "AS_OF=2025-09-01")
+    in_its_environment(project, "land", "ingest", "featurize", "infer", "monitor", "train", "deploy", *to)
+    assert prod(project, "SELECT DISTINCT status FROM ops.runs") == ["finished"]
+    new = "WHERE prediction_time > '2025-08-01'"
+    assert prod(project, f"SELECT DISTINCT model_version FROM predictions.{PACKAGE} {new}") == ["4"]
+    performance = "FROM monitoring.metrics WHERE metric = 'roc_auc' AND window_end > '2025-08-04'"
+    assert int(prod(project, f"SELECT count(*) {performance}")[0]) > 0
+    assert prod(project, "SELECT champion FROM ops.comparisons WHERE challenger = 5") == ["4"]
+    words = "registry rollback --env prod --as-of 2025-09-02 --by me --reason drill".split()
+    command = [environment(project) / "bin" / "python", "-m", PACKAGE, *words]
+    said = run(project, *command, settings={"PYTHONPATH": "src"})
+    assert said == "version 1 is in Production again\n"
+    assert {query: prod(project, query) for query in before} == before
 
 
 @pytest.mark.skipif(not RELEASES, reason="this clone lacks the history")
