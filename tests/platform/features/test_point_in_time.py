@@ -16,6 +16,7 @@ from mlplatform.engine import View
 from mlplatform.engine.duckdb import DuckDb
 from mlplatform.environment import Environment
 from mlplatform.features import frames
+from mlplatform.features.views import SUPERSEDED
 from mlplatform.pipelines.featurize import featurize
 from mlplatform.preparation.contracts import PROVENANCE
 from mlplatform.storage.catalog import Window
@@ -39,7 +40,7 @@ def poison(env: Environment, name: str, keys: tuple[str, ...], time: datetime) -
     """Make absurd what the rows say that became available after `time`: numbers, names, and when it happened."""
     rows = read(env, name).filter(pl.col("available_at") > time)
     assert rows.height > 0
-    spared = (*keys, "available_at", *PROVENANCE)
+    spared = (*keys, "available_at", SUPERSEDED, *PROVENANCE)
     lies = [_lie(kind, time).alias(column) for column, kind in rows.schema.items() if column not in spared]
     env.catalog.replace(name, rows.with_columns(lies).to_arrow(), Window("available_at", time))
 

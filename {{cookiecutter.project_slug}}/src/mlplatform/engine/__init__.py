@@ -14,12 +14,22 @@ ENGINES = {"duckdb": "mlplatform.engine.duckdb:DuckDb"}
 
 
 class View(NamedTuple):
-    """A feature view to join: its entity keys, its time to live in seconds and its feature columns."""
+    """A feature view to join: its entity keys, its time to live in seconds and its feature columns.
+
+    `marked`: its column `superseded` is true for each row that became available when a newer event of its entity was
+    already known, or at the same time as one; the join never uses such a row.
+    """
 
     name: str
     keys: Sequence[str]
     ttl: int
     columns: Sequence[str]
+    marked: bool = False
+
+
+def newest_known(keys: Sequence[str]) -> str:
+    """SQL over rows of a feature view: the latest event of the entity known when the row became available."""
+    return f"max(event_timestamp) OVER (PARTITION BY {', '.join(keys) or 'true'} ORDER BY available_at)"
 
 
 class Engine(Protocol):

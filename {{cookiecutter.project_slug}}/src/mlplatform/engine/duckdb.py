@@ -15,7 +15,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from mlplatform.engine import Find, View
+from mlplatform.engine import Find, View, newest_known
 from mlplatform.errors import ForbiddenError, MissingTableError, QueryError
 from mlplatform.storage.catalog import BatchFunction, Rows, Snapshot, Window
 from mlplatform.storage.spool import Spool
@@ -69,20 +69,20 @@ class DuckDb:
         given: Mapping[str, Rows] | None = None,
         order: Sequence[str] = (),
     ) -> "Query":
-        times = [f"CASE WHEN {_age(name)} <= {ttl} THEN {name}.event_timestamp END" for name, _, ttl, _ in views]
+        times = [f"CASE WHEN {_age(name)} <= {ttl} THEN {name}.event_timestamp END" for name, _, ttl, _, _ in views]
         sql = "SELECT entities.*, " + ", ".join(
             [
                 f'CASE WHEN {_age(name)} <= {ttl} THEN {name}."{column}" END AS "{name}__{column}"'
-                for name, _, ttl, columns in views
+                for name, _, ttl, columns, _ in views
                 for column in columns
             ]
             + [f"greatest({', '.join(['NULL::TIMESTAMP', *times])}) AS feature_time"]
         )
         sql += " FROM given.entities AS entities " + " ".join(
-            f"ASOF LEFT JOIN ({_latest_known(name, keys)}) AS {name} "
-            f"ON {''.join(f'entities.{key} = {name}.{key} AND ' for key in keys)}"
-            f"entities.prediction_time >= {name}.available_at"
-            for name, keys, _, _ in views
+            f"ASOF LEFT JOIN ({_latest_known(view)}) AS {view.name} "
+            f"ON {''.join(f'entities.{key} = {view.name}.{key} AND ' for key in view.keys)}"
+            f"entities.prediction_time >= {view.name}.available_at"
+            for view in views
         )
         if order:
             sql += f" ORDER BY {', '.join(f'entities.{column}' for column in order)}"
@@ -229,15 +229,13 @@ def _age(view: str) -> str:
     return f"epoch(entities.prediction_time) - epoch({view}.event_timestamp)"
 
 
-def _latest_known(view: str, keys: Sequence[str]) -> str:
+def _latest_known(view: View) -> str:
     """The rows of a feature view that were, when they became available, the latest event known of their entity.
 
-    ASOF joins leave ties to chance, and a row that arrives late must not hide a newer event: so one row is kept
-    for each entity and `available_at`, and none that is older than one known before it.
+    ASOF joins leave ties to chance, and a row that arrives late must not hide a newer event. A table that marks such
+    rows saves finding them, which takes longer than the join.
     """
-    entity = ", ".join(keys) or "'all'"
-    return (
-        f"SELECT * FROM features.{view} QUALIFY event_timestamp >= max(event_timestamp) OVER "
-        f"(PARTITION BY {entity} ORDER BY available_at, event_timestamp ROWS UNBOUNDED PRECEDING) "
-        f"AND row_number() OVER (PARTITION BY {entity}, available_at ORDER BY event_timestamp DESC) = 1"
-    )
+    rows = f"SELECT * FROM features.{view.name}"
+    if view.marked:
+        return f"{rows} WHERE superseded IS NOT TRUE"
+    return f"{rows} QUALIFY event_timestamp >= {newest_known(view.keys)}"

@@ -8,7 +8,7 @@ from mlplatform.contract import Labels, Project
 from mlplatform.engine import View
 from mlplatform.environment import Environment
 from mlplatform.errors import MissingTableError, UserError
-from mlplatform.features.views import columns, refuse_doubled
+from mlplatform.features.views import SUPERSEDED, columns, refuse_doubled
 from mlplatform.storage.catalog import Relation, Rows, Window
 
 _BUCKETS = 16**4
@@ -110,7 +110,8 @@ def _with_features(env: Environment, rows: Relation, as_of: datetime, start: dat
         table = env.find(view.table)
         if table is None:
             raise MissingTableError(f"{env.sources.owner} has no {view.table} yet: run `featurize` there first")
-        views.append(View(view.name, view.keys, int(view.ttl.total_seconds()), columns(view, table.schema)))
+        marked = SUPERSEDED in table.schema.names
+        views.append(View(view.name, view.keys, int(view.ttl.total_seconds()), columns(view, table.schema), marked))
     # A value that became available earlier than this has outlived its time to live for every one of the rows.
     since = start - max((view.ttl for view in env.project.views), default=timedelta()) - timedelta(seconds=1)
     order = ("prediction_time", *env.project.entity.keys)

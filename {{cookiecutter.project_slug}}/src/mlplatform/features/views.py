@@ -6,11 +6,13 @@ from datetime import datetime
 import pyarrow as pa
 
 from mlplatform.contract import FeatureView
+from mlplatform.engine import newest_known
 from mlplatform.environment import Environment
 from mlplatform.errors import ContractError
 from mlplatform.storage.catalog import Relation, Window
 
 TIMES = ("event_timestamp", "available_at")
+SUPERSEDED = "superseded"
 
 
 def columns(view: FeatureView, schema: pa.Schema) -> list[str]:
@@ -18,7 +20,7 @@ def columns(view: FeatureView, schema: pa.Schema) -> list[str]:
     missing = [name for name in (*view.keys, *TIMES) if name not in schema.names]
     if missing:
         raise ContractError(f"{view.table} lacks {', '.join(missing)}: a feature table has its keys and {TIMES}")
-    return [name for name in schema.names if name not in (*view.keys, *TIMES)]
+    return [name for name in schema.names if name not in (*view.keys, *TIMES, SUPERSEDED)]
 
 
 def refresh(env: Environment, view: FeatureView, as_of: datetime, since: datetime | None) -> int:
@@ -29,11 +31,36 @@ def refresh(env: Environment, view: FeatureView, as_of: datetime, since: datetim
     reach = since - view.lookback if since else None
     window = Window("available_at", since, as_of)
     sql = f"SELECT * FROM ({env.project.sql(f'features/{view.name}.sql')}\n)"
-    columns(view, env.engine.query(sql, as_of=as_of, since=reach).schema)
+    given = env.engine.query(sql, as_of=as_of, since=reach).schema
+    columns(view, given)
+    if SUPERSEDED in given.names:
+        raise ContractError(f"sql/features/{view.name}.sql gives {SUPERSEDED}, which the platform adds: rename it")
     rows = env.engine.query(f"{sql} WHERE {window.predicate('TIMESTAMP ')}", as_of=as_of, since=reach)
     refuse_doubled(env, rows, (*view.keys, "event_timestamp"), f"sql/features/{view.name}.sql")
     _refuse_what_is_ahead(env, view, rows)
-    return env.catalog.replace(view.table, rows, window)
+    table = env.find(view.table) if since else None
+    if table and SUPERSEDED not in table.schema.names:  # an earlier release wrote it
+        stored = env.engine.query(f"SELECT * FROM {view.table}")
+        env.catalog.replace(view.table, _marked(env, view, stored), Window("available_at"))
+    return env.catalog.replace(view.table, _marked(env, view, rows, since if table else None), window)
+
+
+def _marked(env: Environment, view: FeatureView, rows: Relation, since: datetime | None = None) -> Relation:
+    """The rows with the column `superseded` (see `View`); with `since`, what was known then counts as well."""
+    newest, known = newest_known(view.keys), ""
+    earliest = "SELECT min(event_timestamp) AS time FROM given.rows"
+    time = env.engine.query(earliest, given={"given.rows": rows}).arrow()["time"][0].as_py()
+    if since and time:
+        names = ", ".join(view.keys)
+        newer = f"FROM {view.table} WHERE {Window('event_timestamp', time).predicate('TIMESTAMP ')}"
+        known = (
+            f"LEFT JOIN (SELECT {names}, max(event_timestamp) AS before {newer} GROUP BY {names}) USING ({names})"
+            if names
+            else f"CROSS JOIN (SELECT max(event_timestamp) AS before {newer})"
+        )
+        newest = f"greatest({newest}, before)"
+    sql = f"SELECT rows.*, (event_timestamp >= {newest}) IS NOT TRUE AS {SUPERSEDED} FROM given.rows {known}"
+    return env.engine.query(sql, as_of=since, given={"given.rows": rows})
 
 
 def refuse_doubled(env: Environment, rows: Relation, keys: Sequence[str], what: str) -> None:
