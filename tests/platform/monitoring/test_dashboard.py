@@ -116,7 +116,7 @@ def test_without_any_table_every_part_says_so(collect: Collect) -> None:
     [
         ([("None>Staging", "pending")], "waiting", "None"),
         ([("None>Staging", "approved"), ("Staging>Production", "pending")], "waiting", "Staging"),
-        ([("None>Staging", "rejected"), ("None>Archived", "approved")], "refused", "Archived"),
+        ([("None>Staging", "rejected"), ("None>Archived", "approved")], "rejected", "Archived"),
         ([("None>Staging", "approved"), ("Staging>Production", "approved")], "champion", "Production"),
         ([("Staging>Production", "approved"), ("Production>Archived", "approved")], "replaced", "Archived"),
     ],

@@ -1,6 +1,6 @@
 """The demonstration: the owner's deliveries through dev, staging and prod, in one process.
 
-Nothing here decides anything: what is promoted, refused or retrained follows from the data and conf/*.yml.
+Nothing here decides anything: what is promoted, rejected or retrained follows from the data and conf/*.yml.
 """
 
 import shutil
@@ -87,7 +87,7 @@ def summarise(console: Console, envs: dict[str, Environment]) -> None:
             if move.to_stage == "Staging":
                 table.add_row(when, label, "registered", move.request_reason)
             if move.status == "rejected":
-                table.add_row(when, label, "[red]refused[/]", f"{move.closed_by}: {move.reason}")
+                table.add_row(when, label, "[red]rejected[/]", f"{move.closed_by}: {move.reason}")
             elif move.to_stage == "Production":
                 table.add_row(when, label, "[green]promoted[/]", move.reason)
     console.print(table)

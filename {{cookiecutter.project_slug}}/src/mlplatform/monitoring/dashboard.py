@@ -196,11 +196,14 @@ def _versions(transitions: Iterable[Row], comparisons: Iterable[Row], reigns: Se
         steps = list(path)
         stages = [t["to_stage"] for t in steps if t["status"] == "approved"]
         last = {t["status"]: t for t in steps if t["to_stage"] != "Archived"}
-        if version == champion or ("pending" not in last and version in reigned):
-            fate, status = "champion" if version == champion else "replaced", "approved"
+        if version == champion:
+            fate, status = "champion", "approved"
+        elif "pending" in last:
+            fate, status = "waiting", "pending"
+        elif version in reigned:
+            fate, status = "replaced", "approved"
         else:
-            refused = "rejected" in last and "pending" not in last
-            fate, status = ("refused", "rejected") if refused else ("waiting", "pending")
+            fate, status = ("rejected", "rejected") if "rejected" in last else ("waiting", "pending")
         versions.append(
             {
                 "version": version,

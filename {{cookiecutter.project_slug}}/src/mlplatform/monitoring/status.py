@@ -1,4 +1,4 @@
-"""Status: where an at stands, in a few lines."""
+"""Status: where an environment stands, in a few lines."""
 
 from collections.abc import Iterator
 from datetime import datetime

@@ -4,7 +4,6 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata, resources
@@ -56,9 +55,9 @@ def record(registry: Registry, trained: Trained) -> int:
         mlflow.set_tags({"env": registry.owner, "as_of": trained.as_of.isoformat(), "code": registry.env.code})
         mlflow.log_dict(registry.env.config.as_dict(), "config.yml")
         _log_inputs(trained.data)
-        with _folder() as folder:
-            _write_files(folder, registry, trained)
-            client.log_artifacts(run.info.run_id, str(folder))
+        with tempfile.TemporaryDirectory() as folder:
+            _write_files(Path(folder), registry, trained)
+            client.log_artifacts(run.info.run_id, folder)
         logged = _log_model(registry.env.project, trained)
         _log_trials(registry, run.info.run_id, trained)
     return registry.register(run.info.run_id, logged.model_uri, tags)
@@ -231,9 +230,3 @@ def _card(registry: Registry, trained: Trained) -> str:
         parameters=trained.parameters,
         tuned=trained.trials is not None,
     )
-
-
-@contextmanager
-def _folder() -> Any:
-    with tempfile.TemporaryDirectory() as name:
-        yield Path(name)
