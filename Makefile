@@ -69,6 +69,17 @@ test-spark: render ## Compare DuckDB and Spark on the sample's SQL
 	@test -e $(TOOLS)/spark-submit || $(ADD) pyspark==4.1.4 py4j==0.10.9.9
 	$(TEST_PLATFORM) -m spark -n 0
 
+# A server of moto's own environment: its packages do not go together with a render's.
+.PHONY: test-storage
+test-storage: render ## Run tables, deliveries and the life cycle on servers that stand for S3, Azure and Google
+	@test -e build/moto/bin/moto_server || { $(PYTHON) -m venv build/moto && \
+	$(BIN)/uv pip install --quiet --python build/moto/bin/python 'moto[server]==5.2.5'; }
+	@test -e build/azurite || ! command -v npm >/dev/null || \
+	npm install --silent --no-save --no-audit --no-fund --prefix build/azurite azurite@3.37.0
+	@test -e build/bin/fake-gcs-server || ! command -v go >/dev/null || \
+	GOBIN='$(CURDIR)/build/bin' go install github.com/fsouza/fake-gcs-server@v1.56.1
+	$(TEST_PLATFORM) -m storage -n 0
+
 .PHONY: bench
 bench: $(READY) ## Time an upgrade beside cruft's and copier's
 	$(BIN)/python benchmarks/upgrade.py

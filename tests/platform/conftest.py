@@ -5,9 +5,10 @@ import re
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from post_gen_project import PLATFORM
 
 import mlplatform
 from mlplatform.environment import Environment
+from stores import STORES, Store
 
 # Threads that spin while they wait fight over the cores of a small machine; figures need no screen.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -110,6 +112,22 @@ def project(world: Path, tmp_path: Path) -> Path:
 def prod(project: Path, load_env: LoadEnv) -> Environment:
     """prod of the test's own project."""
     return load_env("prod", project)
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Callable[[str], Store]]:
+    """servers(kind): the object store of a kind, which is started when it is first asked for."""
+    with ExitStack() as running:
+        yield cache(lambda kind: running.enter_context(STORES[kind]()))
+
+
+@pytest.fixture
+def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, servers: Callable[[str], Store]) -> Store:
+    """An object store, S3 unless the test names others, with its keys in the environment."""
+    found = servers(getattr(request, "param", "s3"))
+    for name, value in found.environment.items():
+        monkeypatch.setenv(name, value)
+    return found
 
 
 @pytest.fixture

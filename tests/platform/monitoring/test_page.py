@@ -111,9 +111,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     full, empty = (DeltaCatalog(folder / name, owner="prod", reader="prod") for name in ("full", "empty"))
     write_tables(full)
     written = {}
-    for tables in (full, empty):
+    for name, tables in (("full", full), ("empty", empty)):
         data = dashboard.collect(tables, SETTINGS, title="Worth it?", environment="prod", metric=METRIC)
-        written[tables.root.name] = dashboard.write_dashboard(tables.root / "dashboard.html", data)
+        written[name] = dashboard.write_dashboard(folder / name / "dashboard.html", data)
     return written
 
 

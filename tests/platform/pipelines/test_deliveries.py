@@ -37,7 +37,7 @@ def tolerant(env: Environment, load_env: LoadEnv) -> Environment:
 
 
 def items(env: Environment, at: datetime = FIRST) -> Path:
-    return env.landing / "items" / f"{at:{NAME_FORMAT}}.csv"
+    return Path(env.landing, "items", f"{at:{NAME_FORMAT}}.csv")
 
 
 def count(env: Environment, table: str) -> int:
@@ -231,6 +231,6 @@ def test_a_folder_that_delta_cannot_use_is_refused_in_one_line(
 def test_an_address_of_another_scheme_is_refused(env: Environment, load_env: LoadEnv, setting: str) -> None:
     from mlplatform.errors import ConfigError
 
-    away = overlay(env.folder, "away", {"lakehouse": {setting: "s3://bucket/place"}})
-    with pytest.raises(ConfigError, match=re.escape(f"lakehouse.{setting}: s3://bucket/place: addresses of s3://")):
+    away = overlay(env.folder, "away", {"lakehouse": {setting: "hdfs://bucket/place"}})
+    with pytest.raises(ConfigError, match=rf"lakehouse\.{setting}: hdfs:// is not supported"):
         ingest(load_env("prod", env.folder, away), FIRST)

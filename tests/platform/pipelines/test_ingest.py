@@ -35,7 +35,7 @@ def fresh(blank: Path, load_env: LoadEnv) -> Environment:
 
 
 def landed(env: Environment, source: str, at: datetime = FIRST) -> Path:
-    return env.landing / source / f"{at:{NAME_FORMAT}}.csv"
+    return Path(env.landing, source, f"{at:{NAME_FORMAT}}.csv")
 
 
 def edit(file: Path, change: Callable[[int, list[str]], list[str]]) -> None:

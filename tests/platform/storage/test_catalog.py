@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mlplatform.errors import ConfigError
-from mlplatform.storage.catalog import Among, Window, load, local_folder, open_catalog
+from mlplatform.storage.address import Remote, place
+from mlplatform.storage.catalog import Among, Window, load, open_catalog
 
 NOON = datetime(2013, 4, 1, 12)
 DAY = timedelta(days=1)
@@ -43,12 +44,27 @@ def test_values_are_quoted_and_none_means_no_row() -> None:
     assert Among("item", []).predicate() == "false"
 
 
-@pytest.mark.parametrize("root", ["s3://bucket/prod", "abfss://a@b/c", "gs://bucket"])
-def test_an_address_that_is_not_supported_is_refused_with_its_setting(tmp_path: Path, root: str) -> None:
-    with pytest.raises(ConfigError, match=r"lakehouse\.root: ('s3|'abfss|'gs)' is not supported|not supported yet"):
-        open_catalog(tmp_path, root, owner="prod", reader="prod")
-    with pytest.raises(ConfigError, match=r"lakehouse\.landing: .* are not supported yet"):
-        local_folder(tmp_path, root, "lakehouse.landing")
+@pytest.mark.parametrize(
+    "address", ["s3://bucket/prod", "abfss://box@account.dfs.core.windows.net/prod", "gs://bucket"]
+)
+def test_an_address_is_a_place_on_an_object_store(tmp_path: Path, address: str) -> None:
+    assert place(tmp_path, f"{address}/", "lakehouse.root") == Remote(address)
+    assert str(Remote(address) / "items.csv") == f"{address}/items.csv"
+
+
+@pytest.mark.parametrize("address", ["http://host/prod", "wasbs://box@account/prod", "hdfs://host/prod"])
+def test_an_address_that_is_not_supported_is_refused_with_its_setting(tmp_path: Path, address: str) -> None:
+    with pytest.raises(ConfigError, match=r"lakehouse\.root: \w+:// is not supported \(choose from: a folder, s3://"):
+        open_catalog(tmp_path, address, owner="prod", reader="prod")
+
+
+@pytest.mark.parametrize(
+    "address", ["s3://key:secret@bucket/prod", "gs://me@bucket", "abfss://box@a:b@c/prod", "s3://b/c?sig=d"]
+)
+def test_an_address_with_credentials_is_refused_and_not_repeated(tmp_path: Path, address: str) -> None:
+    with pytest.raises(ConfigError, match=r"lakehouse\.landing: an address holds no credentials") as error:
+        place(tmp_path, address, "lakehouse.landing")
+    assert address not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["a[b]", "a|b", "a^b", "a\\b", "a%20b", "a\nb"])

@@ -31,6 +31,7 @@ def content(catalog: DeltaCatalog) -> list[tuple[str, int]]:
 
 
 def folder(catalog: DeltaCatalog, name: str) -> Path:
+    assert isinstance(catalog.root, Path)
     return catalog.root.joinpath(*name.split("."))
 
 

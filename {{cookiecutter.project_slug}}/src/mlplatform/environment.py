@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from mlplatform.config.loading import find_project, load_config
 from mlplatform.config.root import Config
@@ -18,7 +19,8 @@ from mlplatform.engine import ENGINES, Engine
 from mlplatform.errors import ForbiddenError
 from mlplatform.revision import NotReleasedError, code_version, released_version
 from mlplatform.storage import ops
-from mlplatform.storage.catalog import Catalog, Snapshot, Window, load, local_folder, open_catalog
+from mlplatform.storage.address import place
+from mlplatform.storage.catalog import Catalog, Snapshot, Window, load, open_catalog
 
 READ_TOGETHER = ("silver", "features")
 
@@ -84,14 +86,15 @@ class Environment:
         return open_catalog(self.folder, self.config_of(owner).lakehouse.root, owner=owner, reader=self.name)
 
     @property
-    def landing(self) -> Path:
-        """The folder in which source files arrive."""
-        return local_folder(self.folder, self.config.lakehouse.landing, "lakehouse.landing")
+    def landing(self) -> Any:
+        """Where source files arrive: a Path, or a Remote, which has as much of one as is needed to read there."""
+        return place(self.folder, self.config.lakehouse.landing, "lakehouse.landing")
 
     @property
     def reports(self) -> Path:
         """The folder of what people read: the dashboard, and reviews that wait for them."""
-        return local_folder(self.folder, self.config.lakehouse.root, "lakehouse.root")
+        root = place(self.folder, self.config.lakehouse.root, "lakehouse.root")
+        return root if isinstance(root, Path) else self.folder / "data" / self.name
 
     def refuse_to_build_what_is_borrowed(self) -> None:
         """Raise ForbiddenError where silver and features are another environment's: they are read only."""

@@ -23,3 +23,7 @@ class ForbiddenError(UserError):
 
 class QueryError(UserError):
     """SQL that does not run; the message is the engine's."""
+
+
+class StorageError(UserError):
+    """An object store does not do what it is asked; the message has its address and what it answers."""

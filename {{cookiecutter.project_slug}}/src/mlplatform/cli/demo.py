@@ -10,9 +10,11 @@ app = typer.Typer()
 @app.command("land")
 def land_command(as_of: AsOfOption = None) -> None:
     """Let the deliveries of `deliveries.py` land, as far as they were known at --as-of."""
-    env = environment("dev")
-    landing = env.landing
-    for source, rows in owner()[1].deliver(landing, logical_time(as_of)).items():
+    from mlplatform.storage.landing import delivering
+
+    with delivering(environment("dev").landing) as landing:
+        delivered = owner()[1].deliver(landing, logical_time(as_of))
+    for source, rows in delivered.items():
         typer.echo(f"{source}: {rows:,} rows landed")
 
 

@@ -15,6 +15,7 @@ from mlplatform.pipelines.ingest import ingest
 from mlplatform.pipelines.monitor import monitor
 from mlplatform.pipelines.retrain import retrain
 from mlplatform.pipelines.train import train
+from mlplatform.storage.landing import delivering
 
 
 class Step(NamedTuple):
@@ -66,8 +67,12 @@ def integration(env: Environment, deliveries: Deliveries) -> Iterator[Step]:
 
 def deliver(env: Environment, deliveries: Deliveries, until: datetime) -> Step:
     """Let the sources deliver."""
-    landing = env.landing
-    return Step("sources", "deliver", until, partial(deliveries.deliver, landing, until))
+
+    def act() -> Mapping[str, int]:
+        with delivering(env.landing) as landing:
+            return deliveries.deliver(landing, until)
+
+    return Step("sources", "deliver", until, act)
 
 
 def prepare(env: Environment, as_of: datetime) -> Iterator[Step]:

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from mlplatform.engine import Find, View, newest_known
 from mlplatform.errors import ForbiddenError, MissingTableError, QueryError
+from mlplatform.storage.address import scheme
 from mlplatform.storage.catalog import BatchFunction, Rows, Snapshot, Window
 from mlplatform.storage.spool import Spool
 
@@ -204,6 +205,9 @@ def _database(memory_limit: str) -> duckdb.DuckDBPyConnection:
 
 def _register(connection: duckdb.DuckDBPyConnection, name: str, source: Rows | Snapshot) -> str:
     """Make a source known to DuckDB; returns what to select from."""
+    if isinstance(source, Snapshot) and source.files and scheme(source.uri):
+        connection.register(name, source.dataset())  # DuckDB opens no address by itself
+        return name
     files = source.files if isinstance(source, Snapshot) else ()
     if isinstance(source, _Lazy | Spool):
         files = (str((source if isinstance(source, Spool) else source.stored).path),)

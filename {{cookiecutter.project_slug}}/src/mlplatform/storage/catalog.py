@@ -1,6 +1,5 @@
 """What the rooms above speak of: tables by name, rows as a `Relation`, and which rows a write is about."""
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -10,8 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 
 from mlplatform.errors import ConfigError
+from mlplatform.storage.address import OBJECT_STORES, filesystem, place, scheme
 from mlplatform.storage.spool import Spool
 
 BatchFunction = Callable[[pa.RecordBatch], pa.RecordBatch]
@@ -102,6 +103,13 @@ class Snapshot:
     files: tuple[str, ...]
     schema: pa.Schema
 
+    def dataset(self) -> ds.Dataset:
+        """Its files, which Arrow opens itself: through deltalake its threads call back into Python, and have aborted a
+        process that was about to end."""
+        system, _ = filesystem(self.uri)
+        files = [filesystem(file)[1] for file in self.files]
+        return ds.dataset(files, schema=self.schema, format="parquet", filesystem=system)
+
 
 class Catalog(Protocol):
     """The tables `<schema>.<table>` of one environment; every write is one transaction.
@@ -151,25 +159,14 @@ class Catalog(Protocol):
 
 
 # By the scheme of the address that `lakehouse.root` holds.
-STORES = {"": "mlplatform.storage.delta:DeltaCatalog"}
+STORES = dict.fromkeys(("", *OBJECT_STORES), "mlplatform.storage.delta:DeltaCatalog")
 
 
 def open_catalog(folder: Path, root: str, *, owner: str, reader: str) -> Catalog:
     """The tables of `owner` below `root`, an address or a folder below `folder`. Raises ConfigError."""
-    place = local_folder(folder, root, "lakehouse.root")
-    catalog: Catalog = load(STORES, _scheme(root), "lakehouse.root")(place, owner=owner, reader=reader)
+    where = place(folder, root, "lakehouse.root")
+    catalog: Catalog = load(STORES, scheme(root), "lakehouse.root")(where, owner=owner, reader=reader)
     return catalog
-
-
-def local_folder(folder: Path, address: str, setting: str) -> Path:
-    """The folder that an address means, from `folder`. Raises ConfigError where it is on no local disk."""
-    if _scheme(address):
-        raise ConfigError(f"{setting}: {address}: addresses of {_scheme(address)}:// are not supported yet")
-    found = folder / address
-    refused = re.search(r"[\[\]|^\\\x00-\x1f]|%[0-9A-Fa-f]{2}", str(found.absolute()))
-    if refused:
-        raise ConfigError(f"{found.absolute()}: Delta stores no tables below {refused[0]!r}: rename or move the folder")
-    return found
 
 
 def load(members: Mapping[str, str], name: str, setting: str) -> Any:
@@ -178,8 +175,3 @@ def load(members: Mapping[str, str], name: str, setting: str) -> Any:
         raise ConfigError(f"{setting}: {name!r} is not supported (choose from: {', '.join(members)})")
     module, _, attribute = members[name].partition(":")
     return getattr(import_module(module), attribute)
-
-
-def _scheme(address: str) -> str:
-    match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", address)
-    return match[1].lower() if match else ""

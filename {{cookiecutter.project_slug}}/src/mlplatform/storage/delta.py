@@ -1,9 +1,10 @@
-"""Delta tables on a local disk."""
+"""Delta tables, on a local disk or an object store."""
 
 import fcntl
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,28 +14,33 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import TableNotFoundError
-from pyarrow.fs import LocalFileSystem
 
 from mlplatform.errors import ForbiddenError, MissingTableError
 from mlplatform.storage import ops
+from mlplatform.storage.address import Place, Remote, told
 from mlplatform.storage.catalog import Among, Rows, Snapshot, Window
+from mlplatform.storage.lease import Lease
 from mlplatform.storage.spool import Spool
 
 
 class DeltaCatalog:
     """The tables below `root`: `<root>/<schema>/<table>`. See `Catalog`."""
 
-    def __init__(self, root: Path, *, owner: str, reader: str) -> None:
+    def __init__(self, root: Place, *, owner: str, reader: str) -> None:
         self.root = root
         self.owner = owner
         self.reader = reader
+        self._lease: Lease | None = None
 
     def names(self) -> list[str]:
-        folders = [log.parent for log in self.root.glob("*/*/_delta_log")]
-        return sorted(f"{path.parent.name}.{path.name}" for path in folders if DeltaTable.is_deltatable(str(path)))
+        schemas = [schema for schema in self.root.iterdir() if schema.is_dir()] if self.root.is_dir() else []
+        tables = [f"{schema.name}.{table.name}" for schema in schemas for table in schema.iterdir()]
+        return sorted(name for name in tables if self.exists(name))
 
     def exists(self, name: str) -> bool:
-        return (self._path(name) / "_delta_log").is_dir() and DeltaTable.is_deltatable(str(self._path(name)))
+        path = self._path(name)
+        with told(str(path)):
+            return (path / "_delta_log").is_dir() and DeltaTable.is_deltatable(str(path))
 
     def snapshot(self, name: str, where: Window | None = None) -> Snapshot:
         table, path = self._open(name), self._path(name)
@@ -62,6 +68,11 @@ class DeltaCatalog:
     @contextmanager
     def lease(self, holder: str) -> Iterator[None]:
         self._refuse_foreign_write("its lease")
+        if isinstance(self.root, Remote):
+            with Lease(self.root, holder, self.owner) as self._lease:
+                yield
+            self._lease = None
+            return
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / ".lease").open("a+", encoding="utf-8") as file:
             try:
@@ -105,36 +116,42 @@ class DeltaCatalog:
         self._refuse_foreign_write(name)
         self._open(name).optimize.compact()
 
-    def _path(self, name: str) -> Path:
+    def _path(self, name: str) -> Place:
         schema, _, table = name.partition(".")
         return self.root / schema / table
 
     def _open(self, name: str) -> DeltaTable:
+        path = str(self._path(name))
         try:
-            return DeltaTable(str(self._path(name)))
+            with told(path):
+                return DeltaTable(path)
         except TableNotFoundError as error:
             known = ", ".join(self.names()) or "none"
             raise MissingTableError(f"{self.owner} has no table {name} yet (its tables: {known})") from error
 
     def _dataset(self, name: str, where: Window | None) -> ds.Dataset:
-        """Arrow opens the files itself: through deltalake its threads call back into Python, and have aborted a process
-        that was about to end."""
         found = self.snapshot(name, where)
         schema = pa.unify_schemas([found.schema, ops.SCHEMAS.get(name, found.schema)])  # a column may be newer than it
-        return ds.dataset(list(found.files), schema=schema, format="parquet", filesystem=LocalFileSystem())
+        return replace(found, schema=schema).dataset()
 
     def _write(self, name: str, rows: Rows, **how: Any) -> int:
         self._refuse_foreign_write(name)
-        self._path(name).parent.mkdir(parents=True, exist_ok=True)
+        path = self._path(name)
+        if isinstance(path, Path):
+            path.parent.mkdir(parents=True, exist_ok=True)
         given = rows if isinstance(rows, pa.Table | Spool) else rows.stored
         reader = given.to_reader() if isinstance(given, pa.Table) else given.reader()
         # Whoever opens a table reads each commit since its last checkpoint.
-        write_deltalake(str(self._path(name)), reader, configuration={"delta.checkpointInterval": "10"}, **how)
+        how["configuration"] = {"delta.checkpointInterval": "10"}
+        with told(str(path)):
+            write_deltalake(str(path), reader, **how)
         return int(given.num_rows if isinstance(given, pa.Table) else given.rows)
 
     def _refuse_foreign_write(self, name: str) -> None:
         if self.owner != self.reader:
             raise ForbiddenError(f"{self.reader} may read {self.owner}'s tables, not write them: {name} is unchanged")
+        if self._lease:
+            self._lease.check()
 
 
 def _expression(where: Window) -> pc.Expression:

@@ -1,15 +1,21 @@
-"""The landing zone: CSV files as sources deliver them, `<landing>/<source>/<time of landing>.csv`."""
+"""The landing zone: CSV files as sources deliver them, `<landing>/<source>/<time of landing>.csv`.
+
+A file on a disk may be read while it is still being written. An object appears whole.
+"""
 
 import hashlib
 import io
 import os
 import re
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from csv import Error as CsvError
 from csv import reader
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,6 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as csv
 
 from mlplatform.storage import ops
+from mlplatform.storage.address import Place, Remote
 
 PROVENANCE = ("source_file", "source_row", "landed_at", "ingested_at")
 NAME_FORMAT = "%Y%m%dT%H%M%SZ"
@@ -29,14 +36,26 @@ _SHOWN = 1000  # characters of a refused line
 
 @dataclass(frozen=True)
 class LandedFile:
-    """A file in the landing zone and when it landed (naive UTC): its name says so, or else the file system."""
+    """A file in the landing zone and when it landed (naive UTC): its name says so, or else where it lies."""
 
-    path: Path
+    place: Place
     landed_at: datetime
 
     @property
     def name(self) -> str:
-        return f"{self.path.parent.name}/{self.path.name}"
+        return f"{self.place.parent.name}/{self.place.name}"
+
+    @property
+    def path(self) -> Path:
+        """The file on this machine: of an object a copy, which is made once and goes when this is gone."""
+        return self.place if isinstance(self.place, Path) else Path(self._copy.name, "content")
+
+    @cached_property
+    def _copy(self) -> "tempfile.TemporaryDirectory[str]":
+        assert isinstance(self.place, Remote)
+        folder = tempfile.TemporaryDirectory(prefix="mlplatform-")
+        self.place.copy_to(Path(folder.name, "content"))
+        return folder
 
 
 @dataclass
@@ -98,17 +117,17 @@ class Landed:
     strangers: dict[str, str]
 
 
-def look(landing: Path, sources: Iterable[str], until: datetime) -> Landed:
+def look(landing: Place, sources: Iterable[str], until: datetime) -> Landed:
     """What had landed by `until`, oldest first. Names that begin with a dot are passed over: a file may grow there."""
     files: dict[str, list[LandedFile]] = {source: [] for source in sources}
     strangers = {}
-    for place in sorted(landing.iterdir()) if landing.is_dir() else ():
+    for place in _sorted(landing) if landing.is_dir() else ():
         if place.name.startswith("."):
             continue
         if not (place.is_dir() and place.name in files):
             strangers[_readable(place.name)] = f"no source has this name (sources: {', '.join(files)})"
             continue
-        for path in sorted(place.iterdir()):
+        for path in _sorted(place):
             if path.name.startswith("."):
                 continue
             if reason := _no_delivery(path):
@@ -119,6 +138,25 @@ def look(landing: Path, sources: Iterable[str], until: datetime) -> Landed:
     return Landed(files, strangers)
 
 
+@contextmanager
+def delivering(landing: Place) -> Iterator[Path]:
+    """A folder to deliver into: the landing zone, or a copy of it, whose new files are put there in the end."""
+    if isinstance(landing, Path):
+        yield landing
+        return
+    with tempfile.TemporaryDirectory(prefix="mlplatform-") as name:
+        folder = Path(name)
+        for file in landing.files():
+            target = folder / str(file)[len(str(landing)) + 1 :]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.copy_to(target)
+        before = {path: _stamp(path) for path in folder.rglob("*")}
+        yield folder
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and before.get(path) != _stamp(path):
+                (landing / path.relative_to(folder).as_posix()).copy_from(path)
+
+
 def inspect(file: LandedFile, columns: Iterable[str], settle: timedelta, name: str = "") -> Delivery | None:
     """Read a file through, without keeping it; None where it is still being written.
 
@@ -126,16 +164,17 @@ def inspect(file: LandedFile, columns: Iterable[str], settle: timedelta, name: s
     comes after its last line break is refused. One that lacks any of `columns`, or cannot be read, is refused whole.
     """
     delivery = _scan(file, name or file.name)
-    whole = delivery.size and delivery.complete == delivery.size
+    whole = isinstance(file.place, Remote) or (delivery.size and delivery.complete == delivery.size)
     if not whole and _now() - delivery.modified < settle:
         return None
     _check(delivery, columns)
-    return delivery if (delivery.size, delivery.modified) == _stamp(file.path) else None
+    now = file.place if isinstance(file.place, Path) else file.place.again()
+    return delivery if (delivery.size, delivery.modified) == _stamp(now) else None
 
 
 def changed(file: LandedFile, size: int, modified: datetime, digest: str) -> bool:
     """Whether a file holds something else than when it was of this size, time and digest."""
-    return (size, modified) != _stamp(file.path) and _scan(file, "").digest != digest
+    return (size, modified) != _stamp(file.place) and _scan(file, "").digest != digest
 
 
 def _check(delivery: Delivery, columns: Iterable[str]) -> None:
@@ -196,7 +235,7 @@ class _Lines:
 
 
 def _scan(file: LandedFile, name: str) -> Delivery:
-    found, size, complete, lines, (_, modified) = hashlib.sha256(), 0, 0, 0, _stamp(file.path)
+    found, size, complete, lines, (_, modified) = hashlib.sha256(), 0, 0, 0, _stamp(file.place)
     with file.path.open("rb") as content:
         while part := content.read(1 << 20):
             found.update(part)
@@ -269,9 +308,13 @@ def _header(delivery: Delivery) -> list[str]:
     return header
 
 
-def _no_delivery(path: Path) -> str:
+def _sorted(folder: Place) -> list[Any]:
+    return sorted(folder.iterdir(), key=lambda place: str(place.name))
+
+
+def _no_delivery(path: Place) -> str:
     """Why a name in the folder of a source is no delivery, or nothing."""
-    if path.is_symlink() and not path.exists():
+    if isinstance(path, Path) and path.is_symlink() and not path.exists():
         return "a link to nothing"
     if not path.is_file():
         return "a folder" if path.is_dir() else "no regular file"
@@ -282,15 +325,18 @@ def _readable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "replace")
 
 
-def _landed_at(path: Path) -> datetime:
+def _landed_at(path: Place) -> datetime:
     try:
         return datetime.strptime(path.stem, NAME_FORMAT)
     except ValueError:
         return _stamp(path)[1]
 
 
-def _stamp(path: Path) -> tuple[int, datetime]:
-    """The size of a file, and when it was last changed (naive UTC)."""
+def _stamp(path: Place) -> tuple[int, datetime]:
+    """The size of a file, and when it was last changed (naive UTC); of an object, when it was listed."""
+    if isinstance(path, Remote):
+        assert path.size is not None and path.modified is not None
+        return path.size, path.modified
     stat = path.stat()
     return stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC).replace(tzinfo=None)
 

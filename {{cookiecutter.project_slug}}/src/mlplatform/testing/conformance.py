@@ -43,6 +43,7 @@ from mlplatform.registry import scoring
 from mlplatform.registry.store import Registry
 from mlplatform.storage import ops
 from mlplatform.storage.catalog import STORES, Window, load
+from mlplatform.storage.landing import delivering
 from mlplatform.training import data, evaluation, tuning
 from mlplatform.training.record import Trained, record
 
@@ -111,7 +112,8 @@ class World:
         featurize(env, until)
 
     def deliver(self, env: Environment, until: datetime) -> None:
-        self.deliveries.deliver(env.landing, until)
+        with delivering(env.landing) as landing:
+            self.deliveries.deliver(landing, until)
 
     def times(self, number: int) -> list[datetime]:
         """Times to the minute between the two of the integration test, always the same ones."""

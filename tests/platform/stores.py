@@ -1,0 +1,109 @@
+"""Object stores to test on: servers on loopback, whose address and keys stand in the environment as real ones' do."""
+
+import json
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
+from pyarrow.fs import AzureFileSystem
+
+TOOLS = Path(__file__).parents[2] / "build"
+# The account and key of every Azurite, which its documentation names.
+AZURITE = "devstoreaccount1"
+KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+
+class Store(NamedTuple):
+    """A running server: how to address its bucket, and what has to stand in the environment."""
+
+    root: str
+    environment: Mapping[str, str]
+
+    def fresh(self) -> str:
+        """An address below which nothing is."""
+        return f"{self.root}/{uuid.uuid4().hex}"
+
+
+@contextmanager
+def s3() -> Iterator[Store]:
+    port = free_port()
+    server = tool(TOOLS / "moto" / "bin" / "moto_server", "moto is not installed: make test-storage")
+    with serving([server, "--host", "127.0.0.1", "--port", str(port)], port):
+        url = f"http://127.0.0.1:{port}"
+        urlopen(Request(f"{url}/lake", method="PUT")).close()
+        access = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
+        yield Store("s3://lake", {"AWS_ENDPOINT_URL": url, "AWS_ALLOW_HTTP": "true", **access})
+
+
+@contextmanager
+def azure() -> Iterator[Store]:
+    port = free_port()
+    server = tool(TOOLS / "azurite" / "node_modules" / ".bin" / "azurite-blob", "Azurite needs npm: make test-storage")
+    options = ["--blobHost", "127.0.0.1", "--inMemoryPersistence", "--silent", "--skipApiVersionCheck"]
+    with serving([server, "--blobPort", str(port), *options], port):
+        authority = f"127.0.0.1:{port}"
+        AzureFileSystem(
+            AZURITE,
+            account_key=KEY,
+            blob_storage_authority=authority,
+            dfs_storage_authority=authority,
+            blob_storage_scheme="http",
+            dfs_storage_scheme="http",
+        ).create_dir("lake")
+        access = {"AZURE_STORAGE_ACCOUNT_NAME": AZURITE, "AZURE_STORAGE_ACCOUNT_KEY": KEY}
+        emulator = {"AZURE_STORAGE_USE_EMULATOR": "true", "AZURITE_BLOB_STORAGE_URL": f"http://{authority}"}
+        yield Store(f"abfss://lake@{AZURITE}.dfs.core.windows.net", {**access, **emulator})
+
+
+@contextmanager
+def google() -> Iterator[Store]:
+    port = free_port()
+    server = tool(TOOLS / "bin" / "fake-gcs-server", "fake-gcs-server needs Go: make test-storage")
+    url = f"http://127.0.0.1:{port}"
+    options = ["-backend", "memory", "-scheme", "http", "-host", "127.0.0.1", "-public-host", f"127.0.0.1:{port}"]
+    with serving([server, "-port", str(port), *options], port):
+        body = json.dumps({"name": "lake"}).encode()
+        urlopen(Request(f"{url}/storage/v1/b?project=test", body, {"Content-Type": "application/json"})).close()
+        yield Store("gs://lake", {"STORAGE_EMULATOR_HOST": url})
+
+
+STORES = {"s3": s3, "azure": azure, "google": google}
+
+
+def tool(path: Path, reason: str) -> str:
+    if not path.exists():
+        pytest.skip(reason)
+    return str(path)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@contextmanager
+def serving(command: list[str], port: int) -> Iterator[None]:
+    """A server, until the block is left; it has to answer within half a minute."""
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            for _ in range(600):
+                assert server.poll() is None, f"{command[0]} ended with {server.returncode}"
+                try:
+                    urlopen(f"http://127.0.0.1:{port}/").close()
+                except HTTPError:
+                    break
+                except OSError:
+                    time.sleep(0.05)
+                    continue
+                break
+            yield
+        finally:
+            server.kill()
