@@ -357,8 +357,20 @@ FROM predictions.{PACKAGE} WHERE prediction_time <= '2025-08-01'
 def test_what_was_made_before_an_upgrade_scores_monitors_compares_and_rolls_back(
     template: Path, start: Start
 ) -> None:
-    """The tables, champion and audit of 0.2.0's demonstration, at work under the next release."""
+    """The tables, champion and audit of a project of 0.2.0 with edits, at work under the next release."""
     project = start("0.2.0", "sample=none")
+    usecase = f"src/{PACKAGE}/usecase"
+    replace(
+        project,
+        {
+            f"{usecase}/tables.py": ("[0-9]{6}", "[0-9]{6,}"),
+            f"{usecase}/features.py": ("ttl=timedelta(days=7)", "ttl=timedelta(days=8)"),
+            f"{usecase}/feature_sql/kind_history.sql": ("SELECT", "SELECT  -- mine"),
+            "conf/prod.yml": ("\n", "\n# mine\n"),
+        },
+    )
+    write(project, {f"{usecase}/mine.py": "from .tables import SILVER\n\nNAMES = [t.name for t in SILVER]\n"})
+    commit(project, "Edits")
     git(project, "tag", "v1.0.0")
     in_its_environment(project, "setup", "demo")
     before = {query: prod(project, query) for query in (AUDIT, SCORES)}
@@ -366,7 +378,7 @@ def test_what_was_made_before_an_upgrade_scores_monitors_compares_and_rolls_back
     assert outcome.code == 0, outcome.output
     commit(project, "Upgrade")
     git(project, "tag", "v2.0.0")
-    in_its_environment(project, "setup")
+    in_its_environment(project, "format", "lint", "check", "test")
     to = ("ENV=prod", "AS_OF=2025-09-01")
     in_its_environment(project, "land", "ingest", "featurize", "infer", "monitor", "train", "deploy", *to)
     assert prod(project, "SELECT DISTINCT status FROM ops.runs") == ["finished"]
