@@ -74,10 +74,20 @@ class FeatureView:
 
 @dataclass(frozen=True)
 class Entity:
-    """What is predicted for. sql/entities.sql gives one row per entity, `prediction_time` and `available_at` in it."""
+    """What is predicted for. sql/entities.sql gives one row per entity, `prediction_time` and `available_at` in it.
+
+    Where the model is asked over HTTP, a request gives the keys and the `fields` of that row; none named: all of its
+    columns but the two times. Fields that are `sensitive` are never written into the request log.
+    """
 
     keys: tuple[str, ...]
     description: str = ""
+    fields: tuple[str, ...] = ()
+    sensitive: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if named := set(self.keys) & set(self.sensitive):
+            raise ValueError(f"{', '.join(sorted(named))}: keys name an entity and are written; they cannot be sensitive")
 
 
 @dataclass(frozen=True)

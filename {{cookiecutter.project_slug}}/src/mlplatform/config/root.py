@@ -11,6 +11,7 @@ from mlplatform.config.pipelines import PipelineSettings
 from mlplatform.config.promotion import PromotionSettings
 from mlplatform.config.registry import RegistrySettings
 from mlplatform.config.section import Section
+from mlplatform.config.serving import ServingSettings
 from mlplatform.config.training import TrainingSettings
 
 
@@ -24,6 +25,7 @@ class Config(Section):
     monitoring: MonitoringSettings
     promotion: PromotionSettings
     delivery: DeliverySettings
+    serving: ServingSettings
 
     def as_dict(self) -> dict[str, Any]:
         """All values, ready for JSON."""
