@@ -29,6 +29,9 @@ Duplicate = Callable[[Path, Path], Path]
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     """In a project (`make test-platform` there), leave out tests of files that its choices do without."""
+    if collection_path.is_dir():
+        named = collection_path.name in PLATFORM
+        return True if named and not (Path(mlplatform.__path__[0]) / collection_path.name).exists() else None
     if collection_path.suffix != ".py":
         return None
     names = re.findall(r"^from mlplatform\.([\w.]+) import", collection_path.read_text(encoding="utf-8"), re.MULTILINE)

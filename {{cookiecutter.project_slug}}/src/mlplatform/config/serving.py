@@ -14,36 +14,44 @@ class Online(Section):
     """Where feature values are looked up by key."""
 
     store: str = "sqlite"
-    folder: str = Field("data/online", description="sqlite: its file is <folder>/<env>.db, from the project's root")
-    url: str = Field("ONLINE_STORE_URL", description="redis: the environment variable that holds its address")
+    folder: str = Field(
+        default="data/online", description="sqlite: its file is <folder>/<env>.db, from the project's root"
+    )
+    url: str = Field(default="ONLINE_STORE_URL", description="redis: the environment variable that holds its address")
 
 
 class Limits(Section):
     """What one client, and all of them together, may ask for."""
 
-    body: PositiveInt = Field(1_000_000, description="bytes of a request")
-    rows: PositiveInt = Field(1_000, description="rows of a request")
-    per_second: PositiveFloat = Field(1_000.0, description="requests per key, over a second")
-    seconds: PositiveFloat = Field(5.0, description="for a body to come, and for the log to have room")
-    at_once: PositiveInt = Field(200, description="requests that are being answered; more are told to come back")
+    body: PositiveInt = Field(default=1_000_000, description="bytes of a request")
+    rows: PositiveInt = Field(default=1_000, description="rows of a request")
+    per_second: PositiveFloat = Field(default=1_000.0, description="requests per key, over a second")
+    seconds: PositiveFloat = Field(default=5.0, description="for a body to come, and for the log to have room")
+    at_once: PositiveInt = Field(
+        default=200, description="requests that are being answered; more are told to come back"
+    )
 
 
 class RequestLog(Section):
     """`strict`: on disk before the answer. `batched`: on disk within `interval`, which a crash can lose."""
 
-    folder: str = Field("data/requests", description="from the project's root; `ingest` empties <folder>/<env>")
+    folder: str = Field(default="data/requests", description="from the project's root; `ingest` empties <folder>/<env>")
     durability: Literal["strict", "batched"] = "batched"
     interval: Duration = timedelta(seconds=1)
-    segment: Duration = Field(timedelta(minutes=1), description="so long a file is written before the next begins")
-    pending: PositiveInt = Field(10_000, description="rows that wait for the disk: where there are more, requests wait")
+    segment: Duration = Field(
+        default=timedelta(minutes=1), description="so long a file is written before the next begins"
+    )
+    pending: PositiveInt = Field(
+        default=10_000, description="rows that wait for the disk: where there are more, requests wait"
+    )
 
 
 class Rollout(Section):
     """What the version in Staging does while it waits.
 
-    shadow: it scores too, and is never returned. canary, ab: it answers for a `share` of the entities, by their hash. The
-    rollback rule takes it out of the way, and raises an alert, when of its last `window` requests more than `max_errors`
-    failed or their mean time was above `max_seconds`.
+    shadow: it scores too, and is never returned. canary, ab: it answers for a `share` of the entities, by their hash.
+    The rollback rule takes it out of the way, and raises an alert, when of its last `window` requests more than
+    `max_errors` failed or their mean time was above `max_seconds`.
     """
 
     mode: Literal["none", "shadow", "canary", "ab"] = "none"
@@ -56,13 +64,15 @@ class Rollout(Section):
 class ServingSettings(Section):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
-    keys: Literal["required", "none"] = Field("required", description="none: anybody on this machine may ask")
+    keys: Literal["required", "none"] = Field(default="required", description="none: anybody on this machine may ask")
     online: Online = Online()
     limits: Limits = Limits()
     log: RequestLog = RequestLog()
     rollout: Rollout = Rollout()
-    poll: Duration = Field(timedelta(seconds=5), description="how often the server looks who is champion")
-    proof_rows: PositiveInt = Field(200, description="held-out rows on which a quick scorer must equal the model")
+    poll: Duration = Field(default=timedelta(seconds=5), description="how often the server looks who is champion")
+    proof_rows: PositiveInt = Field(
+        default=200, description="held-out rows on which a quick scorer must equal the model"
+    )
 
     @model_validator(mode="after")
     def _is_closed(self) -> Self:

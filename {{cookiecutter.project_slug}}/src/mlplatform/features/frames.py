@@ -25,7 +25,7 @@ def entities(env: Environment, as_of: datetime, start: datetime, end: datetime, 
     after its prediction time could not have been scored and is left out, and so is one that was scored in batch by
     the table `without`.
     """
-    return _with_features(env, _entities(env, as_of, start, end, without=without), as_of, start)
+    return with_features(env, _entities(env, as_of, start, end, without=without), as_of, start)
 
 
 def labelled(env: Environment, as_of: datetime, start: datetime, end: datetime, fraction: float = 1.0) -> Relation:
@@ -36,7 +36,7 @@ def labelled(env: Environment, as_of: datetime, start: datetime, end: datetime, 
     known = _labels(
         env, _entities(env, as_of, start, end, fraction=fraction), as_of, join="JOIN", where="label IS NOT NULL"
     )
-    return _typed(_with_features(env, known, as_of, start), env.project.labels)
+    return _typed(with_features(env, known, as_of, start), env.project.labels)
 
 
 def with_labels(env: Environment, rows: Rows, as_of: datetime) -> Relation:
@@ -104,7 +104,8 @@ def _subquery(project: Project, path: str) -> str:
     return f"({project.sql(path)}\n)"
 
 
-def _with_features(env: Environment, rows: Relation, as_of: datetime, start: datetime) -> Relation:
+def with_features(env: Environment, rows: Rows, as_of: datetime, start: datetime) -> Relation:
+    """Rows of sql/entities.sql, or others with keys of views and `prediction_time` from `start` on, with features."""
     views = []
     for view in env.project.views:
         table = env.find(view.table)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from itertools import batched
+from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
@@ -18,7 +18,8 @@ from mlplatform.contract import FeatureView
 from mlplatform.environment import Environment
 from mlplatform.errors import MissingTableError, UserError
 from mlplatform.features.views import TIMES, columns
-from mlplatform.storage.catalog import load
+from mlplatform.storage import ops
+from mlplatform.storage.catalog import Window, load
 
 # By the name that `serving.online.store` holds.
 STORES = {
@@ -48,7 +49,7 @@ class Store(Protocol):
 
 
 class Found(NamedTuple):
-    """Features of one entity: values by `<view>__<feature>`, the latest event time used, what is missing, what stale."""
+    """Features of one entity: values by `<view>__<feature>`, the latest event used, and which are missing or stale."""
 
     values: dict[str, Any]
     feature_time: datetime | None
@@ -109,21 +110,30 @@ def publish(env: Environment, as_of: datetime, *, whole: bool = False) -> dict[s
         tables[view.name] = _latest(env, view, as_of, since)
         if since is None:
             anew.append(view.name)
-    refreshed = env.last_finished("featurize", before=as_of + timedelta.resolution)
     written = dict.fromkeys(tables, 0)
 
     def texts() -> Iterator[tuple[Entry, str]]:
         for name, entries in tables.items():
-            for chunk in batched(entries, _CHUNK, strict=False):
+            while chunk := list(islice(entries, _CHUNK)):
                 known = [None] * len(chunk) if name in anew else store.read([entry for entry, _, _ in chunk])
                 for (entry, value, event), there in zip(chunk, known, strict=True):
                     if there is None or json.loads(there)[0] <= event:
                         written[name] += 1
                         yield entry, value
-        yield STATE, Layout(as_of, refreshed, fresh).text()
+        yield STATE, Layout(as_of, _refreshed(env, as_of), fresh).text()
 
     store.publish(texts(), anew)
     return written
+
+
+def _refreshed(env: Environment, as_of: datetime) -> datetime | None:
+    """Up to when, and no later than `as_of`, the feature tables are complete."""
+    later = env.sources.read(
+        ops.RUNS, ["pipeline", "status"], Window("as_of", as_of - timedelta.resolution)
+    ).to_pylist()
+    if any((run["pipeline"], run["status"]) == ("featurize", "finished") for run in later):
+        return as_of
+    return env.last_finished("featurize", before=as_of)
 
 
 def _columns(env: Environment, view: FeatureView) -> list[tuple[str, str]]:
@@ -161,6 +171,7 @@ class OnlineFeatures:
         self._store = open_store(env)
         self._views = [(v, round(v.ttl.total_seconds() * 1e6)) for v in env.project.views]
         self._state: str | None = None
+        self.as_of = EPOCH
         self._owner = env.sources.owner
         self._readers: list[list[tuple[str, Callable[[Any], Any]]]] = []
         self.types: dict[str, pa.DataType] = {}
@@ -171,14 +182,17 @@ class OnlineFeatures:
         return self._understand(self._store.read([STATE])[0])
 
     def at(self, row: Mapping[str, Any], now: datetime) -> Found:
-        """The values that are known at `now` of the entity that `row` describes: null once their time to live is over."""
+        """What is known at `now` of the entity that `row` describes; a value is null once its time to live is over."""
         entries = [STATE, *((v.name, key_text([row[key] for key in v.keys])) for v, _ in self._views)]
         state, *texts = self._store.read(entries)
         if state != self._state:
             self._understand(state)
-        moment, values, missing, stale = micros(now), {}, [], []
+        moment = micros(now)
+        values: dict[str, Any] = {}
+        missing: list[str] = []
+        stale: list[str] = []
         newest: int | None = None
-        for (view, ttl), text, readers in zip(self._views, texts, self._readers, strict=True):
+        for (_, ttl), text, readers in zip(self._views, texts, self._readers, strict=True):
             event, _, *found = json.loads(text) if text is not None else (None, None)
             if event is None or moment - event > ttl:
                 (missing if event is None else stale).extend(name for name, _ in readers)
@@ -202,7 +216,7 @@ class OnlineFeatures:
         named = [[(f"{v.name}__{name}", kind) for name, kind in layout.columns[v.name]] for v, _ in self._views]
         self._readers = [[(name, _reader(kind)) for name, kind in pairs] for pairs in named]
         self.types = {name: arrow_type(kind) for pairs in named for name, kind in pairs}
-        self._state = state
+        self._state, self.as_of = state, layout.as_of
         return layout
 
 
@@ -234,7 +248,8 @@ def arrow_type(kind: str) -> pa.DataType:
 def _reader(kind: str) -> Callable[[Any], Any]:
     if kind.startswith("timestamp"):
         return lambda value: EPOCH + timedelta(microseconds=value)
-    return {"decimal128": Decimal, "date32[day]": date.fromisoformat}.get(kind.partition("(")[0], _same)
+    named: dict[str, Callable[[Any], Any]] = {"decimal128": Decimal, "date32[day]": date.fromisoformat}
+    return named.get(kind.partition("(")[0], _same)
 
 
 def _same(value: Any) -> Any:

@@ -67,7 +67,9 @@ class RedisStore:
         import redis
 
         if not address:
-            raise OnlineStoreError(f"serving.online.store is redis: put its address into {variable} (redis://host:6379)")
+            raise OnlineStoreError(
+                f"serving.online.store is redis: put its address into {variable} (redis://host:6379)"
+            )
         self._failed = redis.RedisError
         self._name = name
         self._server: Any = redis.Redis.from_url(address, decode_responses=True, socket_timeout=30 if write else _WAIT)

@@ -83,6 +83,11 @@ class Ledger:
                 champion = None
         return champion
 
+    def challenger(self, as_of: datetime = datetime.max) -> int | None:
+        """The version in Staging at `as_of`, the newest where there are several."""
+        moves = {move.version: move.to_stage for move in self._approved(as_of)}
+        return max((version for version, stage in moves.items() if stage == "Staging"), default=None)
+
     def champions(self, start: datetime, end: datetime) -> Iterator[tuple[datetime, datetime, int | None]]:
         """The consecutive spans of (`start`, `end`] with the version that was in Production from the span's start."""
         changes = {t.closed_at for t in self._approved(end) if t.closed_at and start < t.closed_at < end}

@@ -15,7 +15,7 @@ import json
 import random
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -174,12 +174,14 @@ class World:
         return scoring.load(self.project.model, registry.files(1, "model")), sample
 
 
-def checks(project: Project, deliveries: Deliveries) -> "Callable[[Callable[..., None]], pytest.MarkDecorator]":
-    """Decorate a test that takes `check` and calls it: it becomes one test per check."""
+def checks(
+    project: Project, deliveries: Deliveries, which: "Sequence[Callable[[World], None]] | None" = None
+) -> "Callable[[Callable[..., None]], pytest.MarkDecorator]":
+    """Decorate a test that takes `check` and calls it: it becomes one test per check, of all or of `which`."""
     import pytest
 
     world = World(project, deliveries)
-    cases = [pytest.param(partial(check, world), id=check.__name__) for check in CHECKS]
+    cases = [pytest.param(partial(check, world), id=check.__name__) for check in which or CHECKS]
 
     def decorate(test: Callable[..., None]) -> Any:
         return pytest.mark.xdist_group("conformance")(pytest.mark.parametrize("check", cases)(test))

@@ -1,0 +1,139 @@
+"""The online feature store: what is published, when it is seen, and that it equals the join offline."""
+
+import shutil
+import socket
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from mlplatform.environment import Environment
+from mlplatform.errors import ForbiddenError
+from mlplatform.features.online import STATE, OnlineFeatures, OnlineStoreError, open_store, publish
+from mlplatform.pipelines.materialize import materialize
+from mlplatform.testing.conformance import World
+from mlplatform.testing.online import online_values_equal_offline_ones
+from steps import advance, overlay
+from tiny.deliveries import DELIVERIES
+from tiny.project import PROJECT
+
+LoadEnv = Callable[..., Environment]
+DAY = timedelta(days=1)
+pytestmark = pytest.mark.serving
+
+
+@pytest.fixture
+def redis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A Redis server of the test's own, on a free port."""
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed: `make test-serving` installs it")
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+        try:
+            for _ in range(100):
+                with closing(socket.socket()) as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                time.sleep(0.05)
+            monkeypatch.setenv("ONLINE_STORE_URL", f"redis://127.0.0.1:{port}")
+            yield
+        finally:
+            server.terminate()
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def env(request: pytest.FixtureRequest, project: Path, load_env: LoadEnv) -> Environment:
+    """prod with a store of each kind."""
+    if request.param == "redis":
+        request.getfixturevalue("redis")
+    return load_env("prod", project, overlay(project, "store", {"serving": {"online": {"store": request.param}}}))
+
+
+def test_online_values_equal_offline_ones() -> None:
+    online_values_equal_offline_ones(World(PROJECT, DELIVERIES))
+
+
+def test_increments_publish_what_a_whole_publication_does(env: Environment, now: datetime) -> None:
+    publish(env, now - 3 * DAY)
+    for day in (2, 1, 0):
+        written = publish(env, now - day * DAY)
+        assert 0 < written["kind_history"] <= 3, "only what became available since"
+    rows = [{"kind": kind} for kind in ("a", "b", "c", "unheard of")]
+    steps = [OnlineFeatures(env).at(row, now) for row in rows]
+    publish(env, now, whole=True)
+    assert [OnlineFeatures(env).at(row, now) for row in rows] == steps
+    assert steps[0].feature_time is not None
+    assert steps[3].missing == list(steps[3].values)
+
+
+def test_an_earlier_time_publishes_nothing_from_after_it(env: Environment, now: datetime) -> None:
+    publish(env, now - 2 * DAY)
+    first = OnlineFeatures(env).at({"kind": "a"}, now - 2 * DAY)
+    publish(env, now)
+    publish(env, now - 2 * DAY)
+    assert OnlineFeatures(env).at({"kind": "a"}, now - 2 * DAY) == first
+
+
+def test_values_grow_stale_by_the_time_of_the_request(env: Environment, now: datetime) -> None:
+    """kind_arrivals counts for a day, kind_history for seven."""
+    publish(env, now)
+    features = OnlineFeatures(env)
+    assert not features.at({"kind": "a"}, now).stale
+    later = features.at({"kind": "a"}, now + 2 * DAY)
+    assert later.stale == ["kind_arrivals__items_1d"]
+    assert later.values["kind_arrivals__items_1d"] is None
+    assert later.values["kind_history__outcomes_7d"] is not None
+    assert features.at({"kind": "a"}, now + 8 * DAY).feature_time is None
+
+
+def test_a_publication_that_dies_is_never_seen(env: Environment, now: datetime) -> None:
+    publish(env, now - DAY)
+    before = OnlineFeatures(env).at({"kind": "a"}, now)
+
+    def dies() -> Iterator[tuple[tuple[str, str], str]]:
+        yield ("kind_history", '["a"]'), "[0, 0, 0, 0]"
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        open_store(env, write=True).publish(dies(), ["kind_arrivals"])
+    assert OnlineFeatures(env).at({"kind": "a"}, now) == before
+
+
+def test_what_lands_between_two_publications_is_not_passed_over(prod: Environment, now: datetime) -> None:
+    """Published for a time up to which the features had not come yet, and once more when they had."""
+    publish(prod, now + DAY)
+    advance(prod, now + 2 * DAY)
+    publish(prod, now + 2 * DAY)
+    step = OnlineFeatures(prod).at({"kind": "a"}, now + 2 * DAY)
+    publish(prod, now + 2 * DAY, whole=True)
+    assert OnlineFeatures(prod).at({"kind": "a"}, now + 2 * DAY) == step
+
+
+def test_readers_see_no_half_of_an_open_publication(prod: Environment, now: datetime) -> None:
+    publish(prod, now)
+    features = OnlineFeatures(prod)
+    before = features.at({"kind": "a"}, now)
+    with closing(sqlite3.connect(prod.folder / "data" / "online" / "prod.db")) as writer:
+        writer.execute("DELETE FROM entries")
+        assert features.at({"kind": "a"}, now) == before
+        writer.rollback()
+
+
+def test_another_environment_reads_and_never_publishes(prod: Environment, now: datetime, load_env: LoadEnv) -> None:
+    borrows = overlay(prod.folder, "borrows", {"lakehouse": {"features_from": "prod"}})
+    dev = load_env("dev", prod.folder, borrows)
+    with pytest.raises(OnlineStoreError, match="run `materialize` first"):
+        OnlineFeatures(dev)
+    materialize(prod, now)
+    assert OnlineFeatures(dev).at({"kind": "a"}, now).feature_time is not None
+    with pytest.raises(ForbiddenError):
+        materialize(dev, now)
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        open_store(dev).publish([(STATE, "{}")], [])

@@ -1,0 +1,195 @@
+"""Requests to a real server: what is answered, what is refused and how."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from mlplatform.environment import Environment
+from mlplatform.features.online import publish
+from mlplatform.pipelines.infer import infer
+from server import Start
+from steps import advance, read
+
+LoadEnv = Callable[..., Environment]
+DAY = timedelta(days=1)
+pytestmark = pytest.mark.serving
+ITEM: dict[str, Any] = {"item_id": "item-000001", "kind": "a", "amount": 40.0}
+
+
+def test_a_request_gets_what_batch_gives_to_the_last_digit(
+    start: Start, project: Path, load_env: LoadEnv, now: datetime
+) -> None:
+    """Every entity of two days, each asked for at its own time by an operator who turns the clock."""
+    prod = load_env("prod", project)
+    advance(prod, now + 2 * DAY)
+    infer(prod, now + 2 * DAY)
+    batch = read(prod, "predictions.tiny").sort("prediction_time")
+    assert batch.height == 20
+    items = {row["item_id"]: row for row in read(prod, "silver.items").iter_rows(named=True)}
+    running = start()
+    for row in batch.iter_rows(named=True):
+        publish(prod, row["prediction_time"])
+        running.times[0] = row["prediction_time"]
+        item = {name: items[row["item_id"]][name] for name in ("item_id", "kind", "amount")}
+        (found,) = running.predict(item).raise_for_status().json()["predictions"]
+        assert found["probabilities"]["1"] == row["score"]
+        assert datetime.fromisoformat(found["feature_time"]) == row["feature_time"]
+        assert running.service.champion.current is not None
+        assert running.service.champion.current.quick is not None
+        frame = running.predict(item, item).json()["predictions"]  # several rows take the way of a batch
+        assert [one["probabilities"]["1"] for one in frame] == [row["score"]] * 2
+
+
+def test_an_answer_says_who_answered_and_what_was_missing_or_stale(start: Start, now: datetime) -> None:
+    running = start()
+    told = running.predict(ITEM, ITEM | {"kind": "unheard of"}).raise_for_status().json()
+    assert told["model"] == "prod.tiny"
+    assert datetime.fromisoformat(told["prediction_time"]) == now
+    known, unknown = told["predictions"]
+    assert (known["model_version"], known["variant"], known["item_id"]) == (1, "champion", "item-000001")
+    assert known["features_missing"] == known["features_stale"] == []
+    assert sum(known["probabilities"].values()) == 1
+    assert set(unknown["features_missing"]) == {
+        *("kind_history__outcome_7d", "kind_history__outcomes_7d", "kind_arrivals__items_1d"),
+    }
+    assert unknown["feature_time"] is None
+    running.times[0] = now + 2 * DAY
+    (later,) = running.predict(ITEM).json()["predictions"]
+    assert later["features_stale"] == ["kind_arrivals__items_1d"]
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "reason"),
+    [
+        ({"rows": []}, "rows", "at least 1"),
+        ({"rows": [ITEM] * 3}, "rows", "at most 2"),
+        ({"rows": [{"item_id": "item-000001", "kind": "a"}]}, "rows.0.amount", "required"),
+        ({"rows": [ITEM | {"amount": "much"}]}, "rows.0.amount", "valid number"),
+        ({"rows": [ITEM | {"prediction_time": "2030-01-01T00:00:00Z"}]}, "rows.0.prediction_time", "not permitted"),
+        ({"rows": [ITEM | {"item_id": None}]}, "rows.0.item_id", "valid string"),
+        ({"entities": [ITEM]}, "rows", "required"),
+        (None, "body", "object"),
+    ],
+    ids=["no row", "too many", "a gap", "a text", "a client's clock", "no key", "other names", "nothing"],
+)
+def test_a_body_that_does_not_fit_is_refused_with_field_and_reason(
+    start: Start, body: Any, field: str, reason: str
+) -> None:
+    answer = start(limits={"rows": 2}).client.post("/predict", json=body)
+    assert answer.status_code == 422
+    told = {problem["field"]: problem["reason"] for problem in answer.json()["problems"]}
+    assert reason in told[field]
+
+
+def test_a_field_may_be_null_and_says_so(start: Start) -> None:
+    assert start().predict(ITEM | {"amount": None}).status_code == 200
+
+
+def test_keys_are_needed_and_can_be_revoked_while_the_server_runs(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlplatform.serving.access import new_key
+
+    (ada, entry), (_, other), file = new_key("ada"), new_key("bob"), tmp_path / "keys"
+    file.write_text(f"{entry}\n{other}\n")
+    monkeypatch.setenv("SERVING_KEYS_FILE", str(file))
+    client = start().client
+    body = {"rows": [ITEM]}
+    assert client.post("/predict", json=body, headers={"X-API-Key": ada}).status_code == 200
+    file.write_text(f"{other}\n")
+    assert client.post("/predict", json=body, headers={"X-API-Key": ada}).status_code == 401
+    for wrong in ("", "x" * 5000, entry):
+        refused = client.post("/predict", json=body, headers={"X-API-Key": wrong})
+        assert (refused.status_code, "API key" in refused.json()["error"]) == (401, True)
+    assert client.get("/health").status_code == 200
+
+
+def test_limits_are_kept(start: Start) -> None:
+    running = start(limits={"body": 2_000, "per_second": 3, "seconds": 0.3})
+    assert running.client.post("/predict", content=b"x" * 3_000).status_code == 413
+    assert running.client.post("/predict", content=iter([b"x" * 1_500] * 2)).status_code == 413
+    codes = [running.predict(ITEM).status_code for _ in range(6)]
+    assert 429 in codes
+    refused = next(answer for answer in (running.predict(ITEM) for _ in range(20)) if answer.status_code == 429)
+    assert refused.headers["Retry-After"] == "1"
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(start: Start) -> None:
+    import time
+    from collections.abc import Iterator
+
+    def slow() -> Iterator[bytes]:
+        yield b'{"rows": ['
+        time.sleep(1)
+        yield b"]}"
+
+    assert start(limits={"seconds": 0.2}).client.post("/predict", content=slow()).status_code == 408
+
+
+def test_without_a_model_or_features_it_is_alive_and_not_ready(
+    start: Start, trained: Path, tmp_path: Path, duplicate: Callable[[Path, Path], Path], now: datetime
+) -> None:
+    running = start(folder=duplicate(trained, tmp_path / "no-champion"))
+    assert running.client.get("/health").status_code == 200
+    answer = running.client.get("/ready")
+    assert (answer.status_code, "no version" in answer.text) == (503, True)
+    assert running.predict(ITEM).status_code == 503
+
+    whole = start()
+    assert whole.client.get("/ready").json() == {"status": "ready", "model": "prod.tiny", "model_version": 1}
+    whole.times[0] = now - DAY
+    assert "newer than" in whole.client.get("/ready").text
+    assert whole.predict(ITEM).status_code == 503, "features of the future are not used"
+
+
+def test_no_internals_are_told(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = start()
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("password=hunter2")
+
+    monkeypatch.setattr(running.service, "_join", broken)
+    answer = running.predict(ITEM)
+    assert answer.status_code == 500
+    assert answer.json() == {"error": "the request failed", "problems": []}
+
+
+def test_metrics_and_documentation_are_there(start: Start) -> None:
+    running = start()
+    running.predict(ITEM)
+    running.predict()
+    text = running.client.get("/metrics").text
+    assert 'serving_requests_total{status="200"} 1.0' in text
+    assert 'serving_requests_total{status="422"} 1.0' in text
+    assert "serving_model_version 1.0" in text
+    document = running.client.get("/openapi.json").json()
+    shown = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]["examples"]
+    assert running.client.post("/predict", json=shown[0]).status_code == 200, "the worked example works"
+    assert document["paths"]["/predict"]["post"]["security"] == [{"key": []}]
+    assert "key" in document["components"]["securitySchemes"]
+    assert running.client.get("/docs").status_code == 200
+
+
+def test_the_log_becomes_predictions_once(start: Start, project: Path, load_env: LoadEnv, now: datetime) -> None:
+    from mlplatform.pipelines.collect import collect
+
+    running = start()
+    ids = [running.predict(ITEM, ITEM).json()["request_id"] for _ in range(3)]
+    prod: Environment = load_env("prod", project)
+    assert not collect(prod, now).written, "the server still writes that file"
+    running.service.log.close()
+    assert not collect(prod, now - DAY).written, "not known yet"
+    assert collect(prod, now).written == {"predictions.tiny": 6}
+    assert not collect(prod, now).written
+    rows = read(prod, "predictions.tiny").filter(pl.col("inference") == "online")
+    assert sorted(set(rows["request_id"])) == sorted(ids)
+    assert set(rows["request_row"]) == {0, 1}
+    assert rows["prediction_time"].unique().to_list() == [now]
+    assert rows["kind"].unique().to_list() == ["a"]
+    assert not list((project / "data" / "requests").rglob("*.jsonl"))
+
+

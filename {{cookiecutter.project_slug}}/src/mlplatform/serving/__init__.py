@@ -1,0 +1,1 @@
+"""Online inference: a server that answers requests with the champion, from features looked up by key."""

@@ -1,0 +1,108 @@
+"""What was asked and answered: lines of the request log, and the predictions that `ingest` makes of them."""
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from mlplatform.environment import Environment, Run
+from mlplatform.features.frames import entities
+from mlplatform.features.online import EPOCH, micros
+from mlplatform.inference.predictions import kept
+from mlplatform.registry.store import Registry
+from mlplatform.serving.log import SUFFIX
+from mlplatform.storage import ops
+from mlplatform.storage.catalog import Among, Window
+
+# Columns of predictions that only requests have, besides those that batches have as well.
+REQUEST = {
+    "request_id": ops.TEXT,
+    "request_row": ops.WHOLE,
+    "request": ops.TEXT,
+    "variant": ops.TEXT,
+    "features_missing": ops.WHOLE,
+    "features_stale": ops.WHOLE,
+    "seconds": ops.NUMBER,
+}
+WRITTEN = {
+    "model": ops.TEXT,
+    "model_version": ops.WHOLE,
+    "run_id": ops.TEXT,
+    "inference": ops.TEXT,
+    "late": ops.FLAG,
+    "scored_at": ops.TIME,
+}
+
+
+def folder(env: Environment) -> Path:
+    """Where the environment's request log is."""
+    return env.folder / env.config.serving.log.folder / env.name
+
+
+def take_in(env: Environment, run: Run) -> None:
+    """Append to `predictions.*` what was answered up to the run's time and is not there yet; files that are done go.
+
+    A row is known by its request's id and its place in it. Whoever dies in between appends nothing twice: the table is
+    asked first. A file that a server still writes is left to the next run.
+    """
+    for path in sorted(folder(env).glob(f"*{SUFFIX}")):
+        with _taken(path) as lines:
+            rows = [json.loads(line) for line in lines]
+            due = [row for row in rows if row["prediction_time"] <= micros(run.as_of)]
+            _append(env, run, due)
+            if lines is not _BUSY and len(due) == len(rows):
+                path.unlink()
+
+
+_BUSY: list[bytes] = []
+
+
+@contextmanager
+def _taken(path: Path) -> Iterator[list[bytes]]:
+    """The whole lines of a file that nobody writes any more; `_BUSY` where somebody does."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield _BUSY
+            return
+        # What a crash left of a last line was not on disk when its request would have been answered.
+        yield [line for line in file.read().splitlines(keepends=True) if line.endswith(b"\n")]
+
+
+def _append(env: Environment, run: Run, rows: list[dict[str, Any]]) -> None:
+    table = f"predictions.{Registry(env).settings.model}"
+    if rows and env.catalog.exists(table) and "request_id" in env.catalog.snapshot(table).schema.names:
+        times = [EPOCH + timedelta(microseconds=row["prediction_time"]) for row in rows]
+        ids = sorted({row["request_id"] for row in rows})
+        reach = Window("prediction_time", min(times) - timedelta.resolution, max(times), Among("request_id", ids))
+        known = env.catalog.read(table, ["request_id", "request_row"], reach).to_pylist()
+        there = {(row["request_id"], row["request_row"]) for row in known}
+        rows = [row for row in rows if (row["request_id"], row["request_row"]) not in there]
+    if rows:
+        run.wrote(table, env.catalog.append(table, _rows(env, rows, run.as_of)))
+
+
+def _rows(env: Environment, rows: list[dict[str, Any]], as_of: datetime) -> pa.Table:
+    project = env.project
+    joined = entities(env, as_of, as_of, as_of).schema
+    types = {name: joined.field(name).type for name in kept(project)}
+    types |= dict.fromkeys(project.labels.score_columns, pa.float64())
+    chosen = {"threshold": ops.NUMBER, "prediction": ops.TEXT if project.labels.classes else ops.WHOLE}
+    types |= {name: kind for name, kind in chosen.items() if any(name in row["scored"] for row in rows)}
+    schema = pa.schema({**types, **WRITTEN, **REQUEST})
+    flat = [{**row, **row["kept"], **row["scored"], "inference": "online", "late": False} for row in rows]
+    columns = [[row.get(name) for row in flat] for name in schema.names]
+    return pa.table([_array(values, kind) for values, kind in zip(columns, schema.types, strict=True)], schema=schema)
+
+
+def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
+    """What `features.online.plain` has made of values of a type, as that type."""
+    if pa.types.is_date(kind) or pa.types.is_decimal(kind):
+        return pa.array(values, pa.string()).cast(kind)
+    return pa.array(values, kind)

@@ -1,0 +1,117 @@
+"""What is asked and answered, as types made of the owner's project and of sql/entities.sql."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+import pyarrow as pa
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, with_config
+from typing_extensions import TypedDict
+
+from mlplatform.contract import Project
+
+TIMES = ("prediction_time", "available_at")
+
+
+def _naive(time: datetime) -> datetime:
+    return time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time
+
+
+class Prediction(BaseModel):
+    """The answer for one row. `features_missing` had no value, `features_stale` had outlived their time to live."""
+
+    model_config = ConfigDict(extra="allow")
+
+    prediction: float | int | str | None = Field(description="a number, a class, or for yes and no the decision")
+    probabilities: dict[str, float] | None = Field(description="by class; null where the model predicts a number")
+    model_version: int
+    variant: Literal["champion", "challenger"]
+    feature_time: datetime | None = Field(description="UTC: the latest event that a feature speaks of")
+    features_missing: list[str]
+    features_stale: list[str]
+
+
+class Answer(BaseModel):
+    request_id: str
+    model: str
+    prediction_time: datetime = Field(description="UTC: features are as known then")
+    predictions: list[Prediction]
+
+
+class Problem(BaseModel):
+    """Which field is wrong, and why."""
+
+    field: str
+    reason: str
+
+
+class Refusal(BaseModel):
+    error: str
+    problems: list[Problem] = []
+
+
+class Asked:
+    """Reads request bodies: `{"rows": [{<key>: ..., <field>: ...}, ...]}`."""
+
+    def __init__(self, project: Project, schema: pa.Schema, most: int, example: Mapping[str, Any]) -> None:
+        """`schema`: of joined rows. `example`: values by the model's inputs, shown in the documentation."""
+        entity = project.entity
+        features = {name for name in schema.names if "__" in name} | {"feature_time", *TIMES}
+        named = entity.fields or [name for name in schema.names if name not in features]
+        self.fields = tuple(dict.fromkeys((*entity.keys, *named)))
+        types = {name: _type(schema.field(name).type) for name in self.fields}
+        row = _record("Row", {n: t if n in entity.keys else t | None for n, t in types.items()})
+        rows = Annotated[list[row], Field(min_length=1, max_length=most)]  # type: ignore[valid-type]
+        self._body: TypeAdapter[Any] = TypeAdapter(_record("Body", {"rows": rows}))
+        shown = {name: _shown(example.get(name), schema.field(name).type, name in entity.keys) for name in self.fields}
+        self.openapi = {
+            "type": "object",
+            "required": ["rows"],
+            "additionalProperties": False,
+            "properties": {
+                "rows": {"type": "array", "minItems": 1, "maxItems": most, "items": TypeAdapter(row).json_schema()}
+            },
+            "examples": [{"rows": [shown]}],
+        }
+
+    def rows(self, body: bytes) -> list[dict[str, Any]]:
+        """The rows of a request. Raises pydantic's ValidationError."""
+        rows: list[dict[str, Any]] = self._body.validate_json(body)["rows"]
+        return rows
+
+
+def problems(errors: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """What is wrong with a body, without what was in it."""
+    return [{"field": ".".join(map(str, error["loc"])) or "body", "reason": error["msg"]} for error in errors]
+
+
+def _record(name: str, types: Mapping[str, Any]) -> Any:
+    """A dictionary with these keys and no others. Checked faster than a model, and ready to be used."""
+    made = TypedDict(name, dict(types))  # type: ignore[misc]  # noqa: UP013
+    return with_config(ConfigDict(extra="forbid", strict=True))(made)
+
+
+def _type(kind: pa.DataType) -> Any:
+    if pa.types.is_boolean(kind):
+        return bool
+    if pa.types.is_integer(kind):
+        most = 2 ** (kind.bit_width - 1) - 1
+        return Annotated[int, Field(ge=-most - 1, le=most)]
+    if pa.types.is_floating(kind):
+        return Annotated[float, Field(allow_inf_nan=False)]
+    if pa.types.is_timestamp(kind):
+        return Annotated[datetime, AfterValidator(_naive)]
+    if pa.types.is_date(kind):
+        return date
+    if pa.types.is_decimal(kind):
+        return Annotated[Decimal, Field(max_digits=kind.precision, decimal_places=kind.scale)]
+    return Annotated[str, Field(max_length=10_000)]
+
+
+def _shown(value: Any, kind: pa.DataType, is_key: bool) -> Any:
+    if value is not None or not is_key:
+        return value
+    return (
+        1 if pa.types.is_integer(kind) else "2025-01-01T00:00:00Z" if pa.types.is_timestamp(kind) else "an identifier"
+    )

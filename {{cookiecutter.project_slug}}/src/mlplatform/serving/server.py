@@ -1,0 +1,46 @@
+"""The process that serves: it starts when it can answer, and ends when the last request is answered."""
+
+import gc
+import sys
+from collections.abc import Callable
+from datetime import datetime
+
+import uvicorn
+
+from mlplatform.environment import Environment
+from mlplatform.revision import NotReleasedError, released_version
+from mlplatform.serving.app import Service, application
+
+
+class _Server(uvicorn.Server):
+    """Says where it listens, as soon as it does."""
+
+    def _log_started_message(self, listeners: object) -> None:
+        port = self.servers[0].sockets[0].getsockname()[1]
+        sys.stderr.write(f"serving on http://{self.config.host}:{port}, described at /docs\n")
+
+
+def serve(env: Environment, clock: Callable[[], datetime], port: int | None = None) -> None:
+    """Serve until a signal says to stop. Raises UserError where it cannot: no keys, no features, unreleased code."""
+    if env.config.pipelines.released_code_only:
+        try:
+            released_version(env.folder)
+        except NotReleasedError as error:
+            raise NotReleasedError(f"{env.name} runs released code only: {error}") from error
+    service = Service(env, clock)
+    gc.collect()
+    gc.freeze()  # what is loaded stays: the collector need not look through it at each turn
+    settings = env.config.serving
+    _Server(
+        uvicorn.Config(
+            application(service),
+            host=settings.host,
+            port=settings.port if port is None else port,
+            loop="uvloop",
+            http="httptools",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=30,
+        )
+    ).run()
