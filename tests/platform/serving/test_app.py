@@ -72,7 +72,7 @@ def test_an_answer_says_who_answered_and_what_was_missing_or_stale(start: Start,
         ({"rows": [ITEM | {"prediction_time": "2030-01-01T00:00:00Z"}]}, "rows.0.prediction_time", "not permitted"),
         ({"rows": [ITEM | {"item_id": None}]}, "rows.0.item_id", "valid string"),
         ({"entities": [ITEM]}, "rows", "required"),
-        (None, "body", "object"),
+        (None, "body", "Invalid JSON"),
     ],
     ids=["no row", "too many", "a gap", "a text", "a client's clock", "no key", "other names", "nothing"],
 )

@@ -1,14 +1,18 @@
 """Ingest and prepare: landing files to Bronze as received, Bronze to Silver by SQL and contract."""
 
 from datetime import datetime
+from importlib.util import find_spec
 
 from mlplatform.environment import Environment, Run
 from mlplatform.preparation.bronze import load_bronze
 from mlplatform.preparation.silver import refresh_silver
+from mlplatform.storage.catalog import load
 
 
 def ingest(env: Environment, as_of: datetime) -> Run:
     """Bring Bronze and Silver up to what had landed by `as_of`.
+
+    What servers have answered by then becomes predictions, where there are servers.
 
     Every row that lands ends in Silver or, with the reason, in quarantine. Raises ContractError, and leaves the table
     and its quarantine as they were, when more than the configured share of a batch would be refused.
@@ -18,6 +22,8 @@ def ingest(env: Environment, as_of: datetime) -> Run:
         load_bronze(env, run)
         for table in env.project.tables:
             refresh_silver(env, run, table)
+        if find_spec("mlplatform.serving"):  # only where the prompt `inference` asked for it
+            load({"requests": "mlplatform.serving.requests:take_in"}, "requests", "")(env, run)
         if not run.written and not run.notes:
             run.note(f"nothing new in {env.landing}")
         return run

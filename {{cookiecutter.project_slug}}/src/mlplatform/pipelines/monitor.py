@@ -52,7 +52,11 @@ def measure(env: Environment, registry: Registry, windows: list[Span]) -> Iterat
         keys = list(env.project.entity.keys)
         scored = scored.select(*keys, *env.project.labels.score_columns, "model_version").join(seen, on=keys)
     for window in windows:
-        yield metrics.volumes(window, {t.table: _volume(env, t.table, window) for t in env.project.tables})
+        volumes = {t.table: _volume(env, t.table, window) for t in env.project.tables}
+        published = env.last_finished("materialize", before=window.end + timedelta.resolution)
+        if published is not None:
+            volumes["online"] = Volume(0, published)
+        yield metrics.volumes(window, volumes)
         yield metrics.pipelines(window, runs)
         if not scored.is_empty():
             yield from _inputs(env, registry, window, scored)
