@@ -11,28 +11,26 @@ import httpx
 import pytest
 import uvicorn
 
+from mlplatform.contract import Project
 from mlplatform.environment import Environment
 from mlplatform.features.online import publish
 from mlplatform.serving.access import new_key
 from mlplatform.serving.app import Service, application
 from server import Running, Start
 from steps import overlay
-
-LoadEnv = Callable[..., Environment]
+from tiny.project import PROJECT
 
 
 @pytest.fixture
-def start(
-    project: Path, load_env: LoadEnv, now: datetime, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Start]:
-    """start(**serving): a server of prod at `now`, features published, with settings of the section `serving` on top."""
+def start(project: Path, now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    """start(**serving): a server of prod at `now`, features published, with settings of `serving` on top."""
     key, entry = new_key("a test")
     monkeypatch.setenv("SERVING_KEYS", entry)
     ends: list[Callable[[], None]] = []
 
-    def begin(*, folder: Path = project, published: bool = True, **settings: Any) -> Running:
+    def begin(*, folder: Path = project, published: bool = True, owner: Project = PROJECT, **settings: Any) -> Running:
         name = overlay(folder, "served", {"serving": {"poll": "1s", **settings}})
-        env = load_env("prod", folder, name)
+        env = Environment.load("prod", owner, folder, ("test", name))
         if published:
             publish(env, now)
         times = [now]

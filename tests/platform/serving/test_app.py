@@ -191,5 +191,3 @@ def test_the_log_becomes_predictions_once(start: Start, project: Path, load_env:
     assert rows["prediction_time"].unique().to_list() == [now]
     assert rows["kind"].unique().to_list() == ["a"]
     assert not list((project / "data" / "requests").rglob("*.jsonl"))
-
-

@@ -76,16 +76,24 @@ def _taken(path: Path) -> Iterator[list[bytes]]:
 
 
 def _append(env: Environment, run: Run, rows: list[dict[str, Any]]) -> None:
+    """What was returned into the predictions, what was scored in the shadow into a table beside them."""
     table = f"predictions.{Registry(env).settings.model}"
-    if rows and env.catalog.exists(table) and "request_id" in env.catalog.snapshot(table).schema.names:
-        times = [EPOCH + timedelta(microseconds=row["prediction_time"]) for row in rows]
-        ids = sorted({row["request_id"] for row in rows})
-        reach = Window("prediction_time", min(times) - timedelta.resolution, max(times), Among("request_id", ids))
-        known = env.catalog.read(table, ["request_id", "request_row"], reach).to_pylist()
-        there = {(row["request_id"], row["request_row"]) for row in known}
-        rows = [row for row in rows if (row["request_id"], row["request_row"]) not in there]
-    if rows:
-        run.wrote(table, env.catalog.append(table, _rows(env, rows, run.as_of)))
+    for name, of_shadow in ((table, False), (f"{table}_shadow", True)):
+        mine = _news(env, name, [row for row in rows if (row["variant"] == "shadow") == of_shadow])
+        if mine:
+            run.wrote(name, env.catalog.append(name, _rows(env, mine, run.as_of)))
+
+
+def _news(env: Environment, table: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows that the table does not have."""
+    if not (rows and env.catalog.exists(table) and "request_id" in env.catalog.snapshot(table).schema.names):
+        return rows
+    times = [EPOCH + timedelta(microseconds=row["prediction_time"]) for row in rows]
+    ids = sorted({row["request_id"] for row in rows})
+    reach = Window("prediction_time", min(times) - timedelta.resolution, max(times), Among("request_id", ids))
+    known = env.catalog.read(table, ["request_id", "request_row"], reach).to_pylist()
+    there = {(row["request_id"], row["request_row"]) for row in known}
+    return [row for row in rows if (row["request_id"], row["request_row"]) not in there]
 
 
 def _rows(env: Environment, rows: list[dict[str, Any]], as_of: datetime) -> pa.Table:

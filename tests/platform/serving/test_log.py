@@ -1,0 +1,177 @@
+"""The request log: nothing that was answered is lost, whatever dies, and memory is bounded."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from mlplatform.config.serving import RequestLog
+from mlplatform.environment import Environment
+from mlplatform.errors import UserError
+from mlplatform.pipelines.collect import collect
+from mlplatform.serving.log import LogFullError, LogWriter
+from mlplatform.serving.requests import folder
+from server import Start
+from steps import overlay, read
+from tiny.project import PROJECT
+
+LoadEnv = Callable[..., Environment]
+ITEM = {"item_id": "item-000001", "kind": "a", "amount": 40.0}
+pytestmark = pytest.mark.serving
+
+_WRITES = """
+import asyncio, sys
+from datetime import timedelta
+from pathlib import Path
+from mlplatform.config.serving import RequestLog
+from mlplatform.serving.log import LogWriter
+
+async def go():
+    log = LogWriter(Path(sys.argv[1]), RequestLog(durability=sys.argv[2], interval=timedelta(milliseconds=100)), 5)
+    for number in range(1_000_000):
+        await log.write([b'{"number": %d}' % number])
+        print(number, flush=True)
+        await asyncio.sleep(0.001)
+
+asyncio.run(go())
+"""
+
+
+def lines(folder: Path) -> list[bytes]:
+    return [line for path in sorted(folder.glob("*.jsonl")) for line in path.read_bytes().splitlines(keepends=True)]
+
+
+@pytest.mark.parametrize(("durability", "lost"), [("strict", 0), ("batched", 400)])
+def test_kill_9_loses_nothing_that_strict_answered_and_an_interval_otherwise(
+    tmp_path: Path, durability: str, lost: int
+) -> None:
+    command = [sys.executable, "-c", _WRITES, str(tmp_path), durability]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        answered = -1
+        for line in process.stdout:
+            answered = int(line)
+            if answered == 300:
+                os.kill(process.pid, signal.SIGKILL)
+    whole = [json.loads(line)["number"] for line in lines(tmp_path) if line.endswith(b"\n")]
+    assert whole == list(range(len(whole)))
+    assert len(whole) >= answered + 1 - lost
+    assert len(whole) > 0
+
+
+def test_a_full_disk_answers_nobody_and_loses_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batched: what waits is bounded; then requests wait, and fail. It is written when there is room."""
+    room = threading.Event()
+    real = LogWriter._append
+
+    def full(log: LogWriter, text: bytes) -> None:
+        if not room.is_set():
+            raise OSError(28, "No space left on device")
+        real(log, text)
+
+    monkeypatch.setattr(LogWriter, "_append", full)
+
+    async def go(durability: str, most: int) -> int:
+        settings = RequestLog(durability=durability, interval=timedelta(milliseconds=20), pending=most)  # type: ignore[arg-type]
+        log, taken = LogWriter(tmp_path / durability, settings, patience=0.2), 0
+        try:
+            for _ in range(most + 5):
+                try:
+                    await log.write([b"{}"])
+                    taken += 1
+                except LogFullError:
+                    break
+            assert log.pending <= most
+            if durability == "batched":
+                room.set()
+                while log.pending:
+                    await asyncio.sleep(0.01)
+        finally:
+            log.close()
+        return taken
+
+    assert asyncio.run(go("strict", 5)) == 0
+    assert lines(tmp_path / "strict") == []
+    assert asyncio.run(go("batched", 5)) == 5
+    assert lines(tmp_path / "batched") == [b"{}\n"] * 5
+
+
+def test_a_server_whose_disk_is_full_says_503_and_is_not_ready(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(log: LogWriter, text: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(LogWriter, "_append", full)
+    running = start(log={"durability": "strict"})
+    assert running.predict(ITEM).status_code == 503
+    assert "log" in running.client.get("/ready").text
+
+
+def test_a_file_is_taken_once_though_whoever_takes_it_dies(
+    start: Start, prod: Environment, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = start(folder=prod.folder)
+    for _ in range(3):
+        running.predict(ITEM)
+    running.service.log.close()
+    (file,) = folder(prod).glob("*.jsonl")
+    whole = file.read_bytes()
+    file.write_bytes(whole + b'{"request_id": "torn')
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "unlink", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            collect(prod, now)
+    assert file.exists()
+    assert not collect(prod, now).written
+    assert read(prod, "predictions.tiny").height == 3
+    assert not file.exists()
+
+
+def test_sensitive_fields_are_never_written(start: Start, prod: Environment, now: datetime) -> None:
+    secret = replace(PROJECT, entity=replace(PROJECT.entity, sensitive=("kind", "amount")))
+    running = start(folder=prod.folder, owner=secret)
+    assert running.predict(ITEM | {"kind": "zebra", "amount": 77.125}).status_code == 200
+    running.service.log.close()
+    text = b"".join(path.read_bytes() for path in folder(prod).iterdir())
+    assert b"item-000001" in text
+    assert b"zebra" not in text
+    assert b"77.125" not in text
+    collect(prod, now)
+    assert read(prod, "predictions.tiny")["kind"].to_list() == [None]
+    with pytest.raises(ValueError, match="cannot be sensitive"):
+        replace(PROJECT.entity, sensitive=("item_id",))
+
+
+def test_a_dev_server_reads_prods_features_and_writes_nothing_of_prods(
+    start: Start, project: Path, load_env: LoadEnv, now: datetime
+) -> None:
+    """dev has no model of its own here: it says so, and prod's folders stay as they were."""
+    from mlplatform.features.online import OnlineFeatures, publish
+    from steps import files
+
+    publish(load_env("prod", project), now)
+    name = overlay(project, "borrows", {"lakehouse": {"features_from": "prod"}})
+    before = files(project / "data" / "prod")
+    dev = load_env("dev", project, name)
+    assert OnlineFeatures(dev).at(ITEM, now).feature_time is not None
+    assert folder(dev).name == "dev"
+    assert files(project / "data" / "prod") == before
+
+
+def test_no_server_starts_without_a_key(project: Path, load_env: LoadEnv, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlplatform.serving.access import Keys
+
+    monkeypatch.delenv("SERVING_KEYS", raising=False)
+    with pytest.raises(UserError, match="no API key is known"):
+        Keys()
+    name = overlay(project, "open", {"serving": {"keys": "none", "host": "0.0.0.0"}})
+    with pytest.raises(UserError, match=r"conf/open.yml: serving.*asks for keys"):
+        load_env("prod", project, name)
