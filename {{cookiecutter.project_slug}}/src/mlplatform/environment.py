@@ -34,6 +34,8 @@ class Run:
     run_id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     written: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    lag_seconds: float | None = None
+    kept: bool = True  # in ops.runs, once it has finished
 
     def wrote(self, table: str, rows: int) -> None:
         self.written[table] = self.written.get(table, 0) + rows
@@ -120,13 +122,8 @@ class Environment:
         catalog = self.sources if name.split(".")[0] in READ_TOGETHER else self.catalog
         return catalog.snapshot(name) if catalog.exists(name) else None
 
-    @contextmanager
-    def run(self, pipeline: str, as_of: datetime) -> Iterator[Run]:
-        """Run a pipeline. One at a time: whoever comes second waits, and finds what the first has done.
-
-        Before any work raises ForbiddenError where the settings refuse this pipeline, and NotReleasedError where
-        only releases may run.
-        """
+    def permit(self, pipeline: str) -> None:
+        """Raise ForbiddenError where the settings refuse a pipeline, NotReleasedError where only releases may run."""
         if pipeline in self.config.pipelines.refused:
             raise ForbiddenError(f"{self.name} does not {pipeline}: see pipelines.refused in conf/{self.name}.yml")
         if self.config.pipelines.released_code_only:
@@ -136,6 +133,15 @@ class Environment:
                 raise NotReleasedError(
                     f"{self.name} runs released code only (pipelines.released_code_only): {error}"
                 ) from error
+
+    @contextmanager
+    def run(self, pipeline: str, as_of: datetime, *, permitted: bool = False) -> Iterator[Run]:
+        """Run a pipeline. One at a time: whoever comes second waits, and finds what the first has done.
+
+        Before any work raises what `permit` does, unless the caller has asked for that already.
+        """
+        if not permitted:
+            self.permit(pipeline)
         run = Run(pipeline, as_of)
         with self.catalog.lease(f"{pipeline} as of {as_of} (process {os.getpid()})"):
             started, clock = datetime.now(UTC).replace(tzinfo=None), time.perf_counter()
@@ -144,7 +150,8 @@ class Environment:
             except BaseException as error:
                 self._record(run, started, clock, "failed", "".join(traceback.format_exception_only(error)).strip())
                 raise
-            self._record(run, started, clock, "finished", "")
+            if run.kept:
+                self._record(run, started, clock, "finished", "")
 
     def last_finished(self, pipeline: str, before: datetime) -> datetime | None:
         """The latest `as_of` earlier than `before` for which the pipeline finished."""
@@ -171,5 +178,6 @@ class Environment:
             "status": status,
             "error": error,
             "code": self.code,
+            "lag_seconds": run.lag_seconds,
         }
         self.catalog.append(ops.RUNS, ops.rows(ops.RUNS, [row]))

@@ -17,6 +17,10 @@ class MissingTableError(UserError):
     """A table that is asked for does not exist; the message names those that do, or the pipeline to run first."""
 
 
+class GoneError(UserError):
+    """What a table has held once is not kept any more; the message says what to do."""
+
+
 class ForbiddenError(UserError):
     """What an environment may not do: write another one's tables, or run a pipeline that its settings refuse."""
 

@@ -12,6 +12,7 @@ from mlplatform.config.promotion import PromotionSettings
 from mlplatform.config.registry import RegistrySettings
 from mlplatform.config.section import Section
 from mlplatform.config.serving import ServingSettings
+from mlplatform.config.streaming import StreamingSettings
 from mlplatform.config.training import TrainingSettings
 
 
@@ -26,6 +27,7 @@ class Config(Section):
     promotion: PromotionSettings
     delivery: DeliverySettings
     serving: ServingSettings
+    streaming: StreamingSettings
 
     def as_dict(self) -> dict[str, Any]:
         """All values, ready for JSON."""

@@ -18,14 +18,16 @@ class LabelError(UserError):
     """sql/labels.sql does not give what `Labels` in project.py says; the message says how they differ."""
 
 
-def entities(env: Environment, as_of: datetime, start: datetime, end: datetime, without: str = "") -> Relation:
+def entities(
+    env: Environment, as_of: datetime, start: datetime, end: datetime, without: str = "", scored: str = "batch"
+) -> Relation:
     """One row per entity to predict with prediction_time in (`start`, `end`], with its features.
 
     Columns: those of sql/entities.sql, `<view>__<feature>` and feature_time. An entity that became known only
-    after its prediction time could not have been scored and is left out, and so is one that was scored in batch by
-    the table `without`.
+    after its prediction time could not have been scored and is left out, and so is one that the table
+    `without` has from this way of inference: `scored`.
     """
-    return with_features(env, _entities(env, as_of, start, end, without=without), as_of, start)
+    return with_features(env, _entities(env, as_of, start, end, without=without, scored=scored), as_of, start)
 
 
 def labelled(env: Environment, as_of: datetime, start: datetime, end: datetime, fraction: float = 1.0) -> Relation:
@@ -79,7 +81,14 @@ def _typed(rows: Relation, labels: Labels) -> Relation:
 
 
 def _entities(
-    env: Environment, as_of: datetime, start: datetime, end: datetime, *, fraction: float = 1, without: str = ""
+    env: Environment,
+    as_of: datetime,
+    start: datetime,
+    end: datetime,
+    *,
+    fraction: float = 1,
+    without: str = "",
+    scored: str = "batch",
 ) -> Relation:
     keys = env.project.entity.keys
     bucket = f"{min(int(fraction * _BUCKETS), _BUCKETS - 1):04x}"
@@ -88,8 +97,8 @@ def _entities(
     window = Window("prediction_time", start, end).predicate("TIMESTAMP ")
     names = ", ".join(keys)
     has_them = without and env.catalog.exists(without)
-    told = has_them and "inference" in env.catalog.snapshot(without).schema.names  # others came of requests and streams
-    made = f"{window} AND coalesce(inference, 'batch') = 'batch'" if told else window
+    told = has_them and "inference" in env.catalog.snapshot(without).schema.names  # other ways count for themselves
+    made = f"{window} AND coalesce(inference, 'batch') = '{scored}'" if told else window
     others = f"ANTI JOIN (SELECT {names} FROM {without} WHERE {made}) USING ({names}) " if has_them else ""
     rows = env.engine.query(
         f"SELECT * FROM {_subquery(env.project, 'entities.sql')} AS entities {others}"

@@ -28,6 +28,12 @@ def refresh(env: Environment, view: FeatureView, as_of: datetime, since: datetim
 
     A row never changes once it is available, so earlier rows stay as they are. Returns the number of rows.
     """
+    rows = compute(env, view, as_of, since)
+    return env.catalog.replace(view.table, rows, Window("available_at", since, as_of))
+
+
+def compute(env: Environment, view: FeatureView, as_of: datetime, since: datetime | None) -> Relation:
+    """The rows that became available in (`since`, `as_of`], checked and marked. Raises ContractError."""
     reach = since - view.lookback if since else None
     window = Window("available_at", since, as_of)
     sql = f"SELECT * FROM ({env.project.sql(f'features/{view.name}.sql')}\n)"
@@ -42,7 +48,7 @@ def refresh(env: Environment, view: FeatureView, as_of: datetime, since: datetim
     if table and SUPERSEDED not in table.schema.names:  # an earlier release wrote it
         stored = env.engine.query(f"SELECT * FROM {view.table}")
         env.catalog.replace(view.table, _marked(env, view, stored), Window("available_at"))
-    return env.catalog.replace(view.table, _marked(env, view, rows, since if table else None), window)
+    return _marked(env, view, rows, since if table else None)
 
 
 def _marked(env: Environment, view: FeatureView, rows: Relation, since: datetime | None = None) -> Relation:

@@ -24,7 +24,7 @@ SCHEMA = pl.DataFrame(ops.SCHEMAS[ops.METRICS].empty_table()).schema
 DRIFT = tuple(dict.fromkeys(drift.NUMERIC + drift.CATEGORICAL))
 OTHER = (
     *("rows", "freshness_seconds", "missing_rate", "label_coverage", "late_share", "confusion"),
-    *("runs", "failed_runs", "run_seconds", "rows_per_second"),
+    *("runs", "failed_runs", "run_seconds", "rows_per_second", "lag_seconds"),
 )
 EPOCH = datetime(2000, 1, 3)  # a Monday: windows of whole weeks start on Mondays
 
@@ -126,7 +126,7 @@ def cell(label: str, prediction: str) -> str:
 
 
 def pipelines(window: Span, runs: pl.DataFrame) -> pl.DataFrame:
-    """Return runs, failed runs, mean seconds and throughput of each pipeline for the as_of of one window.
+    """Return runs, failed runs, mean seconds, throughput and longest lag of each pipeline, for the as_of of one window.
 
     `runs` holds rows of `ops.runs`. Seconds and throughput count finished runs only. A run as of the window's end
     belongs to the next window: the one that measures this window is among them, and has not ended yet.
@@ -138,6 +138,7 @@ def pipelines(window: Span, runs: pl.DataFrame) -> pl.DataFrame:
         failed_runs=(~finished).sum(),
         run_seconds=pl.col("seconds").filter(finished).mean(),
         rows_per_second=pl.col("rows").filter(finished).sum() / pl.col("seconds").filter(finished).sum(),
+        lag_seconds=pl.col("lag_seconds").max(),
     )
     long = table.unpivot(index="pipeline").drop_nulls().sort("pipeline", "variable")
     rows = [(metric, name, "all", float(value)) for name, metric, value in long.iter_rows()]

@@ -111,6 +111,18 @@ class Snapshot:
         return ds.dataset(files, schema=self.schema, format="parquet", filesystem=system)
 
 
+class Change(NamedTuple):
+    """What one commit added to a table: its version, its time (naive UTC) and its rows, in the order they were written.
+
+    `rewrites`: it took rows away, too, so that some of these may have been there before.
+    """
+
+    version: int
+    time: datetime
+    rewrites: bool
+    batches: Iterator[pa.RecordBatch]
+
+
 class Catalog(Protocol):
     """The tables `<schema>.<table>` of one environment; every write is one transaction.
 
@@ -142,10 +154,19 @@ class Catalog(Protocol):
         The lease of a process that dies is free again.
         """
 
-    def append(self, name: str, rows: Rows) -> int:
-        """Add rows; a new column widens the table. Returns the number of rows written."""
+    def append(self, name: str, rows: Rows, marks: Mapping[str, int] | None = None) -> int:
+        """Add rows; a new column widens the table. Returns the number of rows written.
 
-    def replace(self, name: str, rows: Rows, where: Window | Among) -> int:
+        `marks` are kept in the same transaction: how far some writer has come, by its name.
+        """
+
+    def mark(self, name: str, writer: str) -> int | None:
+        """The mark that this writer's last transaction has left in the table."""
+
+    def changes(self, name: str, after: int, columns: Sequence[str] | None = None) -> Iterator[Change]:
+        """What the commits after version `after` have added, oldest first. Raises GoneError where that is not kept."""
+
+    def replace(self, name: str, rows: Rows, where: Window | Among, marks: Mapping[str, int] | None = None) -> int:
         """Put `rows` in the place of those that `where` means. Returns the number of rows written."""
 
     def upsert(self, name: str, rows: pa.Table, keys: Sequence[str]) -> int:

@@ -1,24 +1,26 @@
 """Delta tables, on a local disk or an object store."""
 
 import fcntl
+import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-from deltalake import DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import TableNotFoundError
 
-from mlplatform.errors import ForbiddenError, MissingTableError
+from mlplatform.errors import ForbiddenError, GoneError, MissingTableError
 from mlplatform.storage import ops
-from mlplatform.storage.address import Place, Remote, told
-from mlplatform.storage.catalog import Among, Rows, Snapshot, Window
+from mlplatform.storage.address import Place, Remote, filesystem, told
+from mlplatform.storage.catalog import Among, Change, Rows, Snapshot, Window
 from mlplatform.storage.lease import Lease
 from mlplatform.storage.spool import Spool
 
@@ -86,13 +88,31 @@ class DeltaCatalog:
             file.flush()
             yield
 
-    def append(self, name: str, rows: Rows) -> int:
-        return self._write(name, rows, mode="append", schema_mode="merge")
+    def append(self, name: str, rows: Rows, marks: Mapping[str, int] | None = None) -> int:
+        return self._write(name, rows, marks, mode="append", schema_mode="merge")
 
-    def replace(self, name: str, rows: Rows, where: Window | Among) -> int:
+    def mark(self, name: str, writer: str) -> int | None:
+        return self._open(name).transaction_version(writer) if self.exists(name) else None
+
+    def changes(self, name: str, after: int, columns: Sequence[str] | None = None) -> Iterator[Change]:
+        for version in range(after + 1, int(self._open(name).version()) + 1):
+            try:
+                system, log = filesystem(self._path(name) / "_delta_log" / f"{version:020}.json")
+                with system.open_input_stream(log) as file:
+                    actions = [json.loads(line) for line in file.read().splitlines()]
+            except FileNotFoundError as error:
+                raise GoneError(f"{name}: version {version} is not kept any more: its log was cleaned up") from error
+            added = [action["add"] for action in actions if "add" in action and action["add"]["dataChange"]]
+            rewrites = any("remove" in action and action["remove"]["dataChange"] for action in actions)
+            info: dict[str, Any] = next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
+            made = datetime.fromtimestamp(info.get("inCommitTimestamp", info.get("timestamp", 0)) / 1000, UTC)
+            if added:
+                yield Change(version, made.replace(tzinfo=None), rewrites, self._added(name, version, added, columns))
+
+    def replace(self, name: str, rows: Rows, where: Window | Among, marks: Mapping[str, int] | None = None) -> int:
         if not self.exists(name):
-            return self._write(name, rows, mode="error")
-        return self._write(name, rows, mode="overwrite", predicate=where.predicate(), schema_mode="merge")
+            return self._write(name, rows, marks, mode="error")
+        return self._write(name, rows, marks, mode="overwrite", predicate=where.predicate(), schema_mode="merge")
 
     def upsert(self, name: str, rows: pa.Table, keys: Sequence[str]) -> int:
         if not self.exists(name):
@@ -134,13 +154,30 @@ class DeltaCatalog:
         schema = pa.unify_schemas([found.schema, ops.SCHEMAS.get(name, found.schema)])  # a column may be newer than it
         return replace(found, schema=schema).dataset()
 
-    def _write(self, name: str, rows: Rows, **how: Any) -> int:
+    def _added(
+        self, name: str, version: int, files: Sequence[dict[str, Any]], columns: Sequence[str] | None
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows of files that a commit has added; what a table is partitioned by stands in their names only."""
+        for file in files:
+            try:
+                system, path = filesystem(self._path(name) / unquote(file["path"]))
+                found = ds.dataset(path, format="parquet", filesystem=system)
+                for batch in found.to_batches(columns=list(columns) if columns else None):
+                    for column, value in file["partitionValues"].items():
+                        batch = batch.append_column(column, pa.repeat(pa.scalar(value, pa.string()), batch.num_rows))
+                    yield batch
+            except FileNotFoundError as error:
+                raise GoneError(f"{name}: version {version} is not kept any more: its files were deleted") from error
+
+    def _write(self, name: str, rows: Rows, marks: Mapping[str, int] | None = None, **how: Any) -> int:
         self._refuse_foreign_write(name)
         path = self._path(name)
         if isinstance(path, Path):
             path.parent.mkdir(parents=True, exist_ok=True)
         given = rows if isinstance(rows, pa.Table | Spool) else rows.stored
         reader = given.to_reader() if isinstance(given, pa.Table) else given.reader()
+        if marks:
+            how["commit_properties"] = CommitProperties(app_transactions=[Transaction(*mark) for mark in marks.items()])
         # Whoever opens a table reads each commit since its last checkpoint.
         how["configuration"] = {"delta.checkpointInterval": "10"}
         with told(str(path)):

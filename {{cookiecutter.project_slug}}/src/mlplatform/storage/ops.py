@@ -27,6 +27,7 @@ SCHEMAS = {
         {
             **{"run_id": TEXT, "pipeline": TEXT, "as_of": TIME, "started_at": TIME, "seconds": NUMBER},
             **{"rows": WHOLE, "status": TEXT, "error": TEXT, "code": TEXT},
+            **{"lag_seconds": NUMBER},  # how long the oldest event of a micro-batch had waited
         }
     ),
     FILES: pa.schema(

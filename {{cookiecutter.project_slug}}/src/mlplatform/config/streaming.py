@@ -1,0 +1,32 @@
+"""Settings of the stream: where events come from, how they are taken, and where predictions go besides their table."""
+
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import Field, PositiveInt
+
+from mlplatform.config.section import Duration, Section
+
+
+class KafkaSettings(Section):
+    """A source of the project is the topic `<prefix><source>`, predictions go to `<prefix>predictions`."""
+
+    properties: dict[str, str] = Field(description="of librdkafka, such as bootstrap.servers")
+    secrets: dict[str, str] = Field({}, description="properties that are secrets: the variable that holds each")
+    prefix: str = ""
+
+
+class StreamingSettings(Section):
+    source: str = "delta"
+    events: str = Field("data/events", description="delta: address of the tables of events, one per source")
+    sinks: tuple[str, ...] = Field((), description="where predictions go besides predictions.*: kafka")
+    kafka: KafkaSettings | None = None
+    every: Duration = Field(timedelta(seconds=10), description="the time from one micro-batch to the next")
+    max_events: PositiveInt = Field(10_000, description="of one source in one micro-batch: it bounds the memory")
+    on_time: Duration = Field(
+        timedelta(minutes=1), description="what is scored so long after its prediction time is not called late"
+    )
+    max_refused_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.5, description="a micro-batch with more bad events than this stops the stream ..."
+    )
+    tolerated_rows: Annotated[int, Field(ge=0)] = Field(100, description="... but not for so few")

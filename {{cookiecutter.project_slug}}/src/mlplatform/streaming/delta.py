@@ -1,0 +1,99 @@
+"""Events that somebody appends to Delta tables: `<streaming.events>/<source>`, one table per source of the project.
+
+Columns of other types than text become text. A column `landed_at` (a timestamp) says when an event arrived; without it
+the commit does. Commits that rewrite or delete rows are passed over: what was there had been read.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+
+from mlplatform.environment import Environment
+from mlplatform.storage import landing, ops
+from mlplatform.storage.catalog import Catalog, open_catalog
+from mlplatform.streaming.events import Event
+
+ARRIVED = "landed_at"
+_ROWS = 1_000_000_000  # an offset is the version of a commit times this, and the number of the row in it
+
+
+class DeltaSource:
+    """See `EventSource`. There is one partition, the table."""
+
+    def __init__(self, env: Environment) -> None:
+        self._env = env
+
+    def take(
+        self, source: str, offset: Callable[[str], int | None], limit: int, waits: Callable[[datetime], bool]
+    ) -> list[Event]:
+        catalog, name = _tables(self._env, source, self._env.name)
+        events: list[Event] = []
+        for event in _events(catalog, name, offset(name) or 0) if catalog.exists(name) else ():
+            if waits(event.arrived):
+                break
+            events.append(event)
+            if len(events) == limit:
+                break
+        return events
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def feed(env: Environment, since: datetime, until: datetime) -> dict[str, int]:
+    """Send the files that landed in (`since`, `until`] as events, each once; returns the number of events by source.
+
+    To try a stream, and to replay files as one.
+    """
+    sent: dict[str, int] = {}
+    landed = landing.look(env.landing, [source.name for source in env.project.sources], until).files
+    for source in env.project.sources:
+        catalog, name = _tables(env, source.name, "events")
+        known = catalog.mark(name, "feed") or 0
+        for file in landed[source.name]:
+            mark = int((file.landed_at - datetime(1970, 1, 1)).total_seconds() * 1_000_000)
+            if file.landed_at <= since or mark <= known:
+                continue
+            delivery = landing.inspect(file, source.columns, env.config.lakehouse.settle)
+            if delivery is None or delivery.error or not delivery.rows:
+                continue
+            rows = pa.Table.from_batches(delivery.batches()).drop_columns(["source_file", "source_row", "ingested_at"])
+            sent[source.name] = sent.get(source.name, 0) + catalog.append(name, rows, {"feed": mark})
+    return sent
+
+
+def _tables(env: Environment, source: str, reader: str) -> tuple[Catalog, str]:
+    """The tables of events, and the name of the source's. They are nobody's here: only `feed` opens them to write."""
+    *root, schema = env.config.streaming.events.rstrip("/").split("/")
+    return open_catalog(env.folder, "/".join(root) or ".", owner="events", reader=reader), f"{schema}.{source}"
+
+
+def _events(catalog: Catalog, name: str, start: int) -> Iterator[Event]:
+    version, row = divmod(start, _ROWS)
+    for change in catalog.changes(name, version - 1):
+        number = 0
+        for batch in () if change.rewrites else change.batches:
+            skipped = min(max(row - number, 0), batch.num_rows) if change.version == version else 0
+            for at, (values, arrived) in enumerate(_texts(batch.slice(skipped)), number + skipped):
+                yield Event(name, change.version * _ROWS + at, arrived or change.time, values)
+            number += batch.num_rows
+
+
+def _texts(batch: pa.RecordBatch) -> Iterator[tuple[dict[str, str | None], datetime | None]]:
+    arrived: list[datetime | None] = [None] * batch.num_rows
+    names = batch.schema.names
+    if ARRIVED in names and pa.types.is_timestamp(batch.schema.field(ARRIVED).type):
+        arrived = batch[ARRIVED].cast(ops.TIME).to_pylist()
+        names = [name for name in names if name != ARRIVED]
+    columns = [_text(batch[name]) for name in names]
+    for values, time in zip(zip(*columns, strict=True), arrived, strict=True):
+        yield dict(zip(names, values, strict=True)), time
+
+
+def _text(column: pa.Array) -> list[Any]:
+    if pa.types.is_nested(column.type):
+        return [None if value is None else json.dumps(value, default=str) for value in column.to_pylist()]
+    return list(column.cast(ops.TEXT).to_pylist())
