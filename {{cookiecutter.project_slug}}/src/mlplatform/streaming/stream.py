@@ -56,25 +56,25 @@ class Stream:
 
         Of more events than fit in one, all are prepared before anything is scored.
         """
-        limit, arrivals, behind = self.env.config.streaming.max_events, [], True
+        limit, waited, behind = self.env.config.streaming.max_events, [], True
         while behind:
             taken: list[tuple[Source, list[Event]]] = []
             for source in self.env.project.sources:
                 events = self._source.take(source.name, partial(self._offset, source.name), limit, waits)
                 taken += [(source, events)] if events else []
             behind = any(len(events) == limit for _, events in taken)
-            arrivals += [min(event.arrived for event in events) for _, events in taken]
+            waited += [min(event.arrived for event in events) for _, events in taken]
             with self.env.run("stream", as_of, permitted=True) as run:
                 for source, events in taken:
                     self._land(run, source, events)
                 self._prepare(run, {source.name for source, _ in taken})
                 if not behind:
                     self._featurize(run)
-                    self._score(run, arrived=bool(arrivals))
+                    self._score(run, arrived=bool(waited))
                     for sink in self._sinks:
                         sink.publish()
                 run.kept = not behind and any(run.written.values())
-                run.lag_seconds = max([0.0, *((as_of - arrived).total_seconds() for arrived in arrivals)])
+                run.lag_seconds = max([0.0, *((as_of - arrived).total_seconds() for arrived in waited)])
         self._unsettled, self.last = False, as_of
         return run
 

@@ -3,6 +3,7 @@
 import pkgutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,12 +91,14 @@ def _measured(project: Project, run: DryRun) -> dict[str, Measured]:
     numbers = Measured((*(name for name, number in inputs.items() if number), *scores))
     texts, both = Measured([name for name, number in inputs.items() if not number]), Measured((*inputs, *scores))
     tables = [table.table for table in project.tables]
-    jobs = Measured([module.name for module in pkgutil.iter_modules(pipelines.__path__)])
+    stream = ["stream"] if find_spec("mlplatform.streaming") else []
+    jobs = Measured([*(module.name for module in pkgutil.iter_modules(pipelines.__path__)), *stream])
     return {
         **dict.fromkeys(drift.NUMERIC, numbers),
         **dict.fromkeys(drift.CATEGORICAL, texts),
         **dict.fromkeys(("psi", "missing_rate"), both),
         **dict.fromkeys(("runs", "failed_runs", "run_seconds", "rows_per_second"), jobs),
+        "lag_seconds": Measured(stream),
         "freshness_seconds": Measured(tables),
         "rows": Measured((*tables, ""), sliced=True),
         "label_coverage": Measured(sliced=True),
