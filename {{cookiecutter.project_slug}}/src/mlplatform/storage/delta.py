@@ -97,7 +97,7 @@ class DeltaCatalog:
     def changes(self, name: str, after: int, columns: Sequence[str] | None = None) -> Iterator[Change]:
         for version in range(after + 1, int(self._open(name).version()) + 1):
             try:
-                system, log = filesystem(self._path(name) / "_delta_log" / f"{version:020}.json")
+                system, log = filesystem(str(self._path(name) / "_delta_log" / f"{version:020}.json"))
                 with system.open_input_stream(log) as file:
                     actions = [json.loads(line) for line in file.read().splitlines()]
             except FileNotFoundError as error:
@@ -160,7 +160,7 @@ class DeltaCatalog:
         """The rows of files that a commit has added; what a table is partitioned by stands in their names only."""
         for file in files:
             try:
-                system, path = filesystem(self._path(name) / unquote(file["path"]))
+                system, path = filesystem(str(self._path(name) / unquote(file["path"])))
                 found = ds.dataset(path, format="parquet", filesystem=system)
                 for batch in found.to_batches(columns=list(columns) if columns else None):
                     for column, value in file["partitionValues"].items():
