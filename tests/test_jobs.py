@@ -68,6 +68,30 @@ def test_every_command_that_the_makefile_calls_exists(variant: Path) -> None:
     assert {words for words in called if not {words, words.split()[0]} & set(there)} == set()
 
 
+def test_jobs_of_prod_run_one_at_a_time(row: Answers, files: dict[str, str]) -> None:
+    """But none that waits for a person: where that holds up the others, it stays apart."""
+    parsed = {name: yaml.safe_load(text) for name, text in files.items() if name.endswith(".yml")}
+    match row["ci_platform"]:
+        case "github":
+            jobs = [job for workflow in parsed.values() for job in workflow["jobs"].values()]
+            groups = [(job["environment"], job.get("concurrency")) for job in jobs if "environment" in job]
+            one = {"group": "production", "cancel-in-progress": False, "queue": "max"}
+            assert [group for where, group in groups if where == "production"] == [one] * 3
+            assert not any(group for where, group in groups if where.startswith("production-"))
+        case "gitlab":  # what a person starts takes its turn when it is started
+            (jobs,) = parsed.values()
+            named = {name: job for name, job in jobs.items() if isinstance(job, dict)}
+            uses = {name for name, job in named.items() if "production" in str(job.get("environment"))}
+            assert uses >= {"prod", "train", "scheduled", "gates", "approve"}
+            assert {name for name in uses if ".production" not in str(jobs[name]["extends"])} == set()
+            assert jobs[".production"]["resource_group"] == "production"
+        case "azure_devops":  # the lock is the last check of a stage, after the person's
+            uses = {name for name, text in files.items() if "group: production" in text}
+            assert uses == {"model-cd.yml", "production.yml", "release.yml"}
+            locks = {name for name in uses if parsed[name].get("lockBehavior") == "sequential"}
+            assert locks == uses - {"model-cd.yml"}, "a template of the other two"
+
+
 def test_jobs_start_when_the_settings_say(row: Answers, variant: Path, files: dict[str, str]) -> None:
     match row["ci_platform"]:
         case "none":

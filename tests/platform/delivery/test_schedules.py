@@ -15,6 +15,7 @@ TIMES = {
     "refresh": "5 * * * *",
     "monitor": "30 6 * * *",
     "retrain": "30 7 * * *",
+    "maintain": "30 3 * * *",
     "dependencies": "0 4 * * 1",
 }
 
@@ -38,6 +39,11 @@ def test_a_time_stands_for_its_job_and_no_other_does(folder: Path) -> None:
         assert job(folder, time) == name
     with pytest.raises(ConfigError, match="no schedule in conf"):
         job(folder, "1 1 1 1 1")
+
+
+def test_settings_of_before_maintain_was_a_job_still_give_it_a_time(tmp_path: Path) -> None:
+    earlier = {name: time for name, time in TIMES.items() if name != "maintain"}
+    assert job(scheduled(tmp_path, earlier), TIMES["maintain"]) == "maintain"
 
 
 def test_a_project_without_a_ci_platform_has_no_schedules() -> None:

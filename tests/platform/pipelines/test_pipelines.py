@@ -12,10 +12,10 @@ from mlplatform.environment import Environment
 from mlplatform.monitoring.dashboard import publish
 from mlplatform.monitoring.status import status
 from mlplatform.pipelines.deploy import deploy
-from mlplatform.pipelines.expire import expire
 from mlplatform.pipelines.featurize import featurize
 from mlplatform.pipelines.infer import infer
 from mlplatform.pipelines.ingest import ingest
+from mlplatform.pipelines.maintain import maintain
 from mlplatform.pipelines.monitor import monitor
 from mlplatform.pipelines.retrain import retrain
 from mlplatform.pipelines.train import train
@@ -199,7 +199,7 @@ def test_expired_rows_are_gone_and_do_not_come_back(
     table, after, predictions = PROJECT.tables[0], now + WEEKS, "predictions.tiny"
     before = read(env, f"silver.{table.name}")
     assert read(env, predictions)["prediction_time"].min() < now + DAY  # type: ignore[operator]
-    expire(env, now + env.config.lakehouse.expire_after + DAY)  # type: ignore[operator]
+    maintain(env, now + env.config.lakehouse.expire_after + DAY)  # type: ignore[operator]
     kept = read(env, f"silver.{table.name}")
     assert 0 < kept.height < before.height
     assert read(env, f"bronze.{table.source}")["landed_at"].min() == after

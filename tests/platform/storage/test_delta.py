@@ -19,6 +19,7 @@ from mlplatform.storage.delta import DeltaCatalog
 
 NAME = "silver.items"
 EVERYTHING = Window("available_at")
+NOT_AT_ALL = timedelta()  # how long earlier versions are kept
 Write = Callable[[Catalog], object]
 
 
@@ -37,7 +38,7 @@ def folder(catalog: DeltaCatalog, name: str) -> Path:
 
 def on_disk(catalog: DeltaCatalog) -> set[str]:
     """Every item that any data file of the table holds, whether or not the newest version refers to it."""
-    files = folder(catalog, NAME).rglob("*.parquet")
+    files = folder(catalog, NAME).glob("*.parquet")
     return {item for file in files for item in pq.read_table(file)["item"].to_pylist()}
 
 
@@ -57,7 +58,7 @@ WRITERS: dict[str, Write] = {
     "create by replace": lambda catalog: catalog.replace("silver.new", items(("ZZ9", 0)), EVERYTHING),
     "create by upsert": lambda catalog: catalog.upsert("silver.new", items(("ZZ9", 0)), ["item"]),
     "delete": lambda catalog: catalog.delete(NAME, EVERYTHING),
-    "compact": lambda catalog: catalog.compact(NAME),
+    "compact": lambda catalog: catalog.compact(NAME, NOT_AT_ALL),
     "lease": lambda catalog: catalog.lease("me").__enter__(),
 }
 
@@ -80,7 +81,7 @@ def test_every_method_that_writes_is_among_those_tested() -> None:
 
 def test_text_can_be_compared_in_tables_that_were_merged_and_compacted(catalog: DeltaCatalog) -> None:
     catalog.upsert(NAME, items(("AA1", 6), ("ZZ9", 9)), ["item"])
-    catalog.compact(NAME)
+    catalog.compact(NAME, NOT_AT_ALL)
     found = DuckDb(catalog.snapshot).query(f"SELECT amount FROM {NAME} WHERE item = 'ZZ9'").arrow()
     assert found.to_pylist() == [{"amount": 9}]
     assert catalog.delete(NAME, Among("item", ["ZZ9"])) == 1
@@ -239,10 +240,11 @@ def test_concurrent_appends_all_arrive(catalog: DeltaCatalog) -> None:
     assert catalog.snapshot(NAME).version == len(numbers)
 
 
-def test_delete_is_for_good(catalog: DeltaCatalog) -> None:
+def test_what_is_deleted_is_gone_for_good_once_the_table_is_compacted(catalog: DeltaCatalog) -> None:
     assert on_disk(catalog) == {"AA1", "AA2"}
     assert catalog.delete(NAME, Among("item", ["AA2"])) == 1
     assert content(catalog) == [("AA1", 5)]
+    catalog.compact(NAME, NOT_AT_ALL)
     assert on_disk(catalog) == {"AA1"}
 
 
@@ -255,9 +257,23 @@ def test_compact_merges_files_and_keeps_rows(catalog: DeltaCatalog) -> None:
     for number in range(4):
         catalog.append(NAME, items((f"BB{number}", number)))
     before = content(catalog)
-    catalog.compact(NAME)
+    catalog.compact(NAME, timedelta(days=1))
     assert content(catalog) == before
-    assert len(DeltaTable(str(folder(catalog, NAME))).file_uris()) == 1
+    assert len(catalog.snapshot(NAME).files) == 1
+    assert len(list(folder(catalog, NAME).glob("*.parquet"))) == 6, "somebody may read them"
+
+
+def test_compact_deletes_what_no_version_needs_that_is_kept(catalog: DeltaCatalog) -> None:
+    for number in range(25):
+        catalog.append(NAME, items((f"BB{number}", number)))
+    before, log = content(catalog), folder(catalog, NAME) / "_delta_log"
+    (folder(catalog, NAME) / "part-of-a-killed-writer.parquet").write_bytes(b"")
+    catalog.compact(NAME, NOT_AT_ALL)
+    assert content(catalog) == before
+    assert len(list(folder(catalog, NAME).glob("*.parquet"))) == 1
+    assert len(list(log.glob("*.json"))) < 10 < catalog.snapshot(NAME).version
+    catalog.append(NAME, items(("ZZ9", 9)))
+    assert content(catalog) == [*before, ("ZZ9", 9)]
 
 
 def test_an_earlier_version_can_still_be_read(catalog: DeltaCatalog) -> None:

@@ -1,10 +1,10 @@
-"""Commands of the lakehouse: ask it anything, and keep it tidy."""
+"""Commands of the lakehouse: ask it anything."""
 
 from typing import Annotated
 
 import typer
 
-from mlplatform.cli.options import AsOfOption, EnvOption, environment, logical_time
+from mlplatform.cli.options import AsOfOption, EnvOption, environment
 
 app = typer.Typer()
 
@@ -42,13 +42,3 @@ def sql(
         Console().print(table)
     if result.num_rows > rows:
         typer.echo(f"{rows} of {result.num_rows:,} rows (--rows shows more)")
-
-
-@app.command()
-def expire(env: EnvOption = "dev", as_of: AsOfOption = None) -> None:
-    """Delete, for good, what is older than lakehouse.expire_after, and merge small files."""
-    from mlplatform.pipelines.expire import expire as run_expire
-
-    at = environment(env)
-    for name, deleted in run_expire(at, logical_time(as_of)).written.items():
-        typer.echo(f"{name}: {deleted:,} rows deleted")

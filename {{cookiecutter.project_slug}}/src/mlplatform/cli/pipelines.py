@@ -102,6 +102,14 @@ def retrain_command(env: EnvOption = "dev", as_of: AsOfOption = None) -> None:
         announce(run)
 
 
+@app.command("maintain")
+def maintain_command(env: EnvOption = "dev", as_of: AsOfOption = None) -> None:
+    """Merge small files, and delete what has expired: rows, old versions and logs."""
+    from mlplatform.pipelines.maintain import maintain
+
+    announce(maintain(environment(env), logical_time(as_of)))
+
+
 @app.command("status")
 def status_command(env: EnvOption = "dev", as_of: AsOfOption = None) -> None:
     """Where the environment stands: champion, waiting requests, last runs, newest alerts."""

@@ -24,6 +24,7 @@ class Schedules(Section):
     refresh: Cron
     monitor: Cron
     retrain: Cron
+    maintain: Cron = "30 3 * * *"
     dependencies: Cron
 
     @model_validator(mode="after")

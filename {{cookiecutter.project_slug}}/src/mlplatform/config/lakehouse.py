@@ -31,4 +31,8 @@ class LakehouseSettings(Section):
     tolerated_rows: Annotated[int, Field(ge=0)] = Field(
         0, description="so many refused rows never stop a batch: in a small one the share says little"
     )
-    expire_after: Duration | None = Field(None, description="rows older than this are removed by `expire`")
+    expire_after: Duration | None = Field(None, description="rows older than this are removed by `maintain`")
+    keep_versions: Duration = Field(
+        timedelta(days=7),
+        description="so long `maintain` keeps files that tables need no more, for whoever reads: the longest query",
+    )

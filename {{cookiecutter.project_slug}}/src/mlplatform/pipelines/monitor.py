@@ -36,7 +36,7 @@ def monitor(env: Environment, as_of: datetime) -> Run:
             measured += judge(env, registry, window)
         rows = pl.concat(measured)
         run.wrote(ops.METRICS, env.catalog.replace(ops.METRICS, rows.to_arrow(), Window("available_at", since, as_of)))
-        raise_alerts(env, run)
+        raise_alerts(env, run, since)
         return run
 
 
@@ -92,19 +92,22 @@ def judge(env: Environment, registry: Registry, window: Span) -> Iterator[pl.Dat
         yield metrics.performance(window, part, guessed, settings, env.project, version)
 
 
-def raise_alerts(env: Environment, run: Run) -> None:
-    """Write the alerts that the rules find, and send those that nobody was told of."""
+def raise_alerts(env: Environment, run: Run, since: datetime) -> None:
+    """Write the alerts that the rules find in what became known after `since`, and send those that nobody was told of."""
     settings = env.config.monitoring
-    history = pl.DataFrame(env.catalog.read(ops.METRICS))
     if env.last_finished("monitor", before=run.as_of):  # a first run has not seen every metric yet
-        run.notes.extend(alerts.silent(history, settings.rules))
-    found = alerts.evaluate(history, settings.rules, run.as_of)
+        seen = pl.DataFrame(env.catalog.read(ops.METRICS, ["metric", "column", "slice"])).unique()
+        run.notes.extend(alerts.silent(seen, settings.rules))
+    # A rule looks at so many windows together, and the last of them may have waited for its labels.
+    reach = settings.label_delay + settings.window * max((rule.windows.of for rule in settings.rules), default=0)
+    history = pl.DataFrame(env.catalog.read(ops.METRICS, where=Window("available_at", since - reach, run.as_of)))
+    found = alerts.evaluate(history, settings.rules, run.as_of).filter(pl.col("raised_at") > since)
     known_alerts = pl.DataFrame(env.catalog.read(ops.ALERTS, alerts.KEYS))
     new = found.join(known_alerts, on=list(alerts.KEYS), how="anti")
     if not new.is_empty():
         run.wrote(ops.ALERTS, env.catalog.upsert(ops.ALERTS, new.to_arrow(), alerts.KEYS))
     if not env.has_finished("monitor", run.as_of):  # a run that was killed has written alerts, and told nobody
-        new = found.filter(pl.col("raised_at") > (env.last_finished("monitor", before=run.as_of) or datetime.min))
+        new = found
     lines = [f"{row['rule']}: {row['message']}" for row in new.iter_rows(named=True)]
     title = f"{env.name}: {len(lines)} new alert{'s' * (len(lines) > 1)}"
     failures = notify(title, lines, settings.notify)

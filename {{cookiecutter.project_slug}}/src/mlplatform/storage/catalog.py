@@ -173,10 +173,11 @@ class Catalog(Protocol):
         """Insert rows, or update those whose keys are there; keys must be unique within `rows`."""
 
     def delete(self, name: str, where: Window | Among) -> int:
-        """Delete rows and, for good, the files that only they were in. Returns the number of rows deleted."""
+        """Delete rows; `compact` deletes their files. Returns the number of rows deleted."""
 
-    def compact(self, name: str) -> None:
-        """Merge small files into large ones."""
+    def compact(self, name: str, keep: timedelta) -> None:
+        """Merge small files into large ones and write a checkpoint; delete, for good, files and log entries that only
+        versions older than `keep` need (on the wall clock), and files older than that which no version knows."""
 
 
 # By the scheme of the address that `lakehouse.root` holds.

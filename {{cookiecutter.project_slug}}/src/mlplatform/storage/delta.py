@@ -126,15 +126,18 @@ class DeltaCatalog:
 
     def delete(self, name: str, where: Window | Among) -> int:
         self._refuse_foreign_write(name)
-        table = self._open(name)
-        deleted = int(table.delete(where.predicate())["num_deleted_rows"])
-        if deleted:
-            table.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
-        return deleted
+        return int(self._open(name).delete(where.predicate())["num_deleted_rows"])
 
-    def compact(self, name: str) -> None:
+    def compact(self, name: str, keep: timedelta) -> None:
         self._refuse_foreign_write(name)
-        self._open(name).optimize.compact()
+        table, kept = self._open(name), f"interval {int(keep.total_seconds())} seconds"
+        wanted = {f"delta.{what}RetentionDuration": kept for what in ("log", "deletedFile")}
+        if wanted.items() - table.metadata().configuration.items():
+            table.alter.set_table_properties(wanted)
+        table.optimize.compact()
+        table.vacuum(dry_run=False, full=True)
+        table.create_checkpoint()
+        table.cleanup_metadata()
 
     def _path(self, name: str) -> Place:
         schema, _, table = name.partition(".")
