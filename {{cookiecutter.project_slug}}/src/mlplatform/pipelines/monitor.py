@@ -93,7 +93,7 @@ def judge(env: Environment, registry: Registry, window: Span) -> Iterator[pl.Dat
 
 
 def raise_alerts(env: Environment, run: Run, since: datetime) -> None:
-    """Write the alerts that the rules find in what became known after `since`, and send those that nobody was told of."""
+    """Write the alerts that the rules find in what became known after `since`, and send those nobody was told of."""
     settings = env.config.monitoring
     if env.last_finished("monitor", before=run.as_of):  # a first run has not seen every metric yet
         seen = pl.DataFrame(env.catalog.read(ops.METRICS, ["metric", "column", "slice"])).unique()
