@@ -37,6 +37,14 @@ def serve_command(
     serve(checked(env), (lambda: as_of) if as_of else (lambda: datetime.now(UTC).replace(tzinfo=None)), port)
 
 
+@app.command("load-test")
+def load_test_command(env: EnvOption = "staging", as_of: AsOfOption = None) -> None:
+    """Start a server, ask it without a pause, and fail where it is beyond the limits of serving.load."""
+    from mlplatform.serving.load import load_test
+
+    typer.echo(f"load-test: {load_test(checked(env), logical_time(as_of))}")
+
+
 @app.command("serving-key")
 def key_command(name: Annotated[str, typer.Argument(help="Who will use it.")]) -> None:
     """Make an API key: the key for its holder, and the entry for the server."""

@@ -61,6 +61,17 @@ class Rollout(Section):
     max_seconds: PositiveFloat = 0.1
 
 
+class Load(Section):
+    """The load test, and the most (for `per_second` the least) that it may find. `p50` and `p99` are seconds."""
+
+    clients: PositiveInt = 4
+    seconds: PositiveFloat = 10.0
+    failed: Annotated[int, Field(ge=0)] = 0
+    per_second: PositiveFloat = 50.0
+    p50: PositiveFloat = 0.05
+    p99: PositiveFloat = 0.5
+
+
 class ServingSettings(Section):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
@@ -69,6 +80,7 @@ class ServingSettings(Section):
     limits: Limits = Limits()
     log: RequestLog = RequestLog()
     rollout: Rollout = Rollout()
+    load: Load = Load()
     poll: Duration = Field(default=timedelta(seconds=5), description="how often the server looks who is champion")
     proof_rows: PositiveInt = Field(
         default=200, description="held-out rows on which a quick scorer must equal the model"

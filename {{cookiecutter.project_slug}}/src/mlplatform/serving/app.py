@@ -57,7 +57,7 @@ class Service:
         self.model = self.registry.model
         self.keys = Keys() if self.settings.keys == "required" else None
         self.rate = Rate(self.settings.limits.per_second)
-        self.schema = joined_schema(self.registry, clock())
+        self.schema = joined_schema(env, clock())
         self.features = OnlineFeatures(env)
         ledger = self.registry.ledger
         self.champion = Stage(self.registry, self.schema, clock, ledger.champion)

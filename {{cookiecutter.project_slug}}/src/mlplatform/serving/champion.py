@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from mlplatform.contract import RowScorer
+from mlplatform.environment import Environment
 from mlplatform.errors import UserError
 from mlplatform.features.frames import entities
 from mlplatform.monitoring.notify import notify
@@ -151,6 +152,6 @@ def alarm(registry: Registry, now: datetime, message: str, value: float) -> None
     notify(f"{env.name}: a new alert", [f"serving: {message}"], env.config.monitoring.notify)
 
 
-def joined_schema(registry: Registry, now: datetime) -> pa.Schema:
+def joined_schema(env: Environment, now: datetime) -> pa.Schema:
     """The columns of joined rows and their types, as batch inference has them."""
-    return entities(registry.env, now, now, now).schema
+    return entities(env, now, now, now).schema

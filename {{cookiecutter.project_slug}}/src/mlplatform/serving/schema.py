@@ -57,9 +57,7 @@ class Asked:
     def __init__(self, project: Project, schema: pa.Schema, most: int, example: Mapping[str, Any]) -> None:
         """`schema`: of joined rows. `example`: values by the model's inputs, shown in the documentation."""
         entity = project.entity
-        features = {name for name in schema.names if "__" in name} | {"feature_time", *TIMES}
-        named = entity.fields or [name for name in schema.names if name not in features]
-        self.fields = tuple(dict.fromkeys((*entity.keys, *named)))
+        self.fields = fields(project, schema)
         types = {name: _type(schema.field(name).type) for name in self.fields}
         row = _record("Row", {n: t if n in entity.keys else t | None for n, t in types.items()})
         rows = Annotated[list[row], Field(min_length=1, max_length=most)]  # type: ignore[valid-type]
@@ -79,6 +77,13 @@ class Asked:
         """The rows of a request. Raises pydantic's ValidationError."""
         rows: list[dict[str, Any]] = self._body.validate_json(body)["rows"]
         return rows
+
+
+def fields(project: Project, schema: pa.Schema) -> tuple[str, ...]:
+    """What a row of a request gives, of the columns of joined rows."""
+    views = tuple(f"{view.name}__" for view in project.views)
+    given = [name for name in schema.names if not name.startswith(views) and name not in ("feature_time", *TIMES)]
+    return tuple(dict.fromkeys((*project.entity.keys, *(project.entity.fields or given))))
 
 
 def problems(errors: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
