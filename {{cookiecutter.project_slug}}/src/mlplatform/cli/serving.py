@@ -27,6 +27,7 @@ def materialize_command(
 def serve_command(
     env: EnvOption = "dev",
     as_of: AsOfOption = None,
+    host: Annotated[str | None, typer.Option(help="Instead of serving.host.")] = None,
     port: Annotated[int | None, typer.Option(help="Instead of serving.port; 0: any that is free.")] = None,
 ) -> None:
     """Answer requests over HTTP; with --as-of as if it were that time."""
@@ -34,7 +35,7 @@ def serve_command(
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from mlplatform.serving.server import serve
 
-    serve(checked(env), (lambda: as_of) if as_of else (lambda: datetime.now(UTC).replace(tzinfo=None)), port)
+    serve(checked(env), (lambda: as_of) if as_of else (lambda: datetime.now(UTC).replace(tzinfo=None)), host, port)
 
 
 @app.command("load-test")

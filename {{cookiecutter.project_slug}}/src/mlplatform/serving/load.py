@@ -125,7 +125,8 @@ async def measure(
         for body in bodies
     ]
     until, begin = time.perf_counter() + seconds, time.perf_counter()
-    found = await asyncio.gather(*(_ask(host, port, requests[number::clients], until) for number in range(clients)))
+    each = [requests[number % len(requests) :] + requests[: number % len(requests)] for number in range(clients)]
+    found = await asyncio.gather(*(_ask(host, port, mine, until) for mine in each))
     latencies = np.array([latency for one, _ in found for latency in one])
     failed = sum(failures for _, failures in found)
     if not latencies.size:

@@ -7,7 +7,9 @@ from datetime import datetime
 
 import uvicorn
 
+from mlplatform.config.serving import LOOPBACK
 from mlplatform.environment import Environment
+from mlplatform.errors import ConfigError
 from mlplatform.revision import NotReleasedError, released_version
 from mlplatform.serving.app import Service, application
 
@@ -20,8 +22,14 @@ class _Server(uvicorn.Server):
         sys.stderr.write(f"serving on http://{self.config.host}:{port}, described at /docs\n")
 
 
-def serve(env: Environment, clock: Callable[[], datetime], port: int | None = None) -> None:
+def serve(
+    env: Environment, clock: Callable[[], datetime], host: str | None = None, port: int | None = None
+) -> None:
     """Serve until a signal says to stop. Raises UserError where it cannot: no keys, no features, unreleased code."""
+    settings = env.config.serving
+    host, port = host or settings.host, settings.port if port is None else port
+    if settings.keys == "none" and host not in LOOPBACK:
+        raise ConfigError(f"{host}: a server that others reach asks for keys (serving.keys: required)")
     if env.config.pipelines.released_code_only:
         try:
             released_version(env.folder)
@@ -30,12 +38,11 @@ def serve(env: Environment, clock: Callable[[], datetime], port: int | None = No
     service = Service(env, clock)
     gc.collect()
     gc.freeze()  # what is loaded stays: the collector need not look through it at each turn
-    settings = env.config.serving
     _Server(
         uvicorn.Config(
             application(service),
-            host=settings.host,
-            port=settings.port if port is None else port,
+            host=host,
+            port=port,
             loop="uvloop",
             http="httptools",
             log_level="warning",

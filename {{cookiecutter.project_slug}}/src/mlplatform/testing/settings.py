@@ -92,6 +92,7 @@ def _measured(project: Project, run: DryRun) -> dict[str, Measured]:
     texts, both = Measured([name for name, number in inputs.items() if not number]), Measured((*inputs, *scores))
     tables = [table.table for table in project.tables]
     stream = ["stream"] if find_spec("mlplatform.streaming") else []
+    online = ["online"] if find_spec("mlplatform.serving") else []
     jobs = Measured([*(module.name for module in pkgutil.iter_modules(pipelines.__path__)), *stream])
     return {
         **dict.fromkeys(drift.NUMERIC, numbers),
@@ -99,7 +100,7 @@ def _measured(project: Project, run: DryRun) -> dict[str, Measured]:
         **dict.fromkeys(("psi", "missing_rate"), both),
         **dict.fromkeys(("runs", "failed_runs", "run_seconds", "rows_per_second"), jobs),
         "lag_seconds": Measured(stream),
-        "freshness_seconds": Measured(tables),
+        "freshness_seconds": Measured([*tables, *online]),
         "rows": Measured((*tables, ""), sliced=True),
         "label_coverage": Measured(sliced=True),
         "late_share": Measured(),
