@@ -1,10 +1,11 @@
-"""Requests per second and latencies: this template's server and `mlflow models serve`, side by side on one model.
+"""Requests per second and latencies: this server and `mlflow models serve`, side by side on one model.
 
     python serving.py PROJECT AS_OF [ENV]
 
-PROJECT is a render with `inference=online` and a champion in ENV (default: prod), for which `materialize --as-of AS_OF` has
-run, and `serving.limits.per_second` is out of the way; call it with that project's Python. Load generator and server share the machine. Our server looks features up and
-logs; MLflow's is handed the model's inputs. Five swaps of the champion happen in the last run.
+PROJECT is a render with `inference=online` and a champion in ENV (default: prod), for which `materialize` has
+run as of AS_OF, with the limit `per_second` out of the way; call it with its own Python. Load generator and
+server share the machine. Our server looks features up and logs; MLflow's is handed the model's inputs. Five
+swaps of the champion happen in the last run.
 """
 
 import asyncio
@@ -23,7 +24,6 @@ from importlib import import_module
 from pathlib import Path
 
 import httpx
-
 from mlplatform.environment import Environment
 from mlplatform.registry import approval
 from mlplatform.registry.store import Registry
@@ -44,7 +44,11 @@ def mlflow_serve(folder: Path) -> Iterator[str]:
         [*command, "--host", "127.0.0.1", "--port", str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        },
         start_new_session=True,
     ) as process:
         try:
@@ -91,7 +95,10 @@ def main(project: Path, as_of: datetime, name: str) -> None:
             them = asyncio.run(measure(peer, theirs, {}, clients, SECONDS, "/invocations"))
             us = asyncio.run(measure(url, ours, headers, clients, SECONDS))
             print(f"{clients} clients, mlflow models serve: {them}")
-            print(f"{clients} clients, this server: {us}; {us.per_second / them.per_second:.1f} times", flush=True)
+            print(
+                f"{clients} clients, this server: {us}; {us.per_second / them.per_second:.1f} times",
+                flush=True,
+            )
     with started(env, as_of, entry) as url:
         before = httpx.get(f"{url}/ready").json()["model_version"]
         thread = threading.Thread(target=swaps, args=(env, as_of, time.monotonic() + LONG))

@@ -103,7 +103,9 @@ def test_the_platform_imports_nothing_that_was_deleted(variant: Path, row: Answe
     deleted = {f"mlplatform.{name}" for name in names}
     sources = {name: path.read_text() for name, path in files(variant / MLPLATFORM) if name.endswith(".py")}
     found = {name: imported(text) for name, text in sources.items()}
-    assert [n for n, used in found.items() if any(within(module, d) for module in used for d in deleted)] == []
+    assert [
+        n for n, used in found.items() if any(within(module, d) for module in used for d in deleted)
+    ] == []
 
 
 def within(module: str, package: str) -> bool:

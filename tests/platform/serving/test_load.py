@@ -1,0 +1,45 @@
+"""The load test measures a real server, and fails beyond its limits."""
+
+import asyncio
+from datetime import datetime, timedelta
+
+import polars as pl
+import pytest
+
+from mlplatform.config.serving import Load
+from mlplatform.environment import Environment
+from mlplatform.pipelines.materialize import materialize
+from mlplatform.pipelines.monitor import monitor
+from mlplatform.serving.load import bodies_of, measure, too_much
+from server import Start
+from steps import read
+
+pytestmark = pytest.mark.serving
+
+
+def test_the_load_test_passes_and_is_seen_to_fail(start: Start, prod: Environment, now: datetime) -> None:
+    running = start(folder=prod.folder, limits={"per_second": 1e6})
+    url, bodies = str(running.client.base_url), bodies_of(prod, now)
+    key = {"X-API-Key": running.client.headers["X-API-Key"]}
+    found = asyncio.run(measure(url, bodies, key, 3, 0.5))
+    assert found.failed == 0
+    assert too_much(found, Load(per_second=1e-3, p50=30, p99=30)) == []
+    slow = too_much(found, Load(per_second=1e9, p50=1e-9, p99=1e-9))
+    assert [line.partition(":")[0] for line in slow] == ["per_second", "p50", "p99"]
+    strangers = asyncio.run(measure(url, bodies, {"X-API-Key": "guessed"}, 1, 0.2))
+    assert "failed" in too_much(strangers, Load(per_second=1e-3, p50=30, p99=30))[0]
+
+
+def test_the_age_of_online_features_is_measured_and_can_raise_an_alert(prod: Environment, now: datetime) -> None:
+    materialize(prod, now)
+    monitor(prod, now)
+    rows = read(prod, "monitoring.metrics").filter(
+        pl.col("metric") == "freshness_seconds", pl.col("column") == "online"
+    )
+    assert rows.is_empty(), "published after the window had ended"
+    monitor(prod, now + timedelta(days=7))
+    rows = read(prod, "monitoring.metrics").filter(
+        pl.col("metric") == "freshness_seconds", pl.col("column") == "online"
+    )
+    (row,) = rows.to_dicts()
+    assert row["value"] == (row["window_end"] - now).total_seconds()
