@@ -15,7 +15,7 @@ from typing import Any
 from mlplatform.config.loading import find_project, load_config
 from mlplatform.config.root import Config
 from mlplatform.contract import Project
-from mlplatform.engine import ENGINES, Engine
+from mlplatform.engine import ENGINES, Cluster, Engine
 from mlplatform.errors import ForbiddenError
 from mlplatform.revision import NotReleasedError, code_version, released_version
 from mlplatform.storage import ops
@@ -109,7 +109,10 @@ class Environment:
     @cached_property
     def engine(self) -> Engine:
         settings = self.config.lakehouse
-        made: Engine = load(ENGINES, settings.engine, "lakehouse.engine")(self.find, memory_limit=settings.memory_limit)
+        cluster = Cluster(settings.spark, self.folder, self.project.package)
+        made: Engine = load(ENGINES, settings.engine, "lakehouse.engine")(
+            self.find, memory_limit=settings.memory_limit, cluster=cluster
+        )
         return made
 
     def find(self, name: str) -> Snapshot | None:

@@ -1,5 +1,6 @@
 """Settings of the lakehouse: where an environment's tables live and what it may read."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Literal
 
@@ -15,11 +16,21 @@ class ExternalView(Section):
     path: str
 
 
+class SparkSettings(Section):
+    """Where Spark runs, for `engine: spark`."""
+
+    master: str = Field("local[*]", description="a master, or the address of a Spark Connect server: sc://host:15002")
+    jars: str = Field("jars", description="folder of Delta's jars; behind sc:// the server has them")
+    python: str | None = Field(None, description="Python on the workers, with the project's packages; null: as here")
+    session: Mapping[str, str] = Field({}, description="Spark's settings by Spark's names, as text")
+
+
 class LakehouseSettings(Section):
     root: str = Field(description="address of this environment's tables: a folder, from the project's root")
     landing: str = Field(description="address at which source files arrive: a folder, from the project's root")
     engine: str = "duckdb"
     memory_limit: str = "1GB"
+    spark: SparkSettings = SparkSettings()
     features_from: Literal["dev", "staging", "prod"] | None = Field(
         None, description="environment whose silver and feature tables are read; null means its own"
     )

@@ -1,16 +1,22 @@
 """What answers SQL over tables."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from mlplatform.config.lakehouse import SparkSettings
+from mlplatform.errors import MissingTableError
 from mlplatform.storage.catalog import Relation, Rows, Snapshot
 
 Find = Callable[[str], "Snapshot | Rows | None"]
 """The table of a name, or rows in its place; None where there is none."""
 
 # By the name that `lakehouse.engine` holds.
-ENGINES = {"duckdb": "mlplatform.engine.duckdb:DuckDb"}
+ENGINES = {"duckdb": "mlplatform.engine.duckdb:DuckDb", "spark": "mlplatform.engine.spark:Spark"}
+SCHEMAS = ("bronze", "silver", "quarantine", "features", "predictions", "monitoring", "ops", "given")
+QUALIFIED_NAME = re.compile(rf"\b(?P<schema>{'|'.join(SCHEMAS)})\.(?P<table>[a-z_]\w*)")
 
 
 class View(NamedTuple):
@@ -32,10 +38,31 @@ def newest_known(keys: Sequence[str]) -> str:
     return f"max(event_timestamp) OVER (PARTITION BY {', '.join(keys) or 'true'} ORDER BY available_at)"
 
 
-class Engine(Protocol):
-    """Made of `find`, which resolves `schema.table`, and a `memory_limit` such as 1GB."""
+class Cluster(NamedTuple):
+    """What an engine on other machines needs: its settings, the project's folder, and the package whose code they run."""
 
-    def __init__(self, find: Find, *, memory_limit: str) -> None: ...
+    settings: SparkSettings
+    folder: Path
+    package: str
+
+
+def sources(sql: str, find: Find, given: Mapping[str, Rows] | None) -> dict[str, Rows | Snapshot]:
+    """What holds the rows of each table that a query names. Raises MissingTableError."""
+    found: dict[str, Rows | Snapshot] = {}
+    for schema, table in sorted(set(QUALIFIED_NAME.findall(sql.lower()))):
+        name = f"{schema}.{table}"
+        rows = (given or {}).get(name)
+        source = rows if rows is not None else find(name)
+        if source is None:
+            raise MissingTableError(f"there is no table {name} here yet: `sql` without a question lists those there are")
+        found[name] = source
+    return found
+
+
+class Engine(Protocol):
+    """Made of `find`, which resolves `schema.table`, a `memory_limit` such as 1GB, and the cluster to run on."""
+
+    def __init__(self, find: Find, *, memory_limit: str, cluster: Cluster) -> None: ...
 
     def query(
         self,

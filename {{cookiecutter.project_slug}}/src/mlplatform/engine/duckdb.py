@@ -15,22 +15,22 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from mlplatform.engine import Find, View, newest_known
-from mlplatform.errors import ForbiddenError, MissingTableError, QueryError
+from mlplatform.engine import Cluster, Find, View, newest_known, sources
+from mlplatform.errors import ForbiddenError, QueryError
 from mlplatform.storage.address import scheme
 from mlplatform.storage.catalog import BatchFunction, Rows, Snapshot, Window
 from mlplatform.storage.spool import Spool
 
-SCHEMAS = ("bronze", "silver", "quarantine", "features", "predictions", "monitoring", "ops", "given")
 BATCH = 100_000  # rows
-_QUALIFIED_NAME = re.compile(rf"\b({'|'.join(SCHEMAS)})\.([a-z_]\w*)")
 _Table = tuple[str, Rows | Snapshot, str]  # name, what it holds, and the rows that are shown (SQL)
 
 
 class DuckDb:
     """Answers SQL over `schema.table` names, which `find` resolves to Parquet files (None: no such table)."""
 
-    def __init__(self, find: Find = lambda name: None, *, memory_limit: str = "1GB") -> None:
+    def __init__(
+        self, find: Find = lambda name: None, *, memory_limit: str = "1GB", cluster: Cluster | None = None
+    ) -> None:
         self._find = find
         self._memory_limit = memory_limit
 
@@ -48,15 +48,8 @@ class DuckDb:
             raise ForbiddenError("only one SELECT at a time is run here: tables are written by the pipelines")
         known = Window("available_at", since, as_of).predicate("TIMESTAMP ")
         tables: list[_Table] = []
-        for schema, table in sorted(set(_QUALIFIED_NAME.findall(sql.lower()))):
-            name = f"{schema}.{table}"
-            rows = (given or {}).get(name)
-            source = rows if rows is not None else self._find(name)
-            if source is None:
-                raise MissingTableError(
-                    f"there is no table {name} here yet: `sql` without a question lists those there are"
-                )
-            shown = known if schema != "given" and "available_at" in source.schema.names else "true"
+        for name, source in sources(sql, self._find, given).items():
+            shown = known if not name.startswith("given.") and "available_at" in source.schema.names else "true"
             tables.append((name, source, shown))
         return Query(self._memory_limit, sql.rstrip().rstrip(";"), tables)
 

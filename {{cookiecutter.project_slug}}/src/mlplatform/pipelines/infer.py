@@ -44,7 +44,7 @@ def _score_what_is_due(
     env: Environment, registry: Registry, version: int, start: datetime, end: datetime, table: str, late: bool
 ) -> int:
     scored = score(env, registry, version, start, end, without=table, late=late)
-    return env.catalog.append(table, scored) if scored.stored.rows else 0
+    return env.catalog.append(table, scored) if scored.count() else 0
 
 
 def score(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -41,6 +41,15 @@ class Relation(Protocol):
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """What lets pandas and Polars make a frame of it: `pl.DataFrame(relation)`."""
+
+
+@runtime_checkable
+class Distributed(Protocol):
+    """Rows on other machines, which write them themselves, in one transaction."""
+
+    def write_delta(self, uri: str, *, predicate: str | None, configuration: Mapping[str, str]) -> int:
+        """Append the rows to a table, or put them in the place of those that the predicate means; a new column widens
+        it. Returns the number of rows written."""
 
 
 Rows: TypeAlias = pa.Table | Spool | Relation

@@ -20,7 +20,7 @@ from deltalake.exceptions import TableNotFoundError
 from mlplatform.errors import ForbiddenError, GoneError, MissingTableError
 from mlplatform.storage import ops
 from mlplatform.storage.address import Place, Remote, filesystem, told
-from mlplatform.storage.catalog import Among, Change, Rows, Snapshot, Window
+from mlplatform.storage.catalog import Among, Change, Distributed, Rows, Snapshot, Window
 from mlplatform.storage.lease import Lease
 from mlplatform.storage.spool import Spool
 
@@ -177,12 +177,14 @@ class DeltaCatalog:
         path = self._path(name)
         if isinstance(path, Path):
             path.parent.mkdir(parents=True, exist_ok=True)
+        # Whoever opens a table reads each commit since its last checkpoint.
+        how["configuration"] = {"delta.checkpointInterval": "10"}
+        if isinstance(rows, Distributed) and not marks:
+            return rows.write_delta(str(path), predicate=how.get("predicate"), configuration=how["configuration"])
         given = rows if isinstance(rows, pa.Table | Spool) else rows.stored
         reader = given.to_reader() if isinstance(given, pa.Table) else given.reader()
         if marks:
             how["commit_properties"] = CommitProperties(app_transactions=[Transaction(*mark) for mark in marks.items()])
-        # Whoever opens a table reads each commit since its last checkpoint.
-        how["configuration"] = {"delta.checkpointInterval": "10"}
         with told(str(path)):
             write_deltalake(str(path), reader, **how)
         return int(given.num_rows if isinstance(given, pa.Table) else given.rows)

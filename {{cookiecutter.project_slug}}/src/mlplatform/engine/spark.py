@@ -1,0 +1,332 @@
+"""The engine for many machines: Spark SQL over Delta tables as they were known at a time, on executors.
+
+A relation is a DataFrame. What a function makes of its batches (contracts, scoring) is `mapInArrow`, so the very functions
+that a loop on DuckDB calls run where the rows are; the packages that they come from are shipped to the workers.
+"""
+
+import base64
+import os
+import pickle
+import re
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from functools import cache, cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeAlias
+from weakref import finalize
+
+import pyarrow as pa
+
+from mlplatform.engine import QUALIFIED_NAME, Cluster, Find, View, sources
+from mlplatform.errors import ConfigError, ForbiddenError, QueryError, UserError
+from mlplatform.storage.catalog import BatchFunction, Rows, Snapshot, Window
+from mlplatform.storage.spool import Spool
+
+DataFrame: TypeAlias = Any  # pyspark has types of its own for each kind of session
+
+_SESSION = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.timestampType": "TIMESTAMP_NTZ",
+    "spark.sql.ansi.doubleQuotedIdentifiers": "true",
+    # A cluster's defaults are for tables of terabytes: a query over fewer rows would mostly start tasks.
+    "spark.sql.adaptive.coalescePartitions.parallelismFirst": "false",
+    "spark.databricks.delta.snapshotPartitions": "2",
+}
+_DELTA = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    "spark.ui.showConsoleProgress": "false",
+}
+# As in dialect.sql: text with an offset or without, as a time in UTC; anything else is null.
+_TO_UTC = r"""
+CREATE OR REPLACE TEMPORARY FUNCTION to_utc(text STRING) RETURNS TIMESTAMP_NTZ RETURN CASE
+    WHEN rlike(trim(text), r'^\d{4}-\d\d-\d\d([ T]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?(Z|[+-]((0\d|1[0-7])(:?[0-5]\d)?|18(:?00)?))?)?$')
+    THEN CAST(TRY_CAST(regexp_replace(trim(text), r'([+-]\d\d)(\d\d)?$', '$1:$2') AS TIMESTAMP_LTZ) AS TIMESTAMP_NTZ)
+END"""
+_QUERY = re.compile(r"(\s|--[^\n]*\n|/\*.*?\*/|\()*(SELECT|WITH|VALUES|FROM)\b", re.IGNORECASE | re.DOTALL)
+# What may follow a table that has no name of its own in the query.
+_NO_ALIAS = (
+    "WHERE|GROUP|ORDER|HAVING|LIMIT|WINDOW|UNION|EXCEPT|INTERSECT|ON|USING|JOIN|INNER|LEFT|RIGHT|FULL|CROSS|SEMI|ANTI|"
+    "NATURAL|LATERAL|TABLESAMPLE|PIVOT|UNPIVOT"
+)
+_NAMED = re.compile(
+    rf"'(?:[^']|'')*'|--[^\n]*|{QUALIFIED_NAME.pattern}(?P<column>\.)?"
+    rf"(?P<alias>\s+(?:AS\b|(?!(?:{_NO_ALIAS})\b)[a-z_\"`]))?",
+    re.IGNORECASE,
+)
+_RAISED = re.compile(r"<<([A-Za-z0-9+/=]+)>>")
+_SQL_STATE = re.compile(r"\[[A-Z_.]+\] .*?SQLSTATE: \w+[^\t]*?(?=\n\n|\n\tat|$)", re.DOTALL)  # how Spark tells what is wrong
+_SHIPPED = tempfile.TemporaryDirectory(prefix="mlplatform-")  # executors fetch from here as they come
+
+
+class Spark:
+    """Answers SQL over `schema.table` names, which `find` resolves to Delta tables. See `Engine`."""
+
+    def __init__(self, find: Find, *, memory_limit: str = "", cluster: Cluster) -> None:
+        self._find = find
+        self._cluster = cluster
+
+    @cached_property
+    def _session(self) -> Any:
+        """This process has one session, which its first engine makes."""
+        session = _session(self._cluster)
+        for package in ("mlplatform", self._cluster.package):
+            _ship(session, package)
+        return session
+
+    def query(
+        self,
+        sql: str,
+        *,
+        as_of: datetime | None = None,
+        since: datetime | None = None,
+        given: Mapping[str, Rows] | None = None,
+    ) -> "Frame":
+        if not _QUERY.match(sql):
+            raise ForbiddenError("only one SELECT at a time is run here: tables are written by the pipelines")
+        known = Window("available_at", since, as_of).predicate("TIMESTAMP_NTZ ")
+        tables = sources(sql, self._find, given)
+        with _told():
+            frames = {
+                name.replace(".", "__"): self._frame(source).where(
+                    known if not name.startswith("given.") and "available_at" in source.schema.names else "true"
+                )
+                for name, source in tables.items()
+            }
+            # In brackets nothing but a query can stand.
+            statement = f"SELECT * FROM (\n{_with_places(sql.rstrip().rstrip(';'))}\n)"
+            return Frame(self._session.sql(statement, **frames), list(tables.values()))
+
+    def point_in_time(
+        self,
+        entities: Rows,
+        views: Sequence[View],
+        *,
+        as_of: datetime,
+        since: datetime | None = None,
+        given: Mapping[str, Rows] | None = None,
+        order: Sequence[str] = (),
+    ) -> "Frame":
+        # Spark has no ASOF JOIN, and a join on a range of times does not end. So entities and rows of a view stand in
+        # one sequence, by time, in which each entity takes the last row before it: one sort for each view.
+        steps = ["step0 AS (SELECT struct(entities.*) AS entity FROM given.entities AS entities)"]
+        for number, view in enumerate(views):
+            steps.append(f"step{number + 1} AS ({_joined(f'step{number}', view, [v.name for v in views[:number]])})")
+        columns = [
+            f'CASE WHEN {_is_fresh(view)} THEN {view.name}."{column}" END AS "{view.name}__{column}"'
+            for view in views
+            for column in view.columns
+        ]
+        times = [f"CASE WHEN {_is_fresh(view)} THEN {view.name}.event_timestamp END" for view in views]
+        nothing = "CAST(NULL AS TIMESTAMP_NTZ)"
+        sql = f"WITH {', '.join(steps)} SELECT entity.*, " + ", ".join(
+            [*columns, f"greatest({', '.join([nothing, nothing, *times])}) AS feature_time"]
+        )
+        sql += f" FROM step{len(views)}" + (f" ORDER BY {', '.join(f'entity.{name}' for name in order)}" if order else "")
+        return self.query(sql, as_of=as_of, since=since, given={**(given or {}), "given.entities": entities})
+
+    def _frame(self, source: Rows | Snapshot) -> DataFrame:
+        if isinstance(source, Snapshot):
+            uri = re.sub("^s3://", "s3a://", source.uri)
+            return self._session.read.format("delta").option("versionAsOf", source.version).load(uri)
+        if isinstance(source, Frame):
+            return source.kept
+        rows = source if isinstance(source, pa.Table) else pa.Table.from_batches(source.batches(), source.schema)
+        return self._session.createDataFrame(rows, _spark_schema(rows.schema))
+
+
+class Frame:
+    """A relation whose rows are computed on executors, and written by them."""
+
+    def __init__(self, frame: DataFrame, needs: Sequence[object] = ()) -> None:
+        zoned = [name for name, kind in frame.dtypes if kind == "timestamp"]  # what date_trunc gives, for one
+        self._frame = frame.selectExpr(
+            *(f'CAST("{name}" AS TIMESTAMP_NTZ) AS "{name}"' if name in zoned else f'"{name}"' for name in frame.columns)
+        ) if zoned else frame
+        self._needs = needs  # what they hold on executors stays there while this relation may ask for it
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        from pyspark.sql.pandas.types import to_arrow_schema
+
+        return pa.schema([field.with_nullable(True) for field in to_arrow_schema(self._frame.schema)])
+
+    @cached_property
+    def kept(self) -> DataFrame:
+        """The rows, computed once and kept by the executors, in memory or on their disks."""
+        frame = self._frame.persist()
+        finalize(self, frame.unpersist)
+        return frame
+
+    @cached_property
+    def stored(self) -> Spool:
+        return Spool(self.schema, self.batches())
+
+    def count(self) -> int:
+        with _told():
+            return int(self.kept.count())
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        rows = self.kept if "kept" in vars(self) else self._frame
+        with _told():
+            for row in rows.mapInArrow(_packed, "packed binary").toLocalIterator():
+                for batch in pa.ipc.open_stream(row.packed):
+                    yield pa.RecordBatch.from_arrays(batch.columns, schema=self.schema)
+
+    def arrow(self) -> pa.Table:
+        return pa.Table.from_batches(self.batches(), self.schema)
+
+    def map(self, function: BatchFunction, schema: pa.Schema) -> "Frame":
+        return Frame(self._frame.mapInArrow(_Mapped(function), _spark_schema(schema)), self._needs)
+
+    def write_delta(self, uri: str, *, predicate: str | None, configuration: Mapping[str, str]) -> int:
+        rows = self.count()
+        writer = self.kept.write.format("delta").options(**configuration).option("mergeSchema", "true")
+        writer = writer.mode("overwrite").option("replaceWhere", predicate) if predicate else writer.mode("append")
+        with _told():
+            writer.save(re.sub("^s3://", "s3a://", uri))
+        return rows
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.arrow().__arrow_c_stream__(requested_schema)
+
+
+class _Mapped:
+    """A function of one batch as `mapInArrow` wants it; an error for people comes back as what it was."""
+
+    def __init__(self, function: BatchFunction) -> None:
+        self._function = function
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        try:
+            yield from map(self._function, batches)
+        except UserError as error:
+            raise RuntimeError(f"<<{base64.b64encode(pickle.dumps(error)).decode()}>>") from error
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What a function raised for people, and what is wrong with a query; anything else stays as it is."""
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except (PySparkException, Py4JError) as error:
+        if raised := _RAISED.search(str(error)):
+            raise pickle.loads(base64.b64decode(raised[1])) from None
+        if said := _SQL_STATE.search(str(error)):
+            raise QueryError(said[0]) from error
+        raise
+
+
+def _with_places(sql: str) -> str:
+    """The query with `{schema__table}` where it names a table, for Spark's session to put a frame there."""
+
+    def place(match: re.Match[str]) -> str:
+        if match["table"] is None:
+            return match[0]
+        if match["column"]:
+            return f"{match['table']}."
+        name = f"\0{match['schema'].lower()}__{match['table'].lower()}\1"
+        return name + (match["alias"] or f" AS {match['table']}")
+
+    placed = _NAMED.sub(place, sql)
+    return placed.replace("{", "{{").replace("}", "}}").replace("\0", "{").replace("\1", "}")
+
+
+def _joined(entities: str, view: View, before: Sequence[str]) -> str:
+    """SQL that adds to each entity, as a struct of the view's name, the newest row that was known to it."""
+    carried, keys = "".join(f"{name}, " for name in before), "".join(f"{key}, " for key in view.keys)
+    values = ", ".join(f'"{name}"' for name in dict.fromkeys(("event_timestamp", *view.columns)))
+    partition = f"PARTITION BY {keys[:-2]} " if keys else ""
+    return (
+        f"SELECT entity, {carried}{view.name} FROM ("
+        f"SELECT entity, {carried}last_value(value) IGNORE NULLS OVER ({partition}ORDER BY at, comes "
+        f"ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS {view.name} FROM ("
+        f"SELECT entity, {carried}{''.join(f'entity.{key}, ' for key in view.keys)}"
+        f"entity.prediction_time AS at, 1 AS comes, NULL AS value FROM {entities} "
+        f"UNION ALL SELECT NULL, {'NULL, ' * len(before)}{keys}available_at, 0, struct({values}) "
+        f"FROM ({_latest_known(view)})"
+        ")) WHERE entity IS NOT NULL"
+    )
+
+
+def _latest_known(view: View) -> str:
+    """The rows of a feature view that were, when they became available, the latest event known of their entity.
+
+    As on DuckDB: one for each entity and `available_at`, and none that is older than one known before it.
+    """
+    partition = f"PARTITION BY {', '.join(view.keys)} " if view.keys else ""
+    with_keys = " AND ".join(f"{key} IS NOT NULL" for key in view.keys) or "true"
+    return (
+        f"SELECT * FROM (SELECT *, max(event_timestamp) OVER ({partition}ORDER BY available_at, event_timestamp "
+        f"ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS _latest, row_number() OVER "
+        f"({partition or 'PARTITION BY '}{', ' if partition else ''}available_at ORDER BY event_timestamp DESC) AS _nth "
+        f"FROM features.{view.name} WHERE {with_keys}) WHERE event_timestamp >= _latest AND _nth = 1"
+    )
+
+
+def _is_fresh(view: View) -> str:
+    prediction, event = (
+        f"unix_micros(CAST({time} AS TIMESTAMP_LTZ))" for time in ("entity.prediction_time", f"{view.name}.event_timestamp")
+    )
+    return f"{prediction} - {event} <= {view.ttl * 1_000_000}"
+
+
+def _spark_schema(schema: pa.Schema) -> Any:
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    return from_arrow_schema(schema, prefer_timestamp_ntz=True)
+
+
+def _packed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Each batch as one value, so that the driver can take them one after the other."""
+    for batch in batches:
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, batch.schema) as stream:
+            stream.write_batch(batch)
+        yield pa.record_batch([pa.array([sink.getvalue().to_pybytes()], pa.binary())], ["packed"])
+
+
+def _session(cluster: Cluster) -> Any:
+    try:
+        from pyspark.sql import SparkSession
+    except ImportError as error:
+        raise ConfigError(f"lakehouse.engine: spark needs the package pyspark ({error}): run `make setup`") from error
+    settings = cluster.settings
+    os.environ["PYSPARK_PYTHON"] = settings.python or sys.executable
+    builder = SparkSession.builder.appName(cluster.package)
+    if settings.master.startswith("sc://"):
+        builder = builder.remote(settings.master).config(map=_SESSION | settings.session)
+    else:
+        jars = sorted(map(str, (cluster.folder / settings.jars).glob("*.jar")))
+        if not jars and "spark.jars.packages" not in settings.session:
+            raise ConfigError(f"lakehouse.spark.jars: there are no jars in {settings.jars}: run `make jars` first")
+        files = {"spark.jars": ",".join(jars)} if jars else {}
+        builder = builder.master(settings.master).config(map=_SESSION | _DELTA | files | settings.session)
+    session = builder.getOrCreate()
+    session.sql(_TO_UTC)
+    return session
+
+
+@cache
+def _ship(session: Any, package: str) -> None:
+    """Give the workers a package of this process: what was not sent to them they do not know."""
+    from pyspark.sql.utils import is_remote
+
+    spec = find_spec(package)
+    folder = Path(next(iter(spec.submodule_search_locations or [])) if spec else "")
+    file = Path(_SHIPPED.name, f"{package}.zip")
+    with zipfile.ZipFile(file, "w") as archive:
+        for path in sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
+            archive.write(path, Path(package, path.relative_to(folder)))
+    if is_remote():
+        session.addArtifacts(str(file), pyfile=True)
+    else:
+        session.sparkContext.addPyFile(str(file))
