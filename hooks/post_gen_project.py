@@ -24,6 +24,7 @@ PLATFORM = {
     "cli/promotion.py": "deployment_pattern=deploy_models",
     "pipelines/promote.py": "deployment_pattern=deploy_models",
     "registry/transfer.py": "deployment_pattern=deploy_models",
+    "engine/spark.py": "compute=spark",
     "cli/serving.py": "inference=online+all",
     "features/online.py": "inference=online+all",
     "features/stores.py": "inference=online+all",

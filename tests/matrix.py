@@ -20,6 +20,7 @@ NAMED: dict[str, dict[str, str]] = {
     "regression": {"problem_type": "regression"},
     "classes": {"problem_type": "multiclass", "sample": "none"},
     "served": {"inference": "all", "sample": "none"},
+    "spark": {"compute": "spark", "sample": "none"},
     "promoted": {"problem_type": "regression", "sample": "none", "deployment_pattern": "deploy_models"},
 }
 

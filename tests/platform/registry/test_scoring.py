@@ -10,7 +10,7 @@ import pytest
 
 from mlplatform.environment import Environment
 from mlplatform.features.frames import entities
-from mlplatform.registry.scoring import MissingColumnsError, scorer
+from mlplatform.registry.scoring import MissingColumnsError, VersionScorer
 from mlplatform.registry.store import Registry
 from tiny import model
 from tiny.features import NUMERIC
@@ -31,10 +31,10 @@ def rows(champion: Registry, now: datetime) -> pd.DataFrame:
 def test_a_version_still_gets_a_column_that_the_project_has_dropped(
     champion: Registry, rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    expected = scorer(champion, 1)(rows)
+    expected = VersionScorer(champion, 1)(rows)
     monkeypatch.setattr(model, kind, getattr(model, kind)[:-1])
     assert len(expected) == len(rows) > 0
-    assert np.array_equal(scorer(champion, 1)(rows), expected)
+    assert np.array_equal(VersionScorer(champion, 1)(rows), expected)
 
 
 def test_a_column_that_is_gone_for_good_is_named_with_the_version_that_needs_it(
@@ -43,4 +43,4 @@ def test_a_column_that_is_gone_for_good_is_named_with_the_version_that_needs_it(
     *others, last = NUMERIC
     monkeypatch.setattr(model, "NUMERIC", tuple(others))
     with pytest.raises(MissingColumnsError, match=rf"version 1 needs {last}, .* keep the column"):
-        scorer(champion, 1)(rows.drop(columns=last))
+        VersionScorer(champion, 1)(rows.drop(columns=last))

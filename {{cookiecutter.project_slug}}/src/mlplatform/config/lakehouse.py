@@ -1,6 +1,5 @@
 """Settings of the lakehouse: where an environment's tables live and what it may read."""
 
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Literal
 
@@ -19,10 +18,12 @@ class ExternalView(Section):
 class SparkSettings(Section):
     """Where Spark runs, for `engine: spark`."""
 
-    master: str = Field("local[*]", description="a master, or the address of a Spark Connect server: sc://host:15002")
-    jars: str = Field("jars", description="folder of Delta's jars; behind sc:// the server has them")
-    python: str | None = Field(None, description="Python on the workers, with the project's packages; null: as here")
-    session: Mapping[str, str] = Field({}, description="Spark's settings by Spark's names, as text")
+    master: str = Field(
+        default="local[*]", description="a master, or the address of a Spark Connect server: sc://host:15002"
+    )
+    jars: str = Field(default="jars", description="folder of Delta's jars; behind sc:// the server has them")
+    python: str | None = Field(default=None, description="Python on the workers, with the same packages; null: as here")
+    session: dict[str, str] = Field(default={}, description="Spark's settings by Spark's names, as text")
 
 
 class LakehouseSettings(Section):

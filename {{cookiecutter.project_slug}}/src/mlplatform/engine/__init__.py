@@ -39,7 +39,7 @@ def newest_known(keys: Sequence[str]) -> str:
 
 
 class Cluster(NamedTuple):
-    """What an engine on other machines needs: its settings, the project's folder, and the package whose code they run."""
+    """What an engine on other machines needs: settings, the project's folder, the package whose code they run."""
 
     settings: SparkSettings
     folder: Path
@@ -54,7 +54,9 @@ def sources(sql: str, find: Find, given: Mapping[str, Rows] | None) -> dict[str,
         rows = (given or {}).get(name)
         source = rows if rows is not None else find(name)
         if source is None:
-            raise MissingTableError(f"there is no table {name} here yet: `sql` without a question lists those there are")
+            raise MissingTableError(
+                f"there is no table {name} here yet: `sql` without a question lists those there are"
+            )
         found[name] = source
     return found
 

@@ -1,10 +1,11 @@
 """The engine for many machines: Spark SQL over Delta tables as they were known at a time, on executors.
 
-A relation is a DataFrame. What a function makes of its batches (contracts, scoring) is `mapInArrow`, so the very functions
-that a loop on DuckDB calls run where the rows are; the packages that they come from are shipped to the workers.
+A relation is a DataFrame. What a function makes of its batches (contracts, scoring) is `mapInArrow`: the very functions
+that a loop on DuckDB calls run where the rows are. The packages that they come from are shipped to the workers.
 """
 
 import base64
+import logging
 import os
 import pickle
 import re
@@ -45,8 +46,13 @@ _DELTA = {
 # As in dialect.sql: text with an offset or without, as a time in UTC; anything else is null.
 _TO_UTC = r"""
 CREATE OR REPLACE TEMPORARY FUNCTION to_utc(text STRING) RETURNS TIMESTAMP_NTZ RETURN CASE
-    WHEN rlike(trim(text), r'^\d{4}-\d\d-\d\d([ T]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?(Z|[+-]((0\d|1[0-7])(:?[0-5]\d)?|18(:?00)?))?)?$')
-    THEN CAST(TRY_CAST(regexp_replace(trim(text), r'([+-]\d\d)(\d\d)?$', '$1:$2') AS TIMESTAMP_LTZ) AS TIMESTAMP_NTZ)
+    WHEN rlike(trim(text), concat(
+        r'^\d{4}-\d\d-\d\d([ T]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?',
+        r'(Z|[+-]((0\d|1[0-7])(:?[0-5]\d)?|18(:?00)?))?)?$'
+    ))
+    THEN CAST(TRY_CAST(regexp_replace(regexp_replace(
+        trim(text), r'(.{16,}[+-]\d\d)$', '$1:00'), r'(.{16,}[+-]\d\d)(\d\d)$', '$1:$2'
+    ) AS TIMESTAMP_LTZ) AS TIMESTAMP_NTZ)
 END"""
 _QUERY = re.compile(r"(\s|--[^\n]*\n|/\*.*?\*/|\()*(SELECT|WITH|VALUES|FROM)\b", re.IGNORECASE | re.DOTALL)
 # What may follow a table that has no name of its own in the query.
@@ -60,7 +66,7 @@ _NAMED = re.compile(
     re.IGNORECASE,
 )
 _RAISED = re.compile(r"<<([A-Za-z0-9+/=]+)>>")
-_SQL_STATE = re.compile(r"\[[A-Z_.]+\] .*?SQLSTATE: \w+[^\t]*?(?=\n\n|\n\tat|$)", re.DOTALL)  # how Spark tells what is wrong
+_SAID = re.compile(r"\[[A-Z0-9_.]+\] .*?SQLSTATE: \w+(; line \d+ pos \d+)?", re.DOTALL)  # what is wrong with a query
 _SHIPPED = tempfile.TemporaryDirectory(prefix="mlplatform-")  # executors fetch from here as they come
 
 
@@ -99,7 +105,7 @@ class Spark:
                 for name, source in tables.items()
             }
             # In brackets nothing but a query can stand.
-            statement = f"SELECT * FROM (\n{_with_places(sql.rstrip().rstrip(';'))}\n)"
+            statement = f"SELECT * FROM ({_with_places(sql.rstrip().rstrip(';'))}\n)"
             return Frame(self._session.sql(statement, **frames), list(tables.values()))
 
     def point_in_time(
@@ -127,7 +133,9 @@ class Spark:
         sql = f"WITH {', '.join(steps)} SELECT entity.*, " + ", ".join(
             [*columns, f"greatest({', '.join([nothing, nothing, *times])}) AS feature_time"]
         )
-        sql += f" FROM step{len(views)}" + (f" ORDER BY {', '.join(f'entity.{name}' for name in order)}" if order else "")
+        sql += f" FROM step{len(views)}"
+        if order:
+            sql += f" ORDER BY {', '.join(f'entity.{name}' for name in order)}"
         return self.query(sql, as_of=as_of, since=since, given={**(given or {}), "given.entities": entities})
 
     def _frame(self, source: Rows | Snapshot) -> DataFrame:
@@ -144,10 +152,10 @@ class Frame:
     """A relation whose rows are computed on executors, and written by them."""
 
     def __init__(self, frame: DataFrame, needs: Sequence[object] = ()) -> None:
-        zoned = [name for name, kind in frame.dtypes if kind == "timestamp"]  # what date_trunc gives, for one
-        self._frame = frame.selectExpr(
-            *(f'CAST("{name}" AS TIMESTAMP_NTZ) AS "{name}"' if name in zoned else f'"{name}"' for name in frame.columns)
-        ) if zoned else frame
+        for name, kind in frame.dtypes:
+            if kind == "timestamp":  # with a zone: what date_trunc gives, for one
+                frame = frame.withColumn(name, frame[name].cast("timestamp_ntz"))
+        self._frame = frame
         self._needs = needs  # what they hold on executors stays there while this relation may ask for it
 
     @cached_property
@@ -220,7 +228,7 @@ def _told() -> Iterator[None]:
     except (PySparkException, Py4JError) as error:
         if raised := _RAISED.search(str(error)):
             raise pickle.loads(base64.b64decode(raised[1])) from None
-        if said := _SQL_STATE.search(str(error)):
+        if said := _SAID.search(str(error)):
             raise QueryError(said[0]) from error
         raise
 
@@ -262,20 +270,19 @@ def _latest_known(view: View) -> str:
 
     As on DuckDB: one for each entity and `available_at`, and none that is older than one known before it.
     """
-    partition = f"PARTITION BY {', '.join(view.keys)} " if view.keys else ""
+    keys = ", ".join(view.keys) or "'all'"
     with_keys = " AND ".join(f"{key} IS NOT NULL" for key in view.keys) or "true"
     return (
-        f"SELECT * FROM (SELECT *, max(event_timestamp) OVER ({partition}ORDER BY available_at, event_timestamp "
-        f"ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS _latest, row_number() OVER "
-        f"({partition or 'PARTITION BY '}{', ' if partition else ''}available_at ORDER BY event_timestamp DESC) AS _nth "
+        f"SELECT * FROM (SELECT *, max(event_timestamp) OVER (PARTITION BY {keys} ORDER BY available_at, "
+        "event_timestamp ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS _latest, "
+        f"row_number() OVER (PARTITION BY {keys}, available_at ORDER BY event_timestamp DESC) AS _nth "
         f"FROM features.{view.name} WHERE {with_keys}) WHERE event_timestamp >= _latest AND _nth = 1"
     )
 
 
 def _is_fresh(view: View) -> str:
-    prediction, event = (
-        f"unix_micros(CAST({time} AS TIMESTAMP_LTZ))" for time in ("entity.prediction_time", f"{view.name}.event_timestamp")
-    )
+    times = ("entity.prediction_time", f"{view.name}.event_timestamp")
+    prediction, event = (f"unix_micros(CAST({time} AS TIMESTAMP_LTZ))" for time in times)
     return f"{prediction} - {event} <= {view.ttl * 1_000_000}"
 
 
@@ -298,7 +305,7 @@ def _session(cluster: Cluster) -> Any:
     try:
         from pyspark.sql import SparkSession
     except ImportError as error:
-        raise ConfigError(f"lakehouse.engine: spark needs the package pyspark ({error}): run `make setup`") from error
+        raise ConfigError(f"lakehouse.engine: spark needs the package pyspark ({error}): run `make spark`") from error
     settings = cluster.settings
     os.environ["PYSPARK_PYTHON"] = settings.python or sys.executable
     builder = SparkSession.builder.appName(cluster.package)
@@ -307,9 +314,10 @@ def _session(cluster: Cluster) -> Any:
     else:
         jars = sorted(map(str, (cluster.folder / settings.jars).glob("*.jar")))
         if not jars and "spark.jars.packages" not in settings.session:
-            raise ConfigError(f"lakehouse.spark.jars: there are no jars in {settings.jars}: run `make jars` first")
+            raise ConfigError(f"lakehouse.spark.jars: there are no jars in {settings.jars}: run `make spark` first")
         files = {"spark.jars": ",".join(jars)} if jars else {}
         builder = builder.master(settings.master).config(map=_SESSION | _DELTA | files | settings.session)
+    logging.getLogger("SQLQueryContextLogger").disabled = True  # what is wrong with a query is told once
     session = builder.getOrCreate()
     session.sql(_TO_UTC)
     return session

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from mlplatform.contract import Project
 from mlplatform.environment import Environment
-from mlplatform.registry.scoring import score_columns, scorer
+from mlplatform.registry.scoring import VersionScorer, score_columns
 from mlplatform.registry.store import Registry
 from mlplatform.storage import ops
 from mlplatform.storage.catalog import Among, BatchFunction, Relation, Window
@@ -17,15 +17,15 @@ Inference = Literal["batch", "online", "streaming"]
 
 def predictor(registry: Registry, version: int, inference: Inference, *, late: bool = False) -> BatchFunction:
     """What makes predictions of a batch of joined rows (see `features.frames.entities`), and loads the version once."""
-    scores, run_id = scorer(registry, version), registry.version(version).run_id
-    threshold, project = registry.tags(version).threshold, registry.env.project
+    scores, run_id = VersionScorer(registry, version), registry.version(version).run_id
+    threshold, project, model = registry.tags(version).threshold, registry.env.project, registry.model
 
     def predict(batch: pa.RecordBatch) -> pa.RecordBatch:
         scored = score_columns(project.labels, scores(batch.to_pandas()), threshold)
         given = batch.select(kept(project))
         written = {
             **{name: pa.array(v, pa.string() if v.dtype == object else None) for name, v in scored.items()},
-            "model": pa.repeat(registry.model, batch.num_rows),
+            "model": pa.repeat(model, batch.num_rows),
             "model_version": pa.repeat(version, batch.num_rows),
             "run_id": pa.repeat(run_id, batch.num_rows),
             "inference": pa.repeat(inference, batch.num_rows),

@@ -19,7 +19,7 @@ from mlplatform.config.registry import Comparison
 from mlplatform.contract import Measure, Metric
 from mlplatform.features.frames import labelled
 from mlplatform.registry.baseline import baseline_scores
-from mlplatform.registry.scoring import scorer
+from mlplatform.registry.scoring import VersionScorer
 from mlplatform.registry.store import Registry
 
 BASELINE = "baseline"
@@ -52,10 +52,10 @@ def compare_versions(registry: Registry, challenger: int, champion: int | None, 
         fitted = pd.read_parquet(registry.files(challenger, "baseline.parquet"))
         theirs = baseline_scores(fitted, frame, env.project.labels)
     else:
-        theirs = scorer(registry, champion)(frame)
+        theirs = VersionScorer(registry, champion)(frame)
     return compare(
         frame["label"].to_numpy(),
-        scorer(registry, challenger)(frame),
+        VersionScorer(registry, challenger)(frame),
         theirs,
         held_out.blocks(rows, registry.settings.comparison.block),
         metric=env.project.model.primary,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -72,20 +72,30 @@ def input_example(folder: Path) -> pd.DataFrame | None:
     return example
 
 
-def scorer(registry: Registry, number: int) -> Callable[[pd.DataFrame], np.ndarray]:
-    """Gives a version's scores of joined rows, and loads it once. What it gives raises MissingColumnsError."""
-    project = registry.env.project
-    loaded = cache(lambda: load(project.model, registry.files(number, "model")))
+class VersionScorer:
+    """Gives a version's scores of joined rows; it is loaded once, before it is sent to another process at the latest."""
 
-    def scores(frame: pd.DataFrame) -> np.ndarray:
+    def __init__(self, registry: Registry, number: int) -> None:
+        self._project = registry.env.project
+        self._name = f"{registry.model} version {number}"
+        self._files: Callable[[str], Path] = partial(registry.files, number)
+
+    @cached_property
+    def _loaded(self) -> Scorer:
+        return load(self._project.model, self._files("model"))
+
+    def __call__(self, frame: pd.DataFrame) -> np.ndarray:
+        """The scores, shape (len(frame),) or (len(frame), classes). Raises MissingColumnsError."""
+        classes = self._project.labels.classes
         if frame.empty:
-            return np.empty((0, len(project.labels.classes)) if project.labels.classes else 0)
+            return np.empty((0, len(classes)) if classes else 0)
         try:
-            return loaded().scores(frame)
+            return self._loaded.scores(frame)
         except MissingColumnsError as error:
-            raise MissingColumnsError(f"{registry.model} version {number} {error}") from error
+            raise MissingColumnsError(f"{self._name} {error}") from error
 
-    return scores
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_project": self._project, "_name": self._name, "_loaded": self._loaded}
 
 
 def score_columns(labels: Labels, scores: np.ndarray, threshold: float | None = None) -> dict[str, np.ndarray]:

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -202,7 +203,8 @@ def open_catalog(folder: Path, root: str, *, owner: str, reader: str) -> Catalog
 
 def load(members: Mapping[str, str], name: str, setting: str) -> Any:
     """The member that the setting names. Raises ConfigError for one that there is not."""
-    if name not in members:
-        raise ConfigError(f"{setting}: {name!r} is not supported (choose from: {', '.join(members)})")
+    there = [name for name, member in members.items() if find_spec(member.partition(":")[0])]
+    if name not in there:
+        raise ConfigError(f"{setting}: {name!r} is not supported here (choose from: {', '.join(there)})")
     module, _, attribute = members[name].partition(":")
     return getattr(import_module(module), attribute)
