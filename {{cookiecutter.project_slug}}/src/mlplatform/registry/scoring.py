@@ -73,7 +73,7 @@ def input_example(folder: Path) -> pd.DataFrame | None:
 
 
 class VersionScorer:
-    """Gives a version's scores of joined rows; it is loaded once, before it is sent to another process at the latest."""
+    """Gives a version's scores of joined rows, and loads it once; sent to another process, it is loaded already."""
 
     def __init__(self, registry: Registry, number: int) -> None:
         self._project = registry.env.project
