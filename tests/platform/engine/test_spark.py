@@ -1,36 +1,255 @@
-"""The same pipelines on DuckDB and on Spark, on Delta tables that either reads and extends: the same rows and types."""
+"""The same pipelines on DuckDB and on Spark, over Delta tables that either writes and the other goes on with."""
 
-from collections.abc import Callable, Iterator
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
 import pytest
+from polars.testing import assert_frame_equal
 
-from conftest import CONF, LoadEnv
-from mlplatform.engine import Cluster
+from conftest import CONF, Duplicate, LoadEnv
+from mlplatform.config.lakehouse import SparkSettings
+from mlplatform.engine import Cluster, View
+from mlplatform.engine.duckdb import DuckDb
 from mlplatform.engine.spark import Spark
 from mlplatform.environment import Environment
-from mlplatform.errors import ContractError, ForbiddenError, QueryError
+from mlplatform.errors import ContractError, ForbiddenError, MissingTableError, QueryError
+from mlplatform.features.frames import labelled
 from mlplatform.pipelines.deploy import deploy
 from mlplatform.pipelines.infer import infer
 from mlplatform.pipelines.monitor import monitor
 from mlplatform.pipelines.train import train
 from steps import advance, overlay
+from tiny.deliveries import START
 
 pytestmark = pytest.mark.spark
-pytest.importorskip("pyspark")
+pyspark = pytest.importorskip("pyspark")
 
 JARS = Path(__file__).parents[3] / "build" / "jars"
-# One session for all tests of a process. What differs between two runs of the same: clocks on the wall, and numbers of runs.
-SESSION = {
-    "spark.driver.memory": "700m",
-    "spark.sql.shuffle.partitions": "2",
-    "spark.ui.enabled": "false",
-    "spark.driver.host": "127.0.0.1",
-    "spark.driver.bindAddress": "127.0.0.1",
-}
-ON_SPARK = {"lakehouse": {"engine": "spark", "spark": {"master": "local[2]", "jars": str(JARS), "session": SESSION}}}
-WALL_CLOCK = ("ingested_at", "modified", "scored_at", "recorded_at", "run_id", "started_at", "seconds", "digest", "code")
-WEEK = timedelta(days=7)
+LOOPBACK = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1", "spark.ui.enabled": "false"}
+SESSION = {**LOOPBACK, "spark.driver.memory": "700m", "spark.sql.shuffle.partitions": "2"}
+HERE = {"master": "local[2]", "jars": str(JARS), "session": SESSION}
+# What clocks on the wall decide, and the numbers of runs.
+WALL_CLOCK = ("ingested_at", "modified", "scored_at", "recorded_at", "run_id", "started_at", "seconds")
+FIRST, SECOND, THIRD = (START + timedelta(days=days) for days in (73, 80, 87))
+
+
+def on_spark(load_env: LoadEnv, project: Path) -> Environment:
+    return load_env("prod", project, overlay(project, "spark", {"lakehouse": {"engine": "spark", "spark": HERE}}))
+
+
+def first(env: Environment) -> None:
+    """A champion, and a week of predictions by it."""
+    advance(env, FIRST)
+    train(env, FIRST, reason="first model")
+    deploy(env, FIRST)
+    week(env, SECOND)
+
+
+def week(env: Environment, end: datetime) -> None:
+    advance(env, end)
+    infer(env, end)
+    monitor(env, end)
+
+
+def tables(env: Environment) -> dict[str, pl.DataFrame]:
+    """All tables, without what the wall clock decides, in one order of rows."""
+    found = {}
+    for name in env.catalog.names():
+        rows = pl.DataFrame(env.catalog.read(name))
+        if "metric" in rows.columns:
+            rows = rows.filter(~pl.col("metric").is_in(["run_seconds", "rows_per_second"]))
+        rows = rows.drop(WALL_CLOCK, strict=False)
+        found[name] = rows.sort(rows.columns)
+    return found
+
+
+def assert_same(left: Environment, right: Environment) -> None:
+    ours, theirs = tables(left), tables(right)
+    assert ours.keys() == theirs.keys()
+    for name, rows in ours.items():
+        assert_frame_equal(rows, theirs[name], check_exact=False, abs_tol=1e-9, rel_tol=0)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory, load_env: LoadEnv) -> tuple[Environment, Environment]:
+    """The same project after the same pipelines, by DuckDB and by Spark. Not to be changed."""
+    folders = [tmp_path_factory.mktemp(name) for name in ("duckdb", "spark")]
+    for folder in folders:
+        shutil.copytree(CONF, folder / "conf")
+    found = load_env("prod", folders[0]), on_spark(load_env, folders[1])
+    for env in found:
+        first(env)
+    return found
+
+
+@pytest.fixture(scope="module")
+def engine() -> Spark:
+    return Spark(lambda name: None, cluster=Cluster(SparkSettings.model_validate(HERE), Path(), "tiny"))
+
+
+def test_every_table_is_the_same(pair: tuple[Environment, Environment]) -> None:
+    assert len(tables(pair[0])["predictions.tiny"]) == 70
+    assert_same(*pair)
+
+
+def test_each_engine_goes_on_with_the_tables_of_the_other(
+    pair: tuple[Environment, Environment], load_env: LoadEnv, duplicate: Duplicate, tmp_path: Path
+) -> None:
+    by_spark = on_spark(load_env, duplicate(pair[0].folder, tmp_path / "a"))
+    by_duckdb = load_env("prod", duplicate(pair[1].folder, tmp_path / "b"))
+    for env in (by_spark, by_duckdb):
+        week(env, THIRD)
+    assert_same(by_duckdb, by_spark)
+
+
+def test_training_rows_are_the_same_and_so_is_their_share(pair: tuple[Environment, Environment]) -> None:
+    found = [labelled(env, SECOND, START, SECOND, 0.5).arrow() for env in pair]
+    assert 250 < found[0].num_rows < 450
+    assert_frame_equal(*(pl.DataFrame(rows) for rows in found), abs_tol=1e-9, rel_tol=0)
+
+
+def test_the_point_in_time_join_keeps_its_rules(engine: Spark) -> None:
+    noon = datetime(2025, 1, 1, 12)
+
+    def hours(*numbers: float) -> list[datetime]:
+        return [noon + timedelta(hours=number) for number in numbers]
+
+    entities = pa.table({"id": range(5), "key": ["a", "a", "b", None, "z"], "prediction_time": hours(0, 3, 0, 0, 0)})
+    rows = pa.table(
+        {
+            "key": ["a", "a", "a", "b", "b", None],
+            # Known at the very time; later, but of an older event; two at once; older than its time to live.
+            "event_timestamp": hours(-1, -2, 2, -9, -9.5, -1),
+            "available_at": hours(0, 1, 4, -1, -1, -1),
+            "value": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+        }
+    )
+    whole = pa.table({"event_timestamp": hours(-1), "available_at": hours(-1), "level": [7.0]})
+    views = [View("keyed", ["key"], 6 * 3600, ["value"]), View("whole", [], 6 * 3600, ["level"])]
+    given = {"features.keyed": rows, "features.whole": whole}
+    found = [
+        pl.DataFrame(e.point_in_time(entities, views, as_of=noon + timedelta(days=1), given=given, order=["id"]).arrow())
+        for e in (DuckDb(), engine)
+    ]
+    assert found[1]["keyed__value"].to_list() == [1.0, 1.0, None, None, None]
+    assert_frame_equal(*found)
+
+
+@pytest.mark.parametrize(
+    "text", ["2025-01-01 06:00", "2025-01-01T06:00:00+0230", "2025-01-01 06:00-05", "2025-01-01", " 2025-01-01T06:00Z ",
+             "2025-01-01 06:00:00.25+18:00", "yesterday", "infinity", "2025-01-01 25:00", "06:00"],
+)  # fmt: skip
+def test_text_means_the_same_time(engine: Spark, text: str) -> None:
+    sql = f"SELECT to_utc('{text}') AS time"
+    assert engine.query(sql).arrow().to_pylist() == DuckDb().query(sql).arrow().to_pylist()
+
+
+def test_what_is_wrong_is_told_as_on_duckdb(engine: Spark) -> None:
+    for sql in ("DROP TABLE silver.items", "INSERT INTO t SELECT 1"):
+        with pytest.raises(ForbiddenError):
+            engine.query(sql)
+    with pytest.raises(MissingTableError):
+        engine.query("SELECT * FROM silver.items")
+    for sql in ("SELECT 1; SELECT 2", "SELECT nothing", "SELECT CAST('x' AS DOUBLE) AS x"):
+        with pytest.raises(QueryError):
+            engine.query(sql).arrow()
+
+    def refuse(batch: pa.RecordBatch) -> pa.RecordBatch:
+        raise ContractError("row 3 is bad")
+
+    rows = engine.query("SELECT 1 AS x")
+    with pytest.raises(ContractError, match="row 3 is bad"):
+        rows.map(refuse, rows.schema).count()
+
+
+def port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@contextmanager
+def cluster(folder: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """A master and two workers on loopback, which know nothing of this process: the address, and the workers."""
+    home = Path(pyspark.__path__[0])
+    clean = {"PATH": os.environ["PATH"], "SPARK_HOME": str(home), "SPARK_LOCAL_IP": "127.0.0.1", "HOME": str(folder)}
+    address, started = f"spark://127.0.0.1:{port()}", []
+
+    def start(kind: str, *arguments: str) -> "subprocess.Popen[bytes]":
+        command = [str(home / "bin" / "spark-class"), f"org.apache.spark.deploy.{kind}", "--host", "127.0.0.1"]
+        with (folder / f"{len(started)}.log").open("wb") as log:
+            process = subprocess.Popen(
+                [*command, *arguments], cwd=folder, env=clean, stdout=log, stderr=log, start_new_session=True
+            )
+        started.append(process)
+        return process
+
+    try:
+        start("master.Master", "--port", address.rpartition(":")[2], "--webui-port", "0")
+        own = ("--cores", "1", "--memory", "1g", "--webui-port", "0")
+        workers = [start("worker.Worker", *own, "--work-dir", str(folder / name), address) for name in "ab"]
+        yield address, workers
+    finally:
+        for process in started:
+            end(process)
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """Kill a process and all that it started."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(30)
+
+
+def test_a_cluster_whose_worker_is_killed_ends_with_the_right_tables(
+    pair: tuple[Environment, Environment], duplicate: Duplicate, tmp_path: Path
+) -> None:
+    project = duplicate(pair[0].folder, tmp_path / "project")
+    shutil.rmtree(project / "data" / "prod" / "silver")
+    shutil.rmtree(project / "data" / "prod" / "features")
+    with cluster(tmp_path) as (address, workers):
+        # The driver is too small for anything but plans: rows stay on the workers.
+        session: dict[str, Any] = {**SESSION, "spark.driver.memory": "512m", "spark.driver.maxResultSize": "1m"}
+        session |= {"spark.executor.memory": "512m", "spark.executor.cores": "1", "spark.python.worker.reuse": "true"}
+        far = {"master": address, "jars": str(JARS), "session": session}
+        overlay(project, "spark", {"lakehouse": {"engine": "spark", "spark": far}})
+        code = (
+            "import sys; from datetime import datetime; from pathlib import Path\n"
+            "from mlplatform.environment import Environment\n"
+            "from mlplatform.pipelines.featurize import featurize\n"
+            "from mlplatform.pipelines.ingest import ingest\n"
+            "from tiny.project import PROJECT\n"
+            "env = Environment.load('prod', PROJECT, Path(sys.argv[1]), ('test', 'spark'))\n"
+            f"as_of = datetime.fromisoformat('{SECOND}')\n"
+            "ingest(env, as_of); featurize(env, as_of, backfill=True)\n"
+        )
+        paths = os.pathsep.join(path for path in sys.path if path)
+        driver = subprocess.Popen(
+            [sys.executable, "-c", code, str(project)], cwd=tmp_path, env=os.environ | {"PYTHONPATH": paths}
+        )
+        try:
+            silver, deadline = project / "data" / "prod" / "silver" / "items" / "_delta_log", time.monotonic() + 240
+            while not silver.exists() and driver.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.2)
+            assert silver.exists(), "the cluster wrote nothing"
+            end(workers[0])
+            assert driver.wait(240) == 0
+        finally:
+            driver.kill()
+    theirs = Environment.load("prod", pair[0].project, project, ("test",))
+    expected, found = tables(pair[0]), tables(theirs)
+    for name in expected:
+        if name.startswith(("silver.", "features.")):
+            assert_frame_equal(found[name], expected[name], abs_tol=1e-9, rel_tol=0)

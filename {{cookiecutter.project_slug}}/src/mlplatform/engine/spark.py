@@ -23,7 +23,7 @@ from weakref import finalize
 
 import pyarrow as pa
 
-from mlplatform.engine import QUALIFIED_NAME, Cluster, Find, View, sources
+from mlplatform.engine import QUALIFIED_NAME, Cluster, Find, View, newest_known, sources
 from mlplatform.errors import ConfigError, ForbiddenError, QueryError, UserError
 from mlplatform.storage.catalog import BatchFunction, Rows, Snapshot, Window
 from mlplatform.storage.spool import Spool
@@ -266,18 +266,13 @@ def _joined(entities: str, view: View, before: Sequence[str]) -> str:
 
 
 def _latest_known(view: View) -> str:
-    """The rows of a feature view that were, when they became available, the latest event known of their entity.
-
-    As on DuckDB: one for each entity and `available_at`, and none that is older than one known before it.
-    """
-    keys = ", ".join(view.keys) or "'all'"
-    with_keys = " AND ".join(f"{key} IS NOT NULL" for key in view.keys) or "true"
-    return (
-        f"SELECT * FROM (SELECT *, max(event_timestamp) OVER (PARTITION BY {keys} ORDER BY available_at, "
-        "event_timestamp ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS _latest, "
-        f"row_number() OVER (PARTITION BY {keys}, available_at ORDER BY event_timestamp DESC) AS _nth "
-        f"FROM features.{view.name} WHERE {with_keys}) WHERE event_timestamp >= _latest AND _nth = 1"
-    )
+    """The rows of a feature view that were, when they became available, the latest event known of their entity."""
+    has_keys = " AND ".join(f"{key} IS NOT NULL" for key in view.keys) or "true"
+    rows = f"SELECT * FROM features.{view.name} WHERE {has_keys}"
+    if view.marked:
+        return f"{rows} AND superseded IS NOT TRUE"
+    newest = f"SELECT *, {newest_known(view.keys)} AS _newest FROM ({rows})"
+    return f"SELECT * FROM ({newest}) WHERE event_timestamp >= _newest"
 
 
 def _is_fresh(view: View) -> str:
