@@ -38,7 +38,15 @@ pyspark = pytest.importorskip("pyspark")
 
 JARS = Path(__file__).parents[3] / "build" / "jars"
 LOOPBACK = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1", "spark.ui.enabled": "false"}
-SESSION = {**LOOPBACK, "spark.driver.memory": "700m", "spark.sql.shuffle.partitions": "2"}
+# Small tables gain nothing from compilers, and wait for them.
+SESSION = {
+    **LOOPBACK,
+    "spark.driver.memory": "700m",
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.sql.shuffle.partitions": "1",
+}
 HERE = {"master": "local[2]", "jars": str(JARS), "session": SESSION}
 # What clocks on the wall decide, and the numbers of runs.
 WALL_CLOCK = ("ingested_at", "modified", "scored_at", "recorded_at", "run_id", "started_at", "seconds")
@@ -140,7 +148,9 @@ def test_the_point_in_time_join_keeps_its_rules(engine: Spark) -> None:
     views = [View("keyed", ["key"], 6 * 3600, ["value"]), View("whole", [], 6 * 3600, ["level"])]
     given = {"features.keyed": rows, "features.whole": whole}
     found = [
-        pl.DataFrame(e.point_in_time(entities, views, as_of=noon + timedelta(days=1), given=given, order=["id"]).arrow())
+        pl.DataFrame(
+            e.point_in_time(entities, views, as_of=noon + timedelta(days=1), given=given, order=["id"]).arrow()
+        )
         for e in (DuckDb(), engine)
     ]
     assert found[1]["keyed__value"].to_list() == [1.0, 1.0, None, None, None]

@@ -50,8 +50,9 @@ CREATE OR REPLACE TEMPORARY FUNCTION to_utc(text STRING) RETURNS TIMESTAMP_NTZ R
         r'^\d{4}-\d\d-\d\d([ T]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?',
         r'(Z|[+-]((0\d|1[0-7])(:?[0-5]\d)?|18(:?00)?))?)?$'
     ))
-    THEN CAST(TRY_CAST(regexp_replace(regexp_replace(
-        trim(text), r'(.{16,}[+-]\d\d)$', '$1:00'), r'(.{16,}[+-]\d\d)(\d\d)$', '$1:$2'
+    -- Spark wants seconds before an offset, and a colon in it.
+    THEN CAST(TRY_CAST(regexp_replace(regexp_replace(regexp_replace(
+        trim(text), r'^(.{16})([Z+-])', '$1:00$2'), r'(.{19,}[+-]\d\d)$', '$1:00'), r'(.{19,}[+-]\d\d)(\d\d)$', '$1:$2'
     ) AS TIMESTAMP_LTZ) AS TIMESTAMP_NTZ)
 END"""
 _QUERY = re.compile(r"(\s|--[^\n]*\n|/\*.*?\*/|\()*(SELECT|WITH|VALUES|FROM)\b", re.IGNORECASE | re.DOTALL)
