@@ -1,8 +1,10 @@
 """Object stores to test on: servers on loopback, whose address and keys stand in the environment as real ones' do."""
 
 import json
+import os
 import socket
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -78,6 +80,11 @@ def google() -> Iterator[Store]:
 STORES = {"s3": s3, "azure": azure, "google": google}
 
 
+def environment() -> dict[str, str]:
+    """What a process of a test gets: this one's environment and modules."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
 def tool(path: Path, reason: str) -> str:
     if not path.exists():
         pytest.skip(reason)
@@ -90,11 +97,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(command: list[str], port: int) -> Iterator[None]:
-    """A server, until the block is left; it has to answer within half a minute."""
+def serving(command: list[str], port: int, seconds: int = 30) -> Iterator[None]:
+    """A server, until the block is left; it has to answer within so many seconds."""
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         try:
-            for _ in range(600):
+            for _ in range(20 * seconds):
                 assert server.poll() is None, f"{command[0]} ended with {server.returncode}"
                 try:
                     urlopen(f"http://127.0.0.1:{port}/").close()

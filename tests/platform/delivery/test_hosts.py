@@ -26,12 +26,39 @@ def test_the_settings_name_the_platforms_that_there_are() -> None:
 
 @pytest.mark.parametrize("name", THERE)
 def test_a_platform_takes_what_it_is_asked_with(name: str) -> None:
-    assert set(ASKED) == {"checks_passed", "tag", "approval", "comment", "output"}
+    assert set(ASKED) == {"checks_passed", "tag", "approval", "disk_is_lost", "comment", "output"}
     for method, asked in ASKED.items():
         parameters = list(inspect.signature(asked).parameters.values())[1:]  # without self
         given = inspect.signature(getattr(host(name), method))
         assert list(given.parameters.values()) == parameters
         assert given.return_annotation == inspect.signature(asked).return_annotation
+
+
+@pytest.mark.parametrize(
+    ("name", "job", "lost"),
+    [
+        ("github", {"RUNNER_ENVIRONMENT": "github-hosted"}, True),
+        ("github", {"RUNNER_ENVIRONMENT": "self-hosted"}, False),
+        ("gitlab", {"CI_DISPOSABLE_ENVIRONMENT": "true"}, True),
+        ("gitlab", {"CI_DISPOSABLE_ENVIRONMENT": "true", "STORAGE": "/volume"}, False),
+        ("gitlab", {"CI_RUNNER_TAGS": '["saas-linux-small-amd64"]', "STORAGE": "/volume"}, True),
+        ("gitlab", {}, False),
+        ("azure_devops", {"AGENT_ISSELFHOSTED": "0"}, True),
+        ("azure_devops", {"AGENT_ISSELFHOSTED": "1"}, False),
+        ("by_hand", {"RUNNER_ENVIRONMENT": "github-hosted"}, False),
+    ],
+)
+def test_a_platform_knows_whether_its_jobs_lose_their_disk(
+    name: str, job: dict[str, str], lost: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name not in THERE:
+        pytest.skip("this repository has another platform")
+    names = ("RUNNER_ENVIRONMENT", "CI_DISPOSABLE_ENVIRONMENT", "CI_RUNNER_TAGS", "AGENT_ISSELFHOSTED", "STORAGE")
+    for variable in names:
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in job.items():
+        monkeypatch.setenv(variable, value)
+    assert host(name).disk_is_lost() is lost
 
 
 def test_a_platform_that_was_not_chosen_is_refused_with_those_that_are_there(

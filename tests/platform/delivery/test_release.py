@@ -15,8 +15,11 @@ from mlplatform.delivery.release import (
     cut,
     only_prose_changed,
     record,
+    refuse_lost_disk,
 )
 from mlplatform.environment import Environment
+from mlplatform.errors import UserError
+from steps import overlay
 from tiny.project import PROJECT
 
 pytestmark = pytest.mark.usefixtures("no_git_around")
@@ -160,3 +163,32 @@ def test_only_prose_is_known_for_prose(repository: Path) -> None:
 
 def test_no_change_at_all_is_not_taken_for_prose(repository: Path) -> None:
     assert not only_prose_changed(repository, "origin/main")
+
+
+class Hosted(Checks):
+    """A platform whose machine is for one job."""
+
+    def disk_is_lost(self) -> bool:
+        return True
+
+
+AWAY = {
+    "lakehouse": {"root": "s3://lake/prod", "landing": "s3://lake/landing"},
+    "registry": {"tracking_uri": "https://models.example", "artifacts": "mlflow-artifacts:/"},
+}
+
+
+def test_where_the_disk_is_lost_nothing_may_lie_on_it(blank: Path) -> None:
+    for section, name, here in (
+        ("lakehouse", "root", "data/prod"),
+        ("lakehouse", "landing", "/srv/landing"),
+        ("registry", "tracking_uri", "sqlite:///data/mlflow.db"),
+        ("registry", "artifacts", "file:///srv/artifacts"),
+    ):
+        settings = {**AWAY, section: {**AWAY[section], name: here}}
+        env = Environment.load("prod", PROJECT, blank, (overlay(blank, "away", settings),))
+        with pytest.raises(UserError) as error:
+            refuse_lost_disk(env, cast(Host, Hosted()))
+        assert f"and with it {section}.{name} ({here}) of prod" in str(error.value)
+    env = Environment.load("prod", PROJECT, blank, (overlay(blank, "away", AWAY),))
+    refuse_lost_disk(env, cast(Host, Hosted()))

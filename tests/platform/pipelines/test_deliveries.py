@@ -223,7 +223,7 @@ def test_a_folder_that_delta_cannot_use_is_refused_in_one_line(
 ) -> None:
     from mlplatform.errors import ConfigError
 
-    with pytest.raises(ConfigError, match=r"Delta stores no tables below .*: rename or move the folder$"):
+    with pytest.raises(ConfigError, match=r"Delta and MLflow store nothing below .*: rename or move it$"):
         load_env("prod", blank.rename(tmp_path / name))
 
 

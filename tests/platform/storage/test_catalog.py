@@ -67,9 +67,9 @@ def test_an_address_with_credentials_is_refused_and_not_repeated(tmp_path: Path,
     assert address not in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["a[b]", "a|b", "a^b", "a\\b", "a%20b", "a\nb"])
-def test_a_folder_below_which_delta_stores_no_tables_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ConfigError, match="Delta stores no tables below"):
+@pytest.mark.parametrize("name", ["a[b]", "it's", "a|b", "a^b", "a\\b", "a%20b", "a\nb"])
+def test_a_folder_below_which_nothing_can_be_stored_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="Delta and MLflow store nothing below"):
         open_catalog(tmp_path / name, "data/prod", owner="prod", reader="prod")
 
 

@@ -1,6 +1,5 @@
 """Tables, deliveries and the lease at addresses: as on a disk, on servers that stand for S3, Azure and Google."""
 
-import os
 import subprocess
 import sys
 import threading
@@ -20,7 +19,7 @@ from mlplatform.storage.address import Remote
 from mlplatform.storage.catalog import Among, Window, open_catalog
 from mlplatform.storage.delta import DeltaCatalog
 from mlplatform.storage.landing import LandedFile, changed, delivering, inspect, look
-from stores import Store
+from stores import Store, environment
 
 pytestmark = [pytest.mark.storage, pytest.mark.xdist_group("object-stores")]
 NAME = "silver.items"
@@ -107,7 +106,7 @@ for number in range(6):
     catalog(root).append(NAME, pa.table({"item": ["first"]}))
     command = [sys.executable, "-c", code, root]
     writers = [
-        subprocess.Popen([*command, str(number)], env=_environment(), stderr=subprocess.PIPE) for number in range(3)
+        subprocess.Popen([*command, str(number)], env=environment(), stderr=subprocess.PIPE) for number in range(3)
     ]
     said = [writer.communicate()[1] for writer in writers]
     assert [writer.returncode for writer in writers] == [0, 0, 0], said
@@ -143,7 +142,7 @@ held = open_catalog(Path("."), sys.argv[1], owner="prod", reader="prod").lease("
 held.__enter__()
 os._exit(0)
 """
-    subprocess.run([sys.executable, "-c", code, root], env=_environment(), check=True)
+    subprocess.run([sys.executable, "-c", code, root], env=environment(), check=True)
     monkeypatch.setattr(lease, "EXPIRES", 2.0)
     clock = time.monotonic()
     with catalog(root).lease("the next"):
@@ -254,8 +253,3 @@ def test_a_store_that_refuses_is_told_in_one_line(store: Store, tmp_path: Path) 
         with pytest.raises(StorageError, match=r"s3://no-such-bucket/tables") as error:
             act()
         assert len(str(error.value).splitlines()) == 1
-
-
-def _environment() -> dict[str, str]:
-
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -9,6 +9,7 @@ from mlplatform.cli.options import AsOfOption, EnvOption, checked, environment, 
 
 if TYPE_CHECKING:
     from mlplatform.delivery.hosts import Host
+    from mlplatform.environment import Environment
 
 LONGEST_COMMENT = 60_000  # characters
 app = typer.Typer(name="delivery", help="From a merge request to production: what CI calls.", no_args_is_help=True)
@@ -22,8 +23,15 @@ def integrate_command(
     import shutil
 
     from mlplatform.delivery.integration import integrate
+    from mlplatform.errors import ConfigError
+    from mlplatform.storage.address import scheme
 
     env = checked("staging", "integration")
+    if scheme(env.config.lakehouse.root):
+        raise ConfigError(
+            f"lakehouse.root: {env.config.lakehouse.root}: the integration test deletes what it finds there: "
+            "name a folder in conf/integration.yml"
+        )
     shutil.rmtree(env.reports.parent, ignore_errors=True)
     try:
         integrate(env, owner()[1], report)
@@ -46,7 +54,7 @@ def record(env: EnvOption = "dev", as_of: AsOfOption = None) -> None:
     """Record that the environment runs this code; tell the jobs that follow whether to train."""
     from mlplatform.delivery.release import record as record_release
 
-    at = environment(env)
+    at = _kept(env)
     train = record_release(at, logical_time(as_of))
     _host().output("train", "true" if train else "false")
     typer.echo(f"{env} runs {at.code}; training is {'due' if train else 'not due'}")
@@ -57,7 +65,7 @@ def checkout(env: EnvOption = "dev") -> None:
     """Bring the working tree to the code that the environment runs."""
     from mlplatform.delivery.release import check_out
 
-    typer.echo(f"{env} runs {check_out(environment(env))}")
+    typer.echo(f"{env} runs {check_out(_kept(env))}")
 
 
 @app.command()
@@ -97,7 +105,7 @@ def approve(
     from mlplatform.registry.transitions import Decision
 
     by, reason = _host().approval()
-    at, now = environment(env), logical_time(as_of)
+    at, now = _kept(env), logical_time(as_of)
     with at.run("approve", now):
         decide(Registry(at), version, "approved", Decision(now, by, reason))
     typer.echo(f"version {version}: approved by {by}, now in Production")
@@ -129,6 +137,15 @@ def schedules(cron: Annotated[str, typer.Argument(help="For example '5 * * * *'.
     else:
         for name, time in schedules(find_project()).items():
             typer.echo(f"{time:<12} JOB={name}")
+
+
+def _kept(name: str) -> "Environment":
+    """An environment whose tables and models are still there after this job."""
+    from mlplatform.delivery.release import refuse_lost_disk
+
+    env = environment(name)
+    refuse_lost_disk(env, _host())
+    return env
 
 
 def _host() -> "Host":

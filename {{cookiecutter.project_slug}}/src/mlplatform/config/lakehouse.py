@@ -27,8 +27,10 @@ class SparkSettings(Section):
 
 
 class LakehouseSettings(Section):
-    root: str = Field(description="address of this environment's tables: a folder, from the project's root")
-    landing: str = Field(description="address at which source files arrive: a folder, from the project's root")
+    root: str = Field(
+        description="address of this environment's tables: s3://, abfss://, gs://, or a folder, from the project's root"
+    )
+    landing: str = Field(description="address at which source files arrive, as of root")
     engine: str = "duckdb"
     memory_limit: str = "1GB"
     spark: SparkSettings = SparkSettings()

@@ -18,6 +18,8 @@ TRAINING = (
     *("pipelines/featurize.py", "pipelines/ingest.py", "pipelines/train.py"),
 )
 SETTINGS = ("conf/base.yml", "conf/prod.yml", "constraints.txt")
+# An address of another machine: no folder, no file: and no SQLite.
+ELSEWHERE = re.compile(r"(?!sqlite:|file:)[a-z][a-z0-9+-]+:/")
 # No pipeline and no test reads these.
 PROSE = re.compile(r"(docs/.*|notebooks/.*|[^/]*\.md|LICENSE)")
 
@@ -81,6 +83,23 @@ def only_prose_changed(project: Path, since: str) -> bool:
     """Whether all that changed since the commit where HEAD left `since` is text that no check reads."""
     changed = git(project, "diff", "--name-only", f"{since}...HEAD").splitlines()
     return bool(changed) and all(PROSE.fullmatch(name) for name in changed)
+
+
+def refuse_lost_disk(env: Environment, host: Host) -> None:
+    """Raise UserError where this job's disk is gone after it, and tables or models of `env` would lie there."""
+    lakehouse, registry = env.config.lakehouse, env.config.registry
+    places = {
+        "lakehouse.root": lakehouse.root,
+        "lakehouse.landing": lakehouse.landing,
+        "registry.tracking_uri": registry.tracking_uri,
+        "registry.artifacts": registry.artifacts,
+    }
+    here = [f"{name} ({place})" for name, place in places.items() if not ELSEWHERE.match(place)]
+    if here and host.disk_is_lost():
+        raise UserError(
+            f"this runner's disk is gone after the job, and with it {', '.join(here)} of {env.name}: put addresses "
+            f"into conf/{env.name}.yml, or let a runner of your own do it (docs/ci-cd.md)"
+        )
 
 
 def _training_paths(package: str) -> list[str]:

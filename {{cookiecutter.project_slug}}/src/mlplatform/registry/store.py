@@ -3,12 +3,14 @@
 import fcntl
 import logging
 import os
+import re
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from socket import gethostname
 from typing import TYPE_CHECKING
@@ -20,12 +22,14 @@ from mlplatform.environment import Environment
 from mlplatform.errors import ForbiddenError, UserError
 from mlplatform.registry.tags import IncompleteVersionError, VersionTags
 from mlplatform.registry.transitions import Ledger
+from mlplatform.storage.address import extra_missing, scheme
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
 _SQLITE = "sqlite:///"
+_PACKAGES = {"s3": "boto3", "abfss": "azure.storage.filedatalake", "gs": "google.cloud.storage"}
 _LONGEST_RUN = 24 * 3600  # seconds; the run of a version takes as long as it takes to write its files
 ALIASES = {"Staging": "challenger", "Production": "champion"}
 
@@ -53,9 +57,11 @@ class Registry:
 
     @cached_property
     def client(self) -> "MlflowClient":
+        _refuse_missing_package(self.settings.artifacts)
         warnings.filterwarnings("ignore", module="mlflow")
         logging.getLogger("alembic").setLevel(logging.WARNING)
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing leaves this machine unasked
         import mlflow
 
@@ -73,7 +79,9 @@ class Registry:
         if found:
             return str(found.experiment_id)
         artifacts = self.settings.artifacts
-        location = artifacts if "://" in artifacts else (self.env.folder / artifacts).resolve().as_uri()
+        location = (
+            artifacts if re.match("[a-z][a-z0-9-]+:/", artifacts) else (self.env.folder / artifacts).resolve().as_uri()
+        )
         return str(self.client.create_experiment(self.model, artifact_location=location))
 
     def versions(self) -> "list[ModelVersion]":
@@ -209,6 +217,15 @@ class Registry:
     def _refuse_foreign_write(self) -> None:
         if self.owner != self.env.name:
             raise ForbiddenError(f"{self.env.name} may read the model {self.model}, not change it")
+
+
+def _refuse_missing_package(artifacts: str) -> None:
+    """Raise StorageError where MLflow could not open the address of its artifacts."""
+    package = _PACKAGES.get(scheme(artifacts))
+    try:
+        import_module(package or "mlplatform")
+    except ImportError as error:
+        raise extra_missing(artifacts, str(package)) from error
 
 
 @contextmanager

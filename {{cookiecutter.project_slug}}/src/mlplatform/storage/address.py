@@ -119,9 +119,9 @@ def place(folder: Path, address: str, setting: str) -> Place:
             )
     else:
         found = shown = str((folder / address).absolute())
-    refused = re.search(r"[\[\]|^\\\x00-\x1f]|%[0-9A-Fa-f]{2}", shown)
+    refused = re.search(r"[\[\]|^\\'\x00-\x1f]|%[0-9A-Fa-f]{2}", shown)
     if refused:
-        raise ConfigError(f"{setting}: {shown}: Delta stores no tables below {refused[0]!r}: rename or move the folder")
+        raise ConfigError(f"{setting}: {shown}: Delta and MLflow store nothing below {refused[0]!r}: rename or move it")
     return Remote(found) if kind else folder / address
 
 

@@ -22,6 +22,9 @@ class Host(Protocol):
     def approval(self) -> tuple[str, str]:
         """Who let this job pass the platform's gate, and what they wrote; raises UserError where nobody did."""
 
+    def disk_is_lost(self) -> bool:
+        """Whether what this job leaves on its disk is gone after it."""
+
     def comment(self, text: str) -> None:
         """Show `text` on the merge request that the job runs for."""
 

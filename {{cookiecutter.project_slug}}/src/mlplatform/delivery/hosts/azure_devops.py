@@ -60,6 +60,11 @@ def _stage(record: dict[str, Any], records: dict[str, dict[str, Any]]) -> str:
     return str(record["identifier"])
 
 
+def disk_is_lost() -> bool:
+    """Whether this agent's disk is gone after the job: Microsoft's own agents are machines for one job."""
+    return os.environ.get("AGENT_ISSELFHOSTED") == "0"
+
+
 def comment(text: str) -> None:
     """Post `text` on the pull request that the job runs for."""
     thread = {"comments": [{"parentCommentId": 0, "content": text, "commentType": 1}], "status": "closed"}

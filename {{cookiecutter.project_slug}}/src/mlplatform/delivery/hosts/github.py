@@ -36,6 +36,11 @@ def approval() -> tuple[str, str]:
     raise PlatformError(f"nobody has approved this run: give the environment {APPROVALS} required reviewers")
 
 
+def disk_is_lost() -> bool:
+    """Whether this runner's disk is gone after the job: GitHub's own runners are machines for one job."""
+    return os.environ.get("RUNNER_ENVIRONMENT") == "github-hosted"
+
+
 def comment(text: str) -> None:
     """Post `text` on the pull request that the job runs for, in place of what was posted before."""
     event = json.loads(Path(_variable("GITHUB_EVENT_PATH")).read_text(encoding="utf-8"))

@@ -35,6 +35,12 @@ def approval() -> tuple[str, str]:
     return _variable("GITLAB_USER_LOGIN"), os.environ.get("REASON") or "approved on GitLab"
 
 
+def disk_is_lost() -> bool:
+    """Whether this runner's disk is gone after the job. STORAGE may be a volume of a runner of one's own."""
+    gitlabs = "saas-" in os.environ.get("CI_RUNNER_TAGS", "")
+    return gitlabs or (os.environ.get("CI_DISPOSABLE_ENVIRONMENT") == "true" and not os.environ.get("STORAGE"))
+
+
 def comment(text: str) -> None:
     """Post `text` on the merge request that the job runs for, in place of what was posted before."""
     notes = f"/merge_requests/{_variable('CI_MERGE_REQUEST_IID')}/notes"
