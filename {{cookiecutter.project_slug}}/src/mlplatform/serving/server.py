@@ -22,9 +22,7 @@ class _Server(uvicorn.Server):
         sys.stderr.write(f"serving on http://{self.config.host}:{port}, described at /docs\n")
 
 
-def serve(
-    env: Environment, clock: Callable[[], datetime], host: str | None = None, port: int | None = None
-) -> None:
+def serve(env: Environment, clock: Callable[[], datetime], host: str | None = None, port: int | None = None) -> None:
     """Serve until a signal says to stop. Raises UserError where it cannot: no keys, no features, unreleased code."""
     settings = env.config.serving
     host, port = host or settings.host, settings.port if port is None else port
