@@ -66,7 +66,7 @@ def test_each_write_does_what_it_does_on_a_disk(store: Store, tmp_path: Path) ->
                 "ops.releases", pa.table({"as_of": pa.array([APRIL], pa.timestamp("us")), "code": ["y"]}), ["as_of"]
             )
             tables.delete(NAME, Among("item", ["a"]))
-            tables.compact(NAME)
+            tables.compact(NAME, timedelta(0))
         rows = sorted(tables.read(NAME).to_pylist(), key=lambda row: str(row["item"]))
         later = tables.read(NAME, ["item"], Window("at", APRIL + timedelta(days=2))).to_pylist()
         history = [commit["operation"] for commit in tables.history(NAME)]
