@@ -72,6 +72,24 @@ test-spark: render ## Compare DuckDB and Spark: the sample's SQL, every pipeline
 		dependency:copy-dependencies -DoutputDirectory='$(CURDIR)/build/jars' && touch build/jars/.ready; }
 	$(TEST_PLATFORM) -m spark -n 0
 
+# A server of moto's own environment: its packages do not go together with a render's.
+.PHONY: test-storage
+test-storage: render ## Run tables, deliveries and the life cycle on servers that stand for S3, Azure and Google
+	@test -e build/moto/bin/moto_server || { $(PYTHON) -m venv build/moto && \
+	$(BIN)/uv pip install --quiet --python build/moto/bin/python 'moto[server]==5.2.5'; }
+	@test -e build/azurite || ! command -v npm >/dev/null || \
+	npm install --silent --no-save --no-audit --no-fund --prefix build/azurite azurite@3.37.0
+	@test -e build/bin/fake-gcs-server || ! command -v go >/dev/null || \
+	GOBIN='$(CURDIR)/build/bin' go install github.com/fsouza/fake-gcs-server@v1.56.1
+	$(TEST_PLATFORM) -m storage -n 0
+
+.PHONY: test-serving
+test-serving: render ## Run the online feature store, on Redis as well, and the server
+	$(call require,redis-server,redis-server)
+	@test -e build/schemathesis/bin/schemathesis || { $(PYTHON) -m venv build/schemathesis && \
+	$(BIN)/uv pip install --quiet --python build/schemathesis/bin/python schemathesis==4.32.5; }
+	PATH="$(CURDIR)/build/schemathesis/bin:$$PATH" $(TEST_PLATFORM) -m serving
+
 .PHONY: bench
 bench: $(READY) ## Time an upgrade beside cruft's and copier's
 	$(BIN)/python benchmarks/upgrade.py

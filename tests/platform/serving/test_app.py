@@ -37,7 +37,7 @@ def test_a_request_gets_what_batch_gives_to_the_last_digit(
         item = {name: items[row["item_id"]][name] for name in ("item_id", "kind", "amount")}
         (found,) = running.predict(item).raise_for_status().json()["predictions"]
         assert found["probabilities"]["1"] == row["score"]
-        assert datetime.fromisoformat(found["feature_time"]) == row["feature_time"]
+        assert found["feature_time"] == f"{row['feature_time'].isoformat()}Z"
         assert running.service.champion.current is not None
         assert running.service.champion.current.quick is not None
         frame = running.predict(item, item).json()["predictions"]  # several rows take the way of a batch
@@ -48,7 +48,7 @@ def test_an_answer_says_who_answered_and_what_was_missing_or_stale(start: Start,
     running = start()
     told = running.predict(ITEM, ITEM | {"kind": "unheard of"}).raise_for_status().json()
     assert told["model"] == "prod.tiny"
-    assert datetime.fromisoformat(told["prediction_time"]) == now
+    assert told["prediction_time"] == f"{now.isoformat()}Z"
     known, unknown = told["predictions"]
     assert (known["model_version"], known["variant"], known["item_id"]) == (1, "champion", "item-000001")
     assert known["features_missing"] == known["features_stale"] == []

@@ -43,7 +43,8 @@ def load_test_command(env: EnvOption = "staging", as_of: AsOfOption = None) -> N
     """Start a server, ask it without a pause, and fail where it is beyond the limits of serving.load."""
     from mlplatform.serving.load import load_test
 
-    typer.echo(f"load-test: {load_test(checked(env), logical_time(as_of))}")
+    found = load_test(checked(env), logical_time(as_of))
+    typer.echo(f"load-test: {found or f'{env} has no champion yet: nothing to ask'}")
 
 
 @app.command("serving-key")

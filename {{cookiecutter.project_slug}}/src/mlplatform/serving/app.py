@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from pydantic import ValidationError
 
@@ -300,7 +301,9 @@ def application(service: Service) -> FastAPI:
             rows = service.asked.rows(await _body(request, limits.body, limits.seconds))
             answer = await service.predict(rows, uuid.UUID(bytes=os.urandom(16)).hex)
             meters.rows.inc(len(rows))
-            response = Response(orjson.dumps(answer, option=orjson.OPT_UTC_Z), media_type="application/json")
+            response = Response(
+                orjson.dumps(answer, option=orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z), media_type="application/json"
+            )
             if service.settings.rollout.mode == "shadow":
                 from starlette.background import BackgroundTask
 
@@ -332,7 +335,7 @@ def application(service: Service) -> FastAPI:
             orjson.dumps(told if reasons else ready_), 503 if reasons else 200, media_type="application/json"
         )
 
-    @app.get("/metrics", summary="For Prometheus")
+    @app.get("/metrics", summary="For Prometheus", response_class=PlainTextResponse)
     async def metrics() -> Response:
         return Response(generate_latest(meters.registry), media_type="text/plain; version=0.0.4")
 

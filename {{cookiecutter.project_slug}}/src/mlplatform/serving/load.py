@@ -19,6 +19,7 @@ from mlplatform.config.serving import Load
 from mlplatform.environment import Environment
 from mlplatform.errors import UserError
 from mlplatform.features.online import plain
+from mlplatform.registry.store import Registry
 from mlplatform.serving.access import KEYS, new_key
 from mlplatform.serving.champion import joined_schema
 from mlplatform.serving.schema import fields
@@ -46,11 +47,13 @@ class Measured:
         )
 
 
-def load_test(env: Environment, as_of: datetime) -> Measured:
+def load_test(env: Environment, as_of: datetime) -> Measured | None:
     """Start a server of the environment, ask it for entities that are known at `as_of`, and stop it.
 
-    Raises LoadTestError where it is beyond what `serving.load` allows.
+    None where there is no champion yet. Raises LoadTestError where it is beyond what `serving.load` allows.
     """
+    if Registry(env).ledger.champion(as_of) is None:
+        return None
     settings, bodies = env.config.serving.load, bodies_of(env, as_of)
     key, entry = new_key("load test")
     with started(env, as_of, entry) as url:

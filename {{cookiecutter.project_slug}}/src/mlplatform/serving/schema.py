@@ -15,7 +15,10 @@ TIMES = ("prediction_time", "available_at")
 
 
 def _naive(time: datetime) -> datetime:
-    return time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time
+    try:
+        return time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time
+    except OverflowError as error:
+        raise ValueError("the time is out of range") from error
 
 
 class Prediction(BaseModel):
@@ -58,7 +61,7 @@ class Asked:
         """`schema`: of joined rows. `example`: values by the model's inputs, shown in the documentation."""
         entity = project.entity
         self.fields = fields(project, schema)
-        types = {name: _type(schema.field(name).type) for name in self.fields}
+        types = {name: type_of(schema.field(name).type) for name in self.fields}
         row = _record("Row", {n: t if n in entity.keys else t | None for n, t in types.items()})
         rows = Annotated[list[row], Field(min_length=1, max_length=most)]  # type: ignore[valid-type]
         self._body: TypeAdapter[Any] = TypeAdapter(_record("Body", {"rows": rows}))
@@ -97,7 +100,8 @@ def _record(name: str, types: Mapping[str, Any]) -> Any:
     return with_config(ConfigDict(extra="forbid", strict=True))(made)
 
 
-def _type(kind: pa.DataType) -> Any:
+def type_of(kind: pa.DataType) -> Any:
+    """What pydantic checks a value of an Arrow type by."""
     if pa.types.is_boolean(kind):
         return bool
     if pa.types.is_integer(kind):
