@@ -6,6 +6,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pyarrow as pa
@@ -66,7 +67,7 @@ def test_each_write_does_what_it_does_on_a_disk(store: Store, tmp_path: Path) ->
                 "ops.releases", pa.table({"as_of": pa.array([APRIL], pa.timestamp("us")), "code": ["y"]}), ["as_of"]
             )
             tables.delete(NAME, Among("item", ["a"]))
-            tables.compact(NAME, timedelta(0))
+            tables.compact(NAME, timedelta(days=7))
         rows = sorted(tables.read(NAME).to_pylist(), key=lambda row: str(row["item"]))
         later = tables.read(NAME, ["item"], Window("at", APRIL + timedelta(days=2))).to_pylist()
         history = [commit["operation"] for commit in tables.history(NAME)]
@@ -253,3 +254,34 @@ def test_a_store_that_refuses_is_told_in_one_line(store: Store, tmp_path: Path) 
         with pytest.raises(StorageError, match=r"s3://no-such-bucket/tables") as error:
             act()
         assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_store_that_ignores_conditions_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Blind(BaseHTTPRequestHandler):
+        """Keeps whatever comes last."""
+
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("ETag", '"same"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Blind) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        access = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
+        for name, value in {**access, "AWS_ALLOW_HTTP": "true"}.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        with (
+            pytest.raises(StorageError, match="does not honour conditional writes"),
+            catalog("s3://blind/prod").lease("a"),
+        ):
+            pass
+        server.shutdown()
