@@ -5,7 +5,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -16,7 +16,7 @@ from mlplatform.config.loading import find_project, load_config
 from mlplatform.config.root import Config
 from mlplatform.contract import Project
 from mlplatform.engine import ENGINES, Cluster, Engine
-from mlplatform.errors import ForbiddenError
+from mlplatform.errors import ForbiddenError, StorageError
 from mlplatform.revision import NotReleasedError, code_version, released_version
 from mlplatform.storage import ops
 from mlplatform.storage.address import place
@@ -151,7 +151,8 @@ class Environment:
             try:
                 yield run
             except BaseException as error:
-                self._record(run, started, clock, "failed", "".join(traceback.format_exception_only(error)).strip())
+                with suppress(StorageError):  # where the disk is full, for one: what went wrong first is told
+                    self._record(run, started, clock, "failed", "".join(traceback.format_exception_only(error)).strip())
                 raise
             if run.kept:
                 self._record(run, started, clock, "finished", "")

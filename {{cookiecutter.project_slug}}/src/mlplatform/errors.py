@@ -30,4 +30,5 @@ class QueryError(UserError):
 
 
 class StorageError(UserError):
-    """An object store does not do what it is asked; the message has its address and what it answers."""
+    """A disk, an object store or MLflow's database does not do what it is asked, or what it holds is damaged; the message
+    has its address, what it answers and, where that is known, what to do."""

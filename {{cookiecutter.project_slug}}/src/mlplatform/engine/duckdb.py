@@ -150,11 +150,11 @@ class Query(_Lazy):
         connection = database.cursor()
         connection.begin()
         try:
-            for name, source, shown in self._tables:
-                raw = _register(connection, name.replace(".", "__"), source)
-                connection.execute(f"CREATE SCHEMA IF NOT EXISTS {name.partition('.')[0]}")
-                connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {raw} WHERE {shown}")
-            with _told(sql):
+            with _told(sql, self._tables):
+                for name, source, shown in self._tables:
+                    raw = _register(connection, name.replace(".", "__"), source)
+                    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {name.partition('.')[0]}")
+                    connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {raw} WHERE {shown}")
                 try:
                     result = connection.sql(sql)
                 except (duckdb.BinderException, duckdb.CatalogException):
@@ -213,13 +213,16 @@ def _register(connection: duckdb.DuckDBPyConnection, name: str, source: Rows | S
 
 
 @contextmanager
-def _told(sql: str) -> Iterator[None]:
+def _told(sql: str, tables: Sequence[_Table] = ()) -> Iterator[None]:
     try:
         yield
     except duckdb.OutOfMemoryException as error:
         raise QueryError(f"lakehouse.memory_limit is too small for this query: {error}\n{sql}") from error
-    except duckdb.Error as error:
+    except (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException) as error:
         raise QueryError(str(error)) from error
+    except duckdb.Error as error:
+        read = ", ".join(source.uri for _, source, _ in tables if isinstance(source, Snapshot))
+        raise QueryError(f"{error}{f'{chr(10)}Tables that were read: {read}' if read else ''}") from error
 
 
 def _age(view: str) -> str:

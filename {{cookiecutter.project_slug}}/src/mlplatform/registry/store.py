@@ -9,17 +9,17 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, wraps
 from importlib import import_module
 from pathlib import Path
 from socket import gethostname
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
 from mlplatform.config.registry import RegistrySettings
 from mlplatform.environment import Environment
-from mlplatform.errors import ForbiddenError, UserError
+from mlplatform.errors import ForbiddenError, StorageError, UserError
 from mlplatform.registry.tags import IncompleteVersionError, VersionTags
 from mlplatform.registry.transitions import Ledger
 from mlplatform.storage.address import extra_missing, scheme
@@ -68,10 +68,10 @@ class Registry:
         logging.getLogger("mlflow").setLevel(logging.ERROR)
         uri = tracking_uri(self.env.folder, self.settings.tracking_uri)
         mlflow.set_tracking_uri(uri)
-        with _alone(uri):
+        with told(uri), _alone(uri):
             client = mlflow.MlflowClient(uri)
             client.search_registered_models(max_results=1)
-        return client
+        return cast("MlflowClient", _Told(client, uri))
 
     def experiment(self) -> str:
         """The id of the model's experiment, which is created where it is missing."""
@@ -226,6 +226,42 @@ def _refuse_missing_package(artifacts: str) -> None:
         import_module(package or "mlplatform")
     except ImportError as error:
         raise extra_missing(artifacts, str(package)) from error
+
+
+class _Told:
+    """MLflow's client, of which an answer of its database that a user can mend is told in one line."""
+
+    def __init__(self, client: "MlflowClient", uri: str) -> None:
+        self._client, self._uri = client, uri
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._client, name)
+        if not callable(found):
+            return found
+
+        @wraps(found)
+        def call(*arguments: Any, **named: Any) -> Any:
+            with told(self._uri):
+                return found(*arguments, **named)
+
+        return call
+
+
+@contextmanager
+def told(uri: str) -> Iterator[None]:
+    """Raise StorageError where MLflow's database is locked, damaged, full or read-only."""
+    try:
+        yield
+    except Exception as error:  # MLflow wraps what SQLAlchemy raises, or does not
+        found = re.search(r"\(sqlite3\.\w+\) ([^\n]+)", str(error))
+        if isinstance(error, OSError) and uri.startswith(_SQLITE):
+            found = re.search(r"(.+)", str(error))
+        if not found:
+            raise
+        raise StorageError(
+            f"{uri}: MLflow's database: {found[1]}. Nothing is lost: end what holds it, or mend the disk, its rights or the "
+            "file, and run the same command again"
+        ) from error
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Addresses: a folder on this machine, or a place on an object store, which the environment has the credentials of."""
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -17,6 +18,14 @@ from mlplatform.errors import ConfigError, StorageError
 
 # By scheme, what the project's optional packages for it are called.
 OBJECT_STORES = {"s3": "aws", "abfss": "azure", "gs": "gcp"}
+
+# What to do, by the number of the error.
+_FULL = "The disk is full. Nothing is lost: make room, and run the same command again"
+_RIGHTS = "It cannot be written to. Nothing is lost: mend its rights or how it is mounted, and run the same command again"
+ADVICE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FULL),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _RIGHTS),
+}
 
 
 @dataclass(frozen=True, order=True)
@@ -183,11 +192,12 @@ def _google(emulator: str) -> Any:
 
 
 @contextmanager
-def told(address: str) -> Iterator[None]:
-    """What a store answers is told in one line."""
+def told(address: str, otherwise: str = "") -> Iterator[None]:
+    """What a disk or a store answers is told in one line, with what to do; `otherwise` where that is not known."""
     try:
         yield
     except OSError as error:
-        if not scheme(address):
-            raise
-        raise StorageError(f"{address}: {' '.join(str(error).split())[:400]}") from error
+        said = " ".join(str(error).split())[:400]
+        number = error.errno or int((re.search(r"os error (\d+)", said) or [0, 0])[1])
+        advice = otherwise if scheme(address) else ADVICE.get(number, otherwise)
+        raise StorageError(f"{address}: {said}{'. ' * bool(advice)}{advice}") from error

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from deltalake.exceptions import TableNotFoundError
+from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from mlplatform.errors import ForbiddenError, GoneError, MissingTableError
 from mlplatform.storage import ops
@@ -23,6 +24,13 @@ from mlplatform.storage.address import Place, Remote, filesystem, told
 from mlplatform.storage.catalog import Among, Change, Distributed, Rows, Snapshot, Window
 from mlplatform.storage.lease import Lease
 from mlplatform.storage.spool import Spool
+
+# Errors of Delta that are not about what is written, but where.
+_OF_FILES = re.compile(r"os error|Object Store|Parquet error|Kernel error")
+_DAMAGED = (
+    "A file of this table is damaged or missing. Nothing was changed: put it back from a backup, and run the same command "
+    "again; or make the table anew (docs/runbook.md, A damaged table)"
+)
 
 
 class DeltaCatalog:
@@ -41,7 +49,7 @@ class DeltaCatalog:
 
     def exists(self, name: str) -> bool:
         path = self._path(name)
-        with told(str(path)):
+        with _told(path):
             return (path / "_delta_log").is_dir() and DeltaTable.is_deltatable(str(path))
 
     def snapshot(self, name: str, where: Window | None = None) -> Snapshot:
@@ -57,12 +65,14 @@ class DeltaCatalog:
         if name in ops.SCHEMAS and not self.exists(name):
             empty = ops.SCHEMAS[name].empty_table()
             return empty.select(list(columns)) if columns else empty
-        return self._dataset(name, where).to_table(
-            columns=list(columns) if columns else None, filter=_expression(where) if where else None
-        )
+        with _told(self._path(name)):
+            return self._dataset(name, where).to_table(
+                columns=list(columns) if columns else None, filter=_expression(where) if where else None
+            )
 
     def count(self, name: str) -> int:
-        return int(self._dataset(name, None).count_rows())
+        with _told(self._path(name)):
+            return int(self._dataset(name, None).count_rows())
 
     def history(self, name: str) -> Iterable[dict[str, object]]:
         return list(self._open(name).history())
@@ -75,17 +85,19 @@ class DeltaCatalog:
                 yield
             self._lease = None
             return
-        self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / ".lease").open("a+", encoding="utf-8") as file:
+        with _told(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            file = (self.root / ".lease").open("ab+", buffering=0)
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.seek(0)
-                sys.stderr.write(f"{holder} waits: {file.read()} has the tables of {self.owner}\n")
+                sys.stderr.write(f"{holder} waits: {file.read().decode()} has the tables of {self.owner}\n")
                 fcntl.flock(file, fcntl.LOCK_EX)
-            file.truncate(0)
-            file.write(holder)
-            file.flush()
+            with _told(self.root):
+                file.truncate(0)
+                file.write(holder.encode())
             yield
 
     def append(self, name: str, rows: Rows, marks: Mapping[str, int] | None = None) -> int:
@@ -120,34 +132,41 @@ class DeltaCatalog:
         self._refuse_foreign_write(name)
         if rows.num_rows:
             same = " AND ".join(f"old.{key} = new.{key}" for key in keys)
-            merge = self._open(name).merge(rows, same, source_alias="new", target_alias="old")
-            merge.when_matched_update_all().when_not_matched_insert_all().execute()
+            with _told(self._path(name)):
+                merge = self._open(name).merge(rows, same, source_alias="new", target_alias="old")
+                merge.when_matched_update_all().when_not_matched_insert_all().execute()
         return int(rows.num_rows)
 
     def delete(self, name: str, where: Window | Among) -> int:
         self._refuse_foreign_write(name)
-        return int(self._open(name).delete(where.predicate())["num_deleted_rows"])
+        with _told(self._path(name)):
+            return int(self._open(name).delete(where.predicate())["num_deleted_rows"])
 
     def compact(self, name: str, keep: timedelta) -> None:
         self._refuse_foreign_write(name)
         table, kept = self._open(name), f"interval {int(keep.total_seconds())} seconds"
         wanted = {f"delta.{what}RetentionDuration": kept for what in ("log", "deletedFile")}
-        if wanted.items() - table.metadata().configuration.items():
-            table.alter.set_table_properties(wanted)
-        table.optimize.compact()
-        table.vacuum(dry_run=False, full=True)
-        table.create_checkpoint()
-        table.cleanup_metadata()
+        with _told(self._path(name)):
+            if wanted.items() - table.metadata().configuration.items():
+                table.alter.set_table_properties(wanted)
+            table.optimize.compact()
+            table.vacuum(dry_run=False, full=True)
+            table.create_checkpoint()
+            table.cleanup_metadata()
 
     def _path(self, name: str) -> Place:
         schema, _, table = name.partition(".")
         return self.root / schema / table
 
     def _open(self, name: str) -> DeltaTable:
-        path = str(self._path(name))
+        path = self._path(name)
         try:
-            with told(path):
-                return DeltaTable(path)
+            with _told(path):
+                table = DeltaTable(str(path))
+                newest = path / "_delta_log" / f"{table.version():020}.json"
+                if isinstance(newest, Path) and newest.exists() and not newest.stat().st_size:
+                    raise OSError(f"{newest.name} is empty")  # Delta takes it for a commit that changed nothing
+                return table
         except TableNotFoundError as error:
             known = ", ".join(self.names()) or "none"
             raise MissingTableError(f"{self.owner} has no table {name} yet (its tables: {known})") from error
@@ -176,7 +195,8 @@ class DeltaCatalog:
         self._refuse_foreign_write(name)
         path = self._path(name)
         if isinstance(path, Path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            with _told(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
         # Whoever opens a table reads each commit since its last checkpoint.
         how["configuration"] = {"delta.checkpointInterval": "10"}
         if isinstance(rows, Distributed) and not marks:
@@ -185,7 +205,7 @@ class DeltaCatalog:
         reader = given.to_reader() if isinstance(given, pa.Table) else given.reader()
         if marks:
             how["commit_properties"] = CommitProperties(app_transactions=[Transaction(*mark) for mark in marks.items()])
-        with told(str(path)):
+        with _told(path):
             write_deltalake(str(path), reader, **how)
         return int(given.num_rows if isinstance(given, pa.Table) else given.rows)
 
@@ -194,6 +214,17 @@ class DeltaCatalog:
             raise ForbiddenError(f"{self.reader} may read {self.owner}'s tables, not write them: {name} is unchanged")
         if self._lease:
             self._lease.check()
+
+
+@contextmanager
+def _told(path: Place) -> Iterator[None]:
+    with told(str(path), _DAMAGED):
+        try:
+            yield
+        except (DeltaError, pa.ArrowInvalid) as error:
+            if isinstance(error, DeltaError) and not _OF_FILES.search(str(error)):
+                raise
+            raise OSError(re.split(r"\s+(?:0: <unknown>|ParsedLogPath)", str(error))[0]) from error
 
 
 def _expression(where: Window) -> pc.Expression:

@@ -8,6 +8,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from mlplatform.storage.address import told
+
 _BATCH = 100_000  # rows
 
 
@@ -19,7 +21,7 @@ class Spool:
         self._folder = tempfile.TemporaryDirectory(prefix="mlplatform-")
         self.path = Path(self._folder.name, "rows.parquet")
         self.rows = 0
-        with pq.ParquetWriter(self.path, schema) as file:
+        with told(str(self.path)), pq.ParquetWriter(self.path, schema) as file:
             for batch in batches:
                 file.write_batch(batch)
                 self.rows += batch.num_rows

@@ -15,7 +15,7 @@ import jinja2
 import pandas as pd
 
 from mlplatform.contract import Model, Project
-from mlplatform.registry.store import Registry
+from mlplatform.registry.store import Registry, told
 from mlplatform.registry.tags import VersionTags
 from mlplatform.training.data import TrainingData
 from mlplatform.training.evaluation import Evaluation
@@ -48,7 +48,7 @@ def record(registry: Registry, trained: Trained) -> int:
     client, tags = registry.client, _tags(registry, trained)
     marks = {**registry.claim(trained.identity), "mlflow.note.content": tags.summary}
     name = f"{trained.as_of:%Y-%m-%d %H:%M}"
-    with mlflow.start_run(experiment_id=registry.experiment(), run_name=name, tags=marks) as run:
+    with told(client.tracking_uri), mlflow.start_run(experiment_id=registry.experiment(), run_name=name, tags=marks) as run:
         mlflow.log_params(_parameters(trained))
         mlflow.log_metrics(trained.evaluation.metrics)
         mlflow.log_metrics({f"baseline_{metric}": value for metric, value in trained.evaluation.baseline.items()})
