@@ -30,5 +30,5 @@ class QueryError(UserError):
 
 
 class StorageError(UserError):
-    """A disk, an object store or MLflow's database does not do what it is asked, or what it holds is damaged; the message
-    has its address, what it answers and, where that is known, what to do."""
+    """A disk, an object store or MLflow's database does not do what it is asked, or holds something damaged; the
+    message has its address, what it answers and, where that is known, what to do."""

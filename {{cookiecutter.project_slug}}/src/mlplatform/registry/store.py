@@ -259,8 +259,8 @@ def told(uri: str) -> Iterator[None]:
         if not found:
             raise
         raise StorageError(
-            f"{uri}: MLflow's database: {found[1]}. Nothing is lost: end what holds it, or mend the disk, its rights or the "
-            "file, and run the same command again"
+            f"{uri}: MLflow's database: {found[1]}. Nothing is lost: end what holds it, or mend the disk, its rights "
+            "or the file, and run the same command again"
         ) from error
 
 

@@ -28,8 +28,8 @@ from mlplatform.storage.spool import Spool
 # Errors of Delta that are not about what is written, but where.
 _OF_FILES = re.compile(r"os error|Object Store|Parquet error|Kernel error")
 _DAMAGED = (
-    "A file of this table is damaged or missing. Nothing was changed: put it back from a backup, and run the same command "
-    "again; or make the table anew (docs/runbook.md, A damaged table)"
+    "A file of this table is damaged or missing. Nothing was changed: put it back from a backup, and run the same "
+    "command again; or make the table anew (docs/runbook.md, A damaged table)"
 )
 
 

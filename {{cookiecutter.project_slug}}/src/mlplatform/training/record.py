@@ -48,7 +48,8 @@ def record(registry: Registry, trained: Trained) -> int:
     client, tags = registry.client, _tags(registry, trained)
     marks = {**registry.claim(trained.identity), "mlflow.note.content": tags.summary}
     name = f"{trained.as_of:%Y-%m-%d %H:%M}"
-    with told(client.tracking_uri), mlflow.start_run(experiment_id=registry.experiment(), run_name=name, tags=marks) as run:
+    experiment, uri = registry.experiment(), client.tracking_uri
+    with told(uri), mlflow.start_run(experiment_id=experiment, run_name=name, tags=marks) as run:
         mlflow.log_params(_parameters(trained))
         mlflow.log_metrics(trained.evaluation.metrics)
         mlflow.log_metrics({f"baseline_{metric}": value for metric, value in trained.evaluation.baseline.items()})
