@@ -90,6 +90,14 @@ test-serving: render ## Run the online feature store, on Redis as well, and the 
 	$(BIN)/uv pip install --quiet --python build/schemathesis/bin/python schemathesis==4.32.5; }
 	PATH="$(CURDIR)/build/schemathesis/bin:$$PATH" $(TEST_PLATFORM) -m serving
 
+# Kafka comes as jars, by Maven. Without it, or without Java, its tests are skipped and say so.
+.PHONY: test-stream
+test-stream: render ## Stream from and to a broker of Kafka
+	$(call require,java,default-jre-headless)
+	@test -d build/kafka/libs || ! command -v mvn >/dev/null || mvn --quiet --batch-mode --file tests/platform/kafka.xml \
+	dependency:copy-dependencies -DoutputDirectory='$(CURDIR)/build/kafka/libs'
+	$(TEST_PLATFORM) -m 'kafka and not nightly' -n 0
+
 .PHONY: bench
 bench: $(READY) ## Time an upgrade beside cruft's and copier's
 	$(BIN)/python benchmarks/upgrade.py

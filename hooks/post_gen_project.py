@@ -34,6 +34,7 @@ PLATFORM = {
     "serving": "inference=online+all",
     "cli/streaming.py": "inference=streaming+all",
     "streaming": "inference=streaming+all",
+    "testing/streaming.py": "inference=streaming+all",
 }
 
 

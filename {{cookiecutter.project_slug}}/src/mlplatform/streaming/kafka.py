@@ -1,0 +1,209 @@
+"""Kafka: a topic per source to read events from, and one for predictions, written in transactions.
+
+An event is a JSON object with the columns of its source. What has been read of a topic is kept in Bronze, with the
+rows; what has been published is kept in Kafka, in the transaction of the messages.
+"""
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import import_module
+from typing import Any
+
+from mlplatform.config.streaming import KafkaSettings
+from mlplatform.environment import Environment
+from mlplatform.errors import ConfigError, UserError
+from mlplatform.streaming.events import Event, UnavailableError
+
+try:
+    kafka: Any = import_module("confluent_kafka")
+except ImportError as error:
+    raise ConfigError("streaming: kafka needs the package confluent-kafka (pip install '.[kafka]')") from error
+
+_TIMEOUT = 10  # seconds for one answer of a broker
+
+
+class KafkaSource:
+    """See `EventSource`. A partition is `<topic>/<number>`; messages that are no JSON object are refused."""
+
+    def __init__(self, env: Environment) -> None:
+        settings = _settings(env)
+        self._prefix, self._group = settings.prefix, f"{env.name}.stream"
+        reading = {"enable.auto.commit": False, "isolation.level": "read_committed", "enable.partition.eof": True}
+        self._properties = {**_properties(settings), **reading, "group.id": self._group}
+        self._consumers: dict[str, Any] = {}
+
+    def take(
+        self, source: str, offset: Callable[[str], int | None], limit: int, waits: Callable[[datetime], bool]
+    ) -> list[Event]:
+        topic = self._prefix + source
+        with _told():
+            consumer = self._consumers.setdefault(topic, kafka.Consumer(self._properties))
+            found = consumer.list_topics(topic, timeout=_TIMEOUT).topics[topic]
+            if found.error:
+                if found.error.code() == kafka.KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    return []
+                raise kafka.KafkaException(found.error)
+            events, starts = [], {}
+            for number in sorted(found.partitions):
+                partition, at = f"{topic}/{number}", kafka.TopicPartition(topic, number)
+                low, high = consumer.get_watermark_offsets(at, timeout=_TIMEOUT)
+                start = offset(partition)
+                if start is not None and start > high:
+                    raise UserError(
+                        f"{partition} ends at {high}, and {start} messages of it have been read: it was made anew. "
+                        "Give the new one another name (streaming.kafka.prefix), so that it is read from its beginning"
+                    )
+                if start is not None and start < low:
+                    reason = f"deleted by the broker before they were read: offsets {start} to {low - 1}"
+                    events.append(Event(partition, low - 1, _now(), None, reason))
+                if max(start or 0, low) < high:
+                    starts[number] = max(start or 0, low)
+            events += self._read(consumer, topic, starts, limit - len(events), waits)
+            return events
+
+    def _read(
+        self, consumer: Any, topic: str, starts: Mapping[int, int], limit: int, waits: Callable[[datetime], bool]
+    ) -> list[Event]:
+        """Up to `limit` messages, each partition until its end or one that waits."""
+        events: list[Event] = []
+        consumer.assign([kafka.TopicPartition(topic, number, start) for number, start in starts.items()])
+        ended: set[int] = set()
+        while len(events) < limit and len(ended) < len(starts):
+            messages = consumer.consume(limit - len(events), timeout=_TIMEOUT)
+            if not messages:
+                raise UnavailableError(f"kafka: {topic} gives no message, and has not ended")
+            for message in messages:
+                if message.error() and message.error().code() == kafka.KafkaError._PARTITION_EOF:
+                    ended.add(message.partition())
+                elif message.error():
+                    raise kafka.KafkaException(message.error())
+                elif message.partition() not in ended:
+                    event = _event(message)
+                    if waits(event.arrived):
+                        ended.add(message.partition())
+                    else:
+                        events.append(event)
+        consumer.unassign()
+        return events
+
+    def close(self) -> None:
+        for consumer in self._consumers.values():
+            consumer.close()
+
+
+class KafkaSink:
+    """Publishes each prediction of the stream once, as a JSON object with the entity's keys as its key.
+
+    The version of the table that comes next is committed with the messages, as the offset of a group on their topic.
+    """
+
+    def __init__(self, env: Environment) -> None:
+        settings, model = _settings(env), env.config.registry.model
+        self._env, self._topic, self._table = env, f"{settings.prefix}predictions", f"predictions.{model}"
+        self._at = kafka.TopicPartition(self._topic, 0)
+        properties, name = _properties(settings), f"{env.name}.{model}.predictions"
+        self._group = kafka.Consumer({**properties, "group.id": name, "enable.auto.commit": False})
+        self._sending = {**properties, "transactional.id": name, "enable.idempotence": True}
+        self._producer: Any = None
+        with _told():
+            if self._group.list_topics(self._topic, timeout=_TIMEOUT).topics[self._topic].error:
+                raise ConfigError(f"streaming.sinks: there is no topic {self._topic}: create it")
+            (committed,) = self._group.committed([self._at], timeout=_TIMEOUT)
+            if committed.offset < 0:  # what was predicted before the first start is not sent
+                there = env.catalog.exists(self._table)
+                self._at.offset = env.catalog.snapshot(self._table).version + 1 if there else 0
+                self._group.commit(offsets=[self._at], asynchronous=False)
+
+    def publish(self) -> int:
+        sent = 0
+        with _told(self._forget):
+            if self._producer is None:
+                producer = kafka.Producer(self._sending)
+                producer.init_transactions(_TIMEOUT)
+                self._producer = producer
+            (committed,) = self._group.committed([self._at], timeout=_TIMEOUT)
+            if not self._env.catalog.exists(self._table):
+                return 0
+            for change in self._env.catalog.changes(self._table, committed.offset - 1):
+                added = () if change.rewrites else change.batches
+                rows = [row for batch in added for row in batch.to_pylist() if row.get("inference") == "streaming"]
+                self._producer.begin_transaction()
+                for row in rows:
+                    self._send(row)
+                position = kafka.TopicPartition(self._topic, 0, change.version + 1)
+                group = self._group.consumer_group_metadata()
+                self._producer.send_offsets_to_transaction([position], group, _TIMEOUT)
+                self._producer.commit_transaction(_TIMEOUT)
+                sent += len(rows)
+        return sent
+
+    def _send(self, row: Mapping[str, Any]) -> None:
+        value = {name: _plain(item) for name, item in row.items()}
+        key = json.dumps({name: value[name] for name in self._env.project.entity.keys})
+        while True:
+            try:
+                self._producer.produce(self._topic, json.dumps(value), key)
+                return
+            except BufferError:  # its queue is full
+                self._producer.poll(1)
+
+    def _forget(self) -> None:
+        """A transaction that failed ends with its producer: the next one of this name takes its place."""
+        self._producer = None
+
+    def close(self) -> None:
+        self._group.close()
+
+
+def _settings(env: Environment) -> KafkaSettings:
+    settings = env.config.streaming.kafka
+    if settings is None:
+        raise ConfigError("streaming.kafka: properties are missing, bootstrap.servers among them")
+    return settings
+
+
+def _properties(settings: KafkaSettings) -> dict[str, Any]:
+    missing = [variable for variable in settings.secrets.values() if variable not in os.environ]
+    if missing:
+        raise ConfigError(f"streaming.kafka.secrets: the environment lacks {', '.join(missing)}")
+    secrets = {name: os.environ[variable] for name, variable in settings.secrets.items()}
+    return {**settings.properties, **secrets, "log_level": 2}
+
+
+def _event(message: Any) -> Event:
+    at = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC).replace(tzinfo=None)
+    partition, raw = f"{message.topic()}/{message.partition()}", message.value() or b""
+    try:
+        values = json.loads(raw, parse_float=str, parse_int=str)
+    except ValueError as error:
+        return Event(partition, message.offset(), at, None, f"no JSON: {error}", raw.decode("utf-8", "replace"))
+    if not isinstance(values, dict):
+        return Event(partition, message.offset(), at, None, "no JSON object", raw.decode("utf-8", "replace"))
+    given = {name: json.dumps(v) if isinstance(v, bool | list | dict) else v for name, v in values.items()}
+    return Event(partition, message.offset(), at, given)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@contextmanager
+def _told(failed: Callable[[], None] = lambda: None) -> Iterator[None]:
+    try:
+        yield
+    except kafka.KafkaException as error:
+        failed()
+        reason = error.args[0]
+        if reason.code() in (kafka.KafkaError._FENCED, kafka.KafkaError.INVALID_PRODUCER_EPOCH):
+            raise UserError("kafka: another stream of this environment publishes now: this one ends") from error
+        raise UnavailableError(f"kafka: {reason.str()}") from error
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)
