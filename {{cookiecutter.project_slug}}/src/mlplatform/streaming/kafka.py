@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import import_module
+from time import monotonic
 from typing import Any
 
 from mlplatform.config.streaming import KafkaSettings
@@ -72,9 +73,11 @@ class KafkaSource:
         events: list[Event] = []
         consumer.assign([kafka.TopicPartition(topic, number, start) for number, start in starts.items()])
         ended: set[int] = set()
+        answered = monotonic()
         while len(events) < limit and len(ended) < len(starts):
-            messages = consumer.consume(limit - len(events), timeout=_TIMEOUT)
-            if not messages:
+            messages = consumer.consume(limit - len(events), timeout=0.1)  # it waits for as many, if it may
+            answered = monotonic() if messages else answered
+            if monotonic() - answered > _TIMEOUT:
                 raise UnavailableError(f"kafka: {topic} gives no message, and has not ended")
             for message in messages:
                 if message.error() and message.error().code() == kafka.KafkaError._PARTITION_EOF:

@@ -45,7 +45,7 @@ class Stream:
         self._registry = Registry(self.env)
         self._table = f"predictions.{self._registry.settings.model}"
         self._source: EventSource = load(SOURCES, settings.source, "streaming.source")(self.env)
-        self._sinks: list[Sink] = [load(SINKS, name, "streaming.sinks")(self.env) for name in settings.sinks]
+        self._sinks: list[Sink] = []
         self._predictors: dict[tuple[int, bool], BatchFunction] = {}
         self._days: set[str] = set()
         self._unsettled = True  # a stream that was killed may have left something half done
@@ -57,6 +57,8 @@ class Stream:
         Of more events than fit in one, all are prepared before anything is scored.
         """
         limit, waited, behind = self.env.config.streaming.max_events, [], True
+        for name in self.env.config.streaming.sinks[len(self._sinks) :]:  # before anything is predicted
+            self._sinks.append(load(SINKS, name, "streaming.sinks")(self.env))
         while behind:
             taken: list[tuple[Source, list[Event]]] = []
             for source in self.env.project.sources:
