@@ -224,9 +224,9 @@ def end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def test_a_cluster_whose_worker_is_killed_ends_with_the_right_tables(
-    pair: tuple[Environment, Environment], duplicate: Duplicate, tmp_path: Path
+    world: Path, load_env: LoadEnv, duplicate: Duplicate, now: datetime, tmp_path: Path
 ) -> None:
-    project = duplicate(pair[0].folder, tmp_path / "project")
+    project = duplicate(world, tmp_path / "project")
     shutil.rmtree(project / "data" / "prod" / "silver")
     shutil.rmtree(project / "data" / "prod" / "features")
     with cluster(tmp_path) as (address, workers):
@@ -242,7 +242,7 @@ def test_a_cluster_whose_worker_is_killed_ends_with_the_right_tables(
             "from mlplatform.pipelines.ingest import ingest\n"
             "from tiny.project import PROJECT\n"
             "env = Environment.load('prod', PROJECT, Path(sys.argv[1]), ('test', 'spark'))\n"
-            f"as_of = datetime.fromisoformat('{SECOND}')\n"
+            f"as_of = datetime.fromisoformat('{now}')\n"
             "ingest(env, as_of); featurize(env, as_of, backfill=True)\n"
         )
         paths = os.pathsep.join(path for path in sys.path if path)
@@ -258,8 +258,8 @@ def test_a_cluster_whose_worker_is_killed_ends_with_the_right_tables(
             assert driver.wait(240) == 0
         finally:
             driver.kill()
-    theirs = Environment.load("prod", pair[0].project, project, ("test",))
-    expected, found = tables(pair[0]), tables(theirs)
-    for name in expected:
-        if name.startswith(("silver.", "features.")):
-            assert_frame_equal(found[name], expected[name], abs_tol=1e-9, rel_tol=0)
+    expected, found = (tables(load_env("prod", folder)) for folder in (world, project))
+    names = [name for name in expected if name.startswith(("silver.", "features."))]
+    assert len(names) == 4
+    for name in names:
+        assert_frame_equal(found[name], expected[name], abs_tol=1e-9, rel_tol=0)

@@ -68,7 +68,7 @@ _NAMED = re.compile(
 )
 _RAISED = re.compile(r"<<([A-Za-z0-9+/=]+)>>")
 _SAID = re.compile(r"\[[A-Z0-9_.]+\] .*?SQLSTATE: \w+(; line \d+ pos \d+)?", re.DOTALL)  # what is wrong with a query
-_SHIPPED = tempfile.TemporaryDirectory(prefix="mlplatform-")  # executors fetch from here as they come
+_OWN = tempfile.TemporaryDirectory(prefix="mlplatform-")  # what executors fetch as they come; Spark wants a folder, too
 
 
 class Spark:
@@ -311,7 +311,7 @@ def _session(cluster: Cluster) -> Any:
         jars = sorted(map(str, (cluster.folder / settings.jars).glob("*.jar")))
         if not jars and "spark.jars.packages" not in settings.session:
             raise ConfigError(f"lakehouse.spark.jars: there are no jars in {settings.jars}: run `make spark` first")
-        files = {"spark.jars": ",".join(jars)} if jars else {}
+        files = {"spark.sql.warehouse.dir": _OWN.name} | ({"spark.jars": ",".join(jars)} if jars else {})
         builder = builder.master(settings.master).config(map=_SESSION | _DELTA | files | settings.session)
     logging.getLogger("SQLQueryContextLogger").disabled = True  # what is wrong with a query is told once
     session = builder.getOrCreate()
@@ -326,7 +326,7 @@ def _ship(session: Any, package: str) -> None:
 
     spec = find_spec(package)
     folder = Path(next(iter(spec.submodule_search_locations or [])) if spec else "")
-    file = Path(_SHIPPED.name, f"{package}.zip")
+    file = Path(_OWN.name, f"{package}.zip")
     with zipfile.ZipFile(file, "w") as archive:
         for path in sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
             archive.write(path, Path(package, path.relative_to(folder)))
