@@ -2,7 +2,7 @@
 
 Every function here is pure: frames in, rows out, in the long format of `SCHEMA`. `available_at` is logical as
 well (the end of the window, or that plus the label delay), so computing a window late or again gives the same
-rows. Memory is bounded by one window of predictions and the reference.
+rows. Memory is bounded by one window of predictions; of inputs and reference one column is read at a time.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -55,8 +55,8 @@ def volumes(window: Span, tables: Mapping[str, Volume]) -> pl.DataFrame:
 
 def inputs(
     window: Span,
-    frame: pl.DataFrame,
-    reference: pl.DataFrame | None,
+    frame: pl.DataFrame | pl.LazyFrame,
+    reference: pl.DataFrame | pl.LazyFrame | None,
     settings: MonitoringSettings,
     slices: Sequence[str],
     watched: Sequence[str],
@@ -68,14 +68,18 @@ def inputs(
     holds the watched ones as the model of `model_version` saw them in training, and None gives no drift. Raises
     ColumnNotFoundError for a missing column.
     """
-    rows = [("rows", "", name, float(part.height)) for name, part in _slices(frame, slices, ())]
-    if frame.height:
-        missing = frame.select(_missing(name, frame.schema[name]) for name in watched).row(0)
-        rows += [("missing_rate", name, "all", share) for name, share in zip(watched, missing, strict=True)]
-    if reference is not None and frame.height >= settings.min_rows:
-        for name in watched:
-            for metric, value in drift.compare(reference[name], frame[name], settings.psi_bins).items():
-                rows.append((metric, name, "all", value))
+    height = _column(frame, watched[0]).len()
+    counts = [("all", height)]
+    for name in slices:
+        groups = frame.lazy().group_by(name).len().collect().rows()
+        counts += [(_slice(name, value), count) for value, count in sorted(groups, key=str)]
+    rows = [("rows", "", name, float(count)) for name, count in counts]
+    for name in watched if height else ():
+        column = _column(frame, name)
+        rows.append(("missing_rate", name, "all", column.to_frame().select(_missing(name, column.dtype)).item()))
+        if reference is not None and height >= settings.min_rows:
+            drifted = drift.compare(_column(reference, name), column, settings.psi_bins)
+            rows += [(metric, name, "all", value) for metric, value in drifted.items()]
     return _frame(window, rows, model_version, window.end)
 
 
@@ -146,11 +150,20 @@ def pipelines(window: Span, runs: pl.DataFrame) -> pl.DataFrame:
 
 
 def _slices(frame: pl.DataFrame, slices: Sequence[str], columns: Sequence[str]) -> Iterator[tuple[str, pl.DataFrame]]:
-    yield "all", frame.select(columns) if columns else frame
+    yield "all", frame.select(columns)
     for column in slices:
         narrow = frame.select(list(dict.fromkeys((column, *columns))))
         for (value,), part in sorted(narrow.partition_by(column, as_dict=True).items(), key=str):
-            yield f"{column}={'missing' if value is None else value}", part
+            yield _slice(column, value), part
+
+
+def _slice(column: str, value: object) -> str:
+    return f"{column}={'missing' if value is None else value}"
+
+
+def _column(frame: pl.DataFrame | pl.LazyFrame, name: str) -> pl.Series:
+    """One column; of a file no other is read."""
+    return frame.lazy().select(name).collect()[name]
 
 
 def _missing(name: str, dtype: pl.DataType) -> pl.Expr:

@@ -69,11 +69,11 @@ def _inputs(env: Environment, registry: Registry, window: Span, scored: pl.DataF
     # Part of a week is no week: in a window in which the champion changed, no version's inputs are compared.
     steady = len(list(registry.ledger.champions(window.start, window.end))) == 1
     for (version,), part in sorted(scored.partition_by("model_version", as_dict=True).items()):
-        reference = pl.read_parquet(registry.files(version, "reference.parquet")) if steady else None
+        reference = pl.scan_parquet(registry.files(version, "reference.parquet")) if steady else None
         given = pl.DataFrame(pl.from_pandas(project.model.inputs(part.to_pandas())))
         added = [name for name in (*scores, *project.slices) if name not in given.columns]
         # A column that is newer than the version has nothing to be compared with.
-        known = [name for name in (*given.columns, *scores) if reference is None or name in reference.columns]
+        known = [name for name in (*given.columns, *scores) if reference is None or name in reference.collect_schema()]
         frame = given.with_columns(part[name] for name in added)
         yield metrics.inputs(window, frame, reference, settings, project.slices, known, version)
 

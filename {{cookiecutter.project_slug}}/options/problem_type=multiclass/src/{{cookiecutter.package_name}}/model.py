@@ -50,7 +50,7 @@ class Estimate(Model):
     def inputs(self, frame: pd.DataFrame) -> pd.DataFrame:
         """The model's input from joined rows: numbers as float64, categories as text without gaps."""
         numbers = frame[list(NUMERIC)].astype("float64")
-        categories = frame[list(CATEGORICAL)].astype("object").fillna("missing").astype(str)
+        categories = frame[list(CATEGORICAL)].astype("str").fillna("missing")
         return pd.concat([numbers, categories], axis=1)
 
     def build(self, parameters: Mapping[str, Any]) -> Pipeline:
