@@ -29,7 +29,7 @@ RENDER := $(CURDIR)/build/render
 SETTINGS := $(RENDER)/pyproject.toml
 TOOLS := $(RENDER)/.venv/bin
 PLATFORM := $(CURDIR)/{{cookiecutter.project_slug}}/src
-ADD = $(BIN)/uv pip install --quiet --python $(TOOLS)/python --compile-bytecode --constraint $(RENDER)/constraints.txt
+ADD = $(AS_PIP) $(BIN)/uv pip install --quiet --python $(TOOLS)/python --compile-bytecode --constraint $(RENDER)/constraints.txt
 TEST_PLATFORM = PYTHONPATH='$(PLATFORM):$(RENDER)/src' PYTHONDONTWRITEBYTECODE=1 $(TOOLS)/pytest -n 2 --dist loadgroup tests/platform
 
 .PHONY: render
@@ -99,8 +99,9 @@ test-stream: render ## Stream from and to a broker of Kafka
 	$(TEST_PLATFORM) -m 'kafka and not nightly' -n 0
 
 .PHONY: bench
-bench: $(READY) ## Time an upgrade beside cruft's and copier's
+bench: render ## Time an upgrade, the join, scoring and drift beside other tools
 	$(BIN)/python benchmarks/upgrade.py
+	PYTHONPATH='$(PLATFORM):$(RENDER)/src' PYTHONDONTWRITEBYTECODE=1 $(TOOLS)/python benchmarks/speed.py $(BIN)/uv
 
 .PHONY: docs
 docs: $(VENV)/.ready-docs ## Build the documentation into build/site, strictly
@@ -113,7 +114,7 @@ test-ci: $(VENV)/.ready-ci ## Check the rendered CI files of each platform, and 
 
 .PHONY: pins
 pins: $(READY) ## Renew constraints.txt
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --group dev --group docs --group ci \
+	$(AS_PIP) $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --group dev --group docs --group ci \
 		--no-header --no-annotate --no-emit-index-url --output-file constraints.txt
 
 .PHONY: release
@@ -124,7 +125,11 @@ release: $(READY) ## Release VERSION: set it, run the upgrade tests, commit, tag
 clean: ## Delete the environment, renders and caches
 	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --constraint constraints.txt
+# uv does not read pip's settings: it is told of the index that they name, and of those beside it.
+PIP_SAYS = $$($(BIN)/python -m pip config list 2>/dev/null | sed -n "s/^global\.$(1)='\(.*\)'$$/\1/p" | sed 's/\\n/ /g')
+AS_PIP = UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$${UV_INDEX_URL:-$${PIP_INDEX_URL:-$(call PIP_SAYS,index-url)}}}" \
+	UV_INDEX="$${UV_INDEX:-$${PIP_EXTRA_INDEX_URL:-$(call PIP_SAYS,extra-index-url)}}"
+INSTALL = $(AS_PIP) $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --constraint constraints.txt
 
 $(READY): pyproject.toml constraints.txt $(BIN)/uv
 	$(INSTALL) --group dev
