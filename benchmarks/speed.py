@@ -28,7 +28,7 @@ PAIRS = {"point-in-time join": ("join", "bare_join"), "batch scoring": ("score",
 
 
 def make(folder: Path) -> None:
-    """Write a view in which each twentieth row comes late, entities, joined rows, a reference and its drift."""
+    """Write a view with late rows, entities, joined rows, a reference and what drifted from it."""
     import numpy as np
     import polars as pl
     import pyarrow as pa

@@ -92,7 +92,8 @@ def ks_and_wasserstein(reference: Floats, current: Floats) -> tuple[float, float
 def _share_up_to(values: Floats, ordered: Floats) -> Floats:
     """The share of `ordered` that is not above each of `values`; both are sorted."""
     first, last = np.searchsorted(ordered, values[0]), np.searchsorted(ordered, values[-1], side="right")
-    return (first + np.searchsorted(ordered[first:last], values, side="right")) / ordered.size
+    share: Floats = (first + np.searchsorted(ordered[first:last], values, side="right")) / ordered.size
+    return share
 
 
 def _numeric(reference: pl.Series, current: pl.Series, bins: int) -> dict[str, float]:
