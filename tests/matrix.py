@@ -23,6 +23,8 @@ NAMED: dict[str, dict[str, str]] = {
     "spark": {"compute": "spark", "sample": "none"},
     "promoted": {"problem_type": "regression", "sample": "none", "deployment_pattern": "deploy_models"},
 }
+# What asks for every package.
+EVERYTHING = {"inference": "all"}
 
 
 def refusals(answers: Mapping[str, str]) -> list[str]:

@@ -23,12 +23,19 @@ def environment(project: Path) -> Path:
     return (ROOT / "build").resolve() / f"venv-{digest[:8]}"
 
 
-def make(project: Path, *targets: str) -> None:
-    """Run make there as a person would, without what this test's own make and pytest have set."""
+def make(project: Path, *targets: str, venv: Path | None = None) -> None:
+    """Run make there as a person would, without what this test's own make and pytest have set.
+
+    `venv`: an environment that has all that the repository needs; nothing is installed into it.
+    """
+    if venv:
+        for name in ("pyproject.toml", "constraints.txt"):
+            os.utime(project / name, (0, 0))
+    venv = venv or environment(project)
     ours = ("MAKE", "MFLAGS", "PYTEST_", "VIRTUAL_ENV")
     settings = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    settings["MYPY_CACHE_DIR"] = f"{environment(project)}/mypy"
-    command = ["make", *targets, f"VENV={environment(project)}"]
+    settings["MYPY_CACHE_DIR"] = f"{venv}/mypy"
+    command = ["make", *targets, f"VENV={venv}"]
     subprocess.run(command, cwd=project, env=settings, stdin=subprocess.DEVNULL, check=True)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from bake import bake
-from matrix import CHOICES, DEFAULTS, NAMED
+from matrix import CHOICES, DEFAULTS, EVERYTHING, NAMED
 from pre_gen_project import installed
 from rendered import environment, make
 
@@ -39,13 +39,24 @@ def linted(project: Path) -> str:
 CLEAN: set[str] = set()
 
 
+@pytest.fixture(scope="module")
+def everything(render: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment in which any row can be looked at: an installation for each would take longer."""
+    project = tmp_path_factory.mktemp("everything") / "project"
+    shutil.copytree(render(**EVERYTHING), project)
+    make(project, "setup")
+    return environment(project)
+
+
 # Working in a repository leaves caches and data in it, so each of these works in a copy of its own.
 
 
-def test_its_own_lint_passes(variant: Path, tmp_path: Path) -> None:
-    """Style, types and directions of every row; rows whose own Python is the same are looked at once."""
+def test_its_own_lint_and_check_pass(variant: Path, everything: Path, tmp_path: Path) -> None:
+    """Every row; of rows whose own Python is the same one is linted."""
+    project = Path(shutil.copytree(variant, tmp_path / "project"))
+    make(project, "check", venv=everything)
     if linted(variant) not in CLEAN:
-        make(Path(shutil.copytree(variant, tmp_path / "project")), "lint")
+        make(project, "lint", venv=everything)
         CLEAN.add(linted(variant))
 
 

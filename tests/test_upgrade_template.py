@@ -335,7 +335,7 @@ def test_edits_of_an_owner_arrive_where_their_files_go(template: Path, start: St
 
 def prod(project: Path, query: str) -> list[str]:
     """What prod's tables answer to a query for one column, row by row."""
-    command = [environment(project) / "bin" / "python", "-m", PACKAGE, "sql", "--env", "prod", query]
+    command = [str(environment(project) / "bin" / "python"), "-m", PACKAGE, "sql", "--env", "prod", query]
     said = run(project, *command, settings={"PYTHONPATH": "src", "COLUMNS": "400"})
     return [line.strip("│ ") for line in said.splitlines() if line.startswith("│")]
 
@@ -388,7 +388,7 @@ def test_what_was_made_before_an_upgrade_scores_monitors_compares_and_rolls_back
     assert int(prod(project, f"SELECT count(*) {performance}")[0]) > 0
     assert prod(project, "SELECT champion FROM ops.comparisons WHERE challenger = 5") == ["4"]
     words = "registry rollback --env prod --as-of 2025-09-02 --by me --reason drill".split()
-    command = [environment(project) / "bin" / "python", "-m", PACKAGE, *words]
+    command = [str(environment(project) / "bin" / "python"), "-m", PACKAGE, *words]
     said = run(project, *command, settings={"PYTHONPATH": "src"})
     assert said == "version 1 is in Production again\n"
     assert {query: prod(project, query) for query in before} == before
