@@ -24,7 +24,7 @@ NAMED: dict[str, dict[str, str]] = {
     "promoted": {"problem_type": "regression", "sample": "none", "deployment_pattern": "deploy_models"},
 }
 # What asks for every package.
-EVERYTHING = {"inference": "all"}
+EVERYTHING = {"inference": "all", "compute": "spark"}
 
 
 def refusals(answers: Mapping[str, str]) -> list[str]:
