@@ -195,7 +195,8 @@ def cluster(folder: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]
     """A master and two workers on loopback, which know nothing of this process: the address, and the workers."""
     home = Path(pyspark.__path__[0])
     clean = {"PATH": os.environ["PATH"], "SPARK_HOME": str(home), "SPARK_LOCAL_IP": "127.0.0.1", "HOME": str(folder)}
-    address, started = f"spark://127.0.0.1:{port()}", []
+    address = f"spark://127.0.0.1:{port()}"
+    started: list[subprocess.Popen[bytes]] = []
 
     def start(kind: str, *arguments: str) -> "subprocess.Popen[bytes]":
         command = [str(home / "bin" / "spark-class"), f"org.apache.spark.deploy.{kind}", "--host", "127.0.0.1"]
