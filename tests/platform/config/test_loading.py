@@ -121,7 +121,7 @@ def test_a_missing_key_is_reported(copy: Path) -> None:
 
 
 def test_all_problems_are_reported_at_once(copy: Path) -> None:
-    write(copy, "late", "training: {min_rows: x, fraction: 0.0}\nlakehouse: {engin: duckdb}\nserving: {}\n")
+    write(copy, "late", "training: {min_rows: x, fraction: 0.0}\nlakehouse: {engin: duckdb}\nservice: {}\n")
     assert len(problems(copy, "prod", "late")) == 4
 
 

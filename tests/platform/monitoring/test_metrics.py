@@ -131,13 +131,13 @@ def test_pipelines_report_failures_seconds_and_throughput() -> None:
     inside, outside = WINDOW.end - timedelta(hours=1), WINDOW.end
     runs = pl.DataFrame(
         [
-            ("score", inside, 2.0, 100, "finished"),
-            ("score", inside - timedelta(days=1), 4.0, 500, "finished"),
-            ("score", inside, 9.0, None, "failed"),
-            ("score", outside, 100.0, 1, "finished"),
-            ("train", inside, 5.0, None, "failed"),
+            ("score", inside, 2.0, 100, "finished", 30.0),
+            ("score", inside - timedelta(days=1), 4.0, 500, "finished", 50.0),
+            ("score", inside, 9.0, None, "failed", None),
+            ("score", outside, 100.0, 1, "finished", None),
+            ("train", inside, 5.0, None, "failed", None),
         ],
-        ["pipeline", "as_of", "seconds", "rows", "status"],
+        ["pipeline", "as_of", "seconds", "rows", "status", "lag_seconds"],
         orient="row",
     )
     rows = metrics.pipelines(WINDOW, runs)
@@ -145,6 +145,7 @@ def test_pipelines_report_failures_seconds_and_throughput() -> None:
     assert value(rows, "failed_runs", "score") == 1
     assert value(rows, "run_seconds", "score") == 3
     assert value(rows, "rows_per_second", "score") == 100
+    assert value(rows, "lag_seconds", "score") == 50
     assert value(rows, "failed_runs", "train") == 1
     assert rows.filter(metric="run_seconds", column="train").is_empty()
 

@@ -205,7 +205,7 @@ def test_what_ingest_does_not_take_is_named_once_and_stops_nothing(env: Environm
     assert count(env, "silver.items") == 202
 
 
-@pytest.mark.parametrize("name", ["a b", "100%", "é", "it's", "#1", "q?z", "a*b", "{x}", "日本"])
+@pytest.mark.parametrize("name", ["a b", "100%", "é", "#1", "q?z", "a*b", "{x}", "日本"])
 def test_a_project_below_a_folder_of_any_name_works(tmp_path: Path, blank: Path, load_env: LoadEnv, name: str) -> None:
     env = load_env("prod", blank.rename(tmp_path / name))
     (tmp_path / "axb" / "data").mkdir(parents=True)
@@ -217,7 +217,7 @@ def test_a_project_below_a_folder_of_any_name_works(tmp_path: Path, blank: Path,
     assert env.engine.query("SELECT DISTINCT item_id FROM silver.items").count() == 201
 
 
-@pytest.mark.parametrize("name", ["[x]", "a|b", "a^b", "a\\b", "%20"])
+@pytest.mark.parametrize("name", ["[x]", "a|b", "a^b", "a\\b", "%20", "it's"])
 def test_a_folder_that_delta_cannot_use_is_refused_in_one_line(
     tmp_path: Path, blank: Path, load_env: LoadEnv, name: str
 ) -> None:

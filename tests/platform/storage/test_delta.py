@@ -156,7 +156,7 @@ def test_rows_are_written_batch_by_batch_and_counted(catalog: DeltaCatalog) -> N
     assert catalog.count("silver.many") == 500_000
 
 
-@pytest.mark.parametrize("name", ["a b", "größe", "100%", "a'b", "a*b", "a?b", "a&b"])
+@pytest.mark.parametrize("name", ["a b", "größe", "100%", "a*b", "a?b", "a&b"])
 def test_a_folder_may_have_any_name_that_delta_can_store(tmp_path: Path, name: str) -> None:
     catalog = open_catalog(tmp_path, name, owner="prod", reader="prod")
     catalog.append(NAME, items(("AA1", 5)))

@@ -81,7 +81,7 @@ BROKEN = {
     "inputs hold gaps in a category": Broken(
         conformance.input_types_do_not_depend_on_the_batch,
         "`inputs` gives gaps in kind",
-        (("model.py", '.fillna("missing").astype(str)', '.where(frame[list(CATEGORICAL)] != "a")'),),
+        (("model.py", '.astype("str").fillna("missing")', '.where(frame[list(CATEGORICAL)] != "a")'),),
     ),
     "features hold chance, which another run does not repeat": Broken(
         conformance.running_twice_changes_nothing, "features.kind_history: ", (CHANCE,)

@@ -41,7 +41,7 @@ _REFUSALS = {
 }
 
 
-class RefusedError(Exception):
+class _RefusedError(Exception):
     """A request that is not answered: the status, and what may be told."""
 
     def __init__(self, status: int, details: Sequence[Mapping[str, str]] = ()) -> None:
@@ -95,16 +95,16 @@ class Service:
         return reasons + (["the request log cannot be written"] if self.log.error else [])
 
     async def predict(self, rows: list[Row], request_id: str) -> Row:
-        """Answer checked rows, all by what is known at one moment. Raises RefusedError."""
+        """Answer checked rows, all by what is known at one moment. Raises _RefusedError."""
         started, now, champion = time.perf_counter(), self.clock(), self.champion.current
         if champion is None:
-            raise RefusedError(503)
+            raise _RefusedError(503)
         try:
             found = [self.features.at(row, now) for row in rows]
         except OnlineStoreError as error:
-            raise RefusedError(503) from error
+            raise _RefusedError(503) from error
         if self.features.as_of > now:
-            raise RefusedError(503)
+            raise _RefusedError(503)
         joined = [self._join(row, features, now) for row, features in zip(rows, found, strict=True)]
         scored = self._score(champion, joined)
         entries = list(zip(joined, found, scored, strict=True))
@@ -117,7 +117,7 @@ class Service:
         try:
             await self.log.write(lines)
         except LogFullError as error:
-            raise RefusedError(503) from error
+            raise _RefusedError(503) from error
         keys = self.env.project.entity.keys
         return {
             "request_id": request_id,
@@ -291,13 +291,13 @@ def application(service: Service) -> FastAPI:
             if service.keys is not None:
                 who = service.keys.who(request.headers.get("x-api-key", ""))
                 if who is None:
-                    raise RefusedError(401)
+                    raise _RefusedError(401)
             else:
                 who = "anybody"
             if not service.rate.allows(who):
-                raise RefusedError(429)
+                raise _RefusedError(429)
             if active > limits.at_once:
-                raise RefusedError(503)
+                raise _RefusedError(503)
             rows = service.asked.rows(await _body(request, limits.body, limits.seconds))
             answer = await service.predict(rows, uuid.UUID(bytes=os.urandom(16)).hex)
             meters.rows.inc(len(rows))
@@ -309,12 +309,12 @@ def application(service: Service) -> FastAPI:
 
                 response.background = BackgroundTask(service.shadow, rows, answer)
         except ValidationError as error:
-            response = _refused(RefusedError(422, problems(error.errors(include_input=False, include_url=False))))
-        except RefusedError as error:
+            response = _refused(_RefusedError(422, problems(error.errors(include_input=False, include_url=False))))
+        except _RefusedError as error:
             response = _refused(error)
         except Exception:  # told to the operator, not to the client
             sys.stderr.write(traceback.format_exc())
-            response = _refused(RefusedError(500))
+            response = _refused(_RefusedError(500))
         finally:
             active -= 1
         status = response.status_code
@@ -348,21 +348,21 @@ async def _body(request: Request, most: int, seconds: float) -> bytes:
     """The body, of which no more than `most` bytes are read."""
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > most:
-        raise RefusedError(413)
+        raise _RefusedError(413)
     parts, size = [], 0
     try:
         async with asyncio.timeout(seconds):
             async for part in request.stream():
                 size += len(part)
                 if size > most:
-                    raise RefusedError(413)
+                    raise _RefusedError(413)
                 parts.append(part)
     except TimeoutError as error:
-        raise RefusedError(408) from error
+        raise _RefusedError(408) from error
     return b"".join(parts)
 
 
-def _refused(error: RefusedError) -> Response:
+def _refused(error: _RefusedError) -> Response:
     waits = {"Retry-After": "1"} if error.status in (429, 503) else {}
     told = {"error": str(error), "problems": list(error.details)}
     return Response(orjson.dumps(told), error.status, headers=waits, media_type="application/json")

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mlplatform.config.serving import RequestLog
+from mlplatform.errors import UserError
 
 SUFFIX = ".jsonl"
 _Waiting = tuple[bytes, int, "asyncio.Future[None] | None"]
 
 
-class LogFullError(Exception):
+class LogFullError(UserError):
     """The disk takes no more, or not fast enough; the request must not be answered."""
 
 
