@@ -1,12 +1,14 @@
 """What tests of pipelines share: settings on top, time that passes, and tables as frames."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pytest
 import yaml
 
 from mlplatform.contract import Project
@@ -14,6 +16,9 @@ from mlplatform.environment import Environment
 from mlplatform.pipelines.featurize import featurize
 from mlplatform.pipelines.ingest import ingest
 from tiny.deliveries import land
+
+Writer = tuple[Any, str]
+"""What writes: a class or module, and the name of a function of it."""
 
 
 def overlay(project: Path, name: str, settings: dict[str, Any]) -> str:
@@ -47,3 +52,38 @@ class Edited(Project):
 
     def sql(self, path: str) -> str:
         return self.edits.get(path) or super().sql(path)
+
+
+class Killed(BaseException):
+    """The process is dead: whatever it still tries to write fails."""
+
+
+class Mortal:
+    """Lets a process make so many writes, and no more; `cause` names the one it died of.
+
+    To die after a write is to die before the next one: nothing else that counts reaches the disk in between.
+    """
+
+    def __init__(self, patch: pytest.MonkeyPatch, survives: int, writers: Sequence[Writer]) -> None:
+        self.cause = ""
+        self._left = survives
+        self._inside = False
+        for owner, name in writers:
+            patch.setattr(owner, name, self._counted(getattr(owner, name)))
+
+    def _counted(self, write: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(write)
+        def counted(*arguments: Any, **named: Any) -> Any:
+            if self._inside:
+                return write(*arguments, **named)
+            if self._left <= 0:
+                self.cause = self.cause or f"{write.__name__}{arguments[1:2]}"
+                raise Killed
+            self._left -= 1
+            self._inside = True
+            try:
+                return write(*arguments, **named)
+            finally:
+                self._inside = False
+
+        return counted

@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import wraps
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -29,14 +28,13 @@ from mlplatform.registry.transitions import Decision, Transition
 from mlplatform.storage.delta import DeltaCatalog
 from mlplatform.storage.landing import NAME_FORMAT
 from mlplatform.storage.ops import RUNS
-from steps import advance, overlay
+from steps import Killed, Mortal, Writer, advance, overlay
 from tiny.deliveries import START, land
 
 LoadEnv = Callable[..., Environment]
 Duplicate = Callable[[Path, Path], Path]
 Pipeline = Callable[[Environment, datetime], object]
 State = tuple[dict[str, pl.DataFrame], dict[str, Any]]
-Writer = tuple[type, str]
 Deaths = Callable[..., Iterator[tuple[str, Environment]]]
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -225,41 +223,6 @@ def test_one_large_batch_of_inference_equals_many_small_ones_also_where_the_cham
     assert dict(zip(served["model_version"], served["last"] <= change, strict=True)) == {3: True, 2: False}
     assert dict(zip(served["model_version"], served["first"] > change, strict=True)) == {3: False, 2: True}
     assert_equal(tables(small)[name], tables(large)[name])
-
-
-class Killed(BaseException):
-    """The process is dead: whatever it still tries to write fails."""
-
-
-class Mortal:
-    """Lets a process make so many writes, and no more; `cause` names the one it died of.
-
-    To die after a write is to die before the next one: nothing else that counts reaches the disk in between.
-    """
-
-    def __init__(self, patch: pytest.MonkeyPatch, survives: int, writers: Sequence[Writer]) -> None:
-        self.cause = ""
-        self._left = survives
-        self._inside = False
-        for owner, name in writers:
-            patch.setattr(owner, name, self._counted(getattr(owner, name)))
-
-    def _counted(self, write: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(write)
-        def counted(*arguments: Any, **named: Any) -> Any:
-            if self._inside:
-                return write(*arguments, **named)
-            if self._left <= 0:
-                self.cause = self.cause or f"{write.__name__}{arguments[1:2]}"
-                raise Killed
-            self._left -= 1
-            self._inside = True
-            try:
-                return write(*arguments, **named)
-            finally:
-                self._inside = False
-
-        return counted
 
 
 @pytest.fixture

@@ -42,3 +42,41 @@ def sql(
         Console().print(table)
     if result.num_rows > rows:
         typer.echo(f"{rows} of {result.num_rows:,} rows (--rows shows more)")
+
+
+@app.command()
+def forget(
+    about: Annotated[list[str], typer.Argument(help="COLUMN=VALUE, such as item_id=I-17; several: all of them.")],
+    by: Annotated[str, typer.Option(help="Who asks; kept in ops.forgotten.")] = "",
+    reason: Annotated[str, typer.Option(help="Why; kept in ops.forgotten, so without the value.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do it. Without it, only list what is affected.")] = False,
+    now: Annotated[
+        bool, typer.Option("--now", help="Delete earlier versions of the tables, too, before `maintain` does.")
+    ] = False,
+    env: EnvOption = "dev",
+    as_of: AsOfOption = None,
+) -> None:
+    """Delete what is known of a person or thing: tables and their history, landing files, samples of models.
+
+    Lists rows, files and the model versions trained on them; deletes with --yes, which needs --by and --reason.
+    """
+    from mlplatform.pipelines.forget import forget as run_forget
+    from mlplatform.pipelines.forget import look
+    from mlplatform.storage.subject import subject_of
+
+    at, subject = environment(env), subject_of(about)
+    if yes:
+        run = run_forget(at, subject, logical_time(as_of), by=by, reason=reason, now=now)
+        for name, rows in run.written.items():
+            typer.echo(f"{name}: {rows:,} rows forgotten")
+        for note in run.notes:
+            typer.echo(note)
+        return
+    found = look(at, subject)
+    for name, rows in found.tables.items():
+        typer.echo(f"{name}: {rows:,} rows")
+    for name, lines in found.files.items():
+        typer.echo(f"{at.landing / name}: {lines:,} lines")
+    for line in [*found.versions, *found.stays]:
+        typer.echo(str(line))
+    typer.echo("nothing is changed: --yes with --by and --reason forgets it" if found else "nothing here is about it")

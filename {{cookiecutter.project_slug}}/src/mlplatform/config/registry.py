@@ -52,3 +52,6 @@ class RegistrySettings(Section):
     compliance: Compliance
     comparison: Comparison
     approval: Literal["automatic", "manual"] = "manual"
+    forget: Literal["list", "archive"] = Field(
+        "list", description="what `forget` does with versions that were trained on the rows"
+    )

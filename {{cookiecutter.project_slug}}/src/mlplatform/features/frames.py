@@ -30,14 +30,20 @@ def entities(
     return with_features(env, _entities(env, as_of, start, end, without=without, scored=scored), as_of, start)
 
 
-def labelled(env: Environment, as_of: datetime, start: datetime, end: datetime, fraction: float = 1.0) -> Relation:
+def labelled(
+    env: Environment,
+    as_of: datetime,
+    start: datetime,
+    end: datetime,
+    fraction: float = 1.0,
+    among: pa.Table | None = None,
+) -> Relation:
     """Like `entities`, with the column `label`: only entities whose label was available at `as_of`.
 
-    `fraction` keeps that share of the entities, always the same ones.
+    `fraction` keeps that share of the entities, always the same ones; `among` those with these keys.
     """
-    known = _labels(
-        env, _entities(env, as_of, start, end, fraction=fraction), as_of, join="JOIN", where="label IS NOT NULL"
-    )
+    found = _entities(env, as_of, start, end, fraction=fraction, among=among)
+    known = _labels(env, found, as_of, join="JOIN", where="label IS NOT NULL")
     return _typed(with_features(env, known, as_of, start), env.project.labels)
 
 
@@ -89,6 +95,7 @@ def _entities(
     fraction: float = 1,
     without: str = "",
     scored: str = "batch",
+    among: pa.Table | None = None,
 ) -> Relation:
     keys = env.project.entity.keys
     bucket = f"{min(int(fraction * _BUCKETS), _BUCKETS - 1):04x}"
@@ -100,10 +107,12 @@ def _entities(
     told = has_them and "inference" in env.catalog.snapshot(without).schema.names  # other ways count for themselves
     made = f"{window} AND coalesce(inference, 'batch') = '{scored}'" if told else window
     others = f"ANTI JOIN (SELECT {names} FROM {without} WHERE {made}) USING ({names}) " if has_them else ""
+    only = f"SEMI JOIN given.among USING ({names}) " if among is not None else ""
     rows = env.engine.query(
-        f"SELECT * FROM {_subquery(env.project, 'entities.sql')} AS entities {others}"
+        f"SELECT * FROM {_subquery(env.project, 'entities.sql')} AS entities {others}{only}"
         f"WHERE {window} AND available_at <= prediction_time {kept}ORDER BY prediction_time, {names}",
         as_of=as_of,
+        given={} if among is None else {"given.among": among},
     )
     refuse_doubled(env, rows, keys, "sql/entities.sql")
     return rows

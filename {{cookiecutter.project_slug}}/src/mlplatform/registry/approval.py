@@ -39,6 +39,17 @@ def reject(registry: Registry, request: Transition, decision: Decision) -> None:
     registry.reconcile()
 
 
+def archive(registry: Registry, number: int, decision: Decision) -> None:
+    """Archive a version in whatever stage it is, and close what it asks for. Raises ApprovalError as `approve` does."""
+    _refuse_backdating(registry, decision.as_of)
+    asked = [
+        t.closed("rejected", *decision) for t in registry.ledger.all() if (t.version, t.status) == (number, "pending")
+    ]
+    archived = _archived(registry, number, registry.ledger.stage(number), decision)
+    registry.ledger.record(*asked, archived)
+    registry.reconcile()
+
+
 def reject_older(registry: Registry, as_of: datetime) -> None:
     """Of the winners that wait for Production keep the newest: a person decides about one."""
     waiting = registry.ledger.pending("Production", as_of)
@@ -69,6 +80,7 @@ def rollback(registry: Registry, decision: Decision) -> int:
     previous = registry.ledger.previous_champion()
     if previous is None:
         raise ApprovalError(f"{registry.model} has no earlier champion to go back to")
+    _refuse_forgotten(registry, previous)
     request = Transition(registry.model, previous, registry.ledger.stage(previous), "Production", *decision)
     approve(registry, request, decision._replace(reason=f"rollback: {decision.reason}"))
     return previous
@@ -121,6 +133,14 @@ def _refuse_backdating(registry: Registry, as_of: datetime) -> None:
     newest = max((t.closed_at for t in registry.ledger.all() if t.closed_at), default=None)
     if newest and as_of < newest:
         raise ApprovalError(f"{registry.model} was last decided on as of {newest}: a decision cannot be dated {as_of}")
+
+
+def _refuse_forgotten(registry: Registry, number: int) -> None:
+    """Raise ApprovalError for a version whose training rows are forgotten, where such versions are archived."""
+    if registry.settings.forget == "archive" and "forgotten" in registry.version(number).tags:
+        raise ApprovalError(
+            f"{registry.model} version {number} was trained on rows that are forgotten (registry.forget): train anew"
+        )
 
 
 def _archived(registry: Registry, number: int, stage: Stage, decision: Decision) -> Transition:

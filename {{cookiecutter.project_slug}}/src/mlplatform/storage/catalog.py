@@ -185,6 +185,9 @@ class Catalog(Protocol):
     def delete(self, name: str, where: Window | Among) -> int:
         """Delete rows; `compact` deletes their files. Returns the number of rows deleted."""
 
+    def remove(self, name: str, keys: pa.Table) -> None:
+        """Delete the rows that have the values of a row of `keys`; no log holds these."""
+
     def compact(self, name: str, keep: timedelta) -> None:
         """Merge small files into large ones and write a checkpoint; delete, for good, files and log entries that only
         versions older than `keep` need (on the wall clock), and files older than that which no version knows."""

@@ -5,11 +5,12 @@ A file on a disk may be read while it is still being written. An object appears 
 
 import hashlib
 import io
+import json
 import os
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from csv import Error as CsvError
 from csv import reader
@@ -25,6 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as csv
 
+from mlplatform.errors import UserError
 from mlplatform.storage import ops
 from mlplatform.storage.address import Place, Remote
 
@@ -32,6 +34,12 @@ PROVENANCE = ("source_file", "source_row", "landed_at", "ingested_at")
 NAME_FORMAT = "%Y%m%dT%H%M%SZ"
 _BLOCK = 8 << 20  # bytes read at once: no line is longer
 _SHOWN = 1000  # characters of a refused line
+Goes = Callable[[str, Mapping[str, str] | None], bool]
+"""Whether a record goes, by its text and, where it is a row, its values by column."""
+
+
+class GrowingError(UserError):
+    """A file is still being written."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +125,7 @@ class Landed:
     strangers: dict[str, str]
 
 
-def look(landing: Place, sources: Iterable[str], until: datetime) -> Landed:
+def look(landing: Place, sources: Iterable[str], until: datetime = datetime.max) -> Landed:
     """What had landed by `until`, oldest first. Names that begin with a dot are passed over: a file may grow there."""
     files: dict[str, list[LandedFile]] = {source: [] for source in sources}
     strangers = {}
@@ -173,8 +181,80 @@ def inspect(file: LandedFile, columns: Iterable[str], settle: timedelta, name: s
 
 
 def changed(file: LandedFile, size: int, modified: datetime, digest: str) -> bool:
-    """Whether a file holds something else than when it was of this size, time and digest."""
-    return (size, modified) != _stamp(file.place) and _scan(file, "").digest != digest
+    """Whether a file holds something else than when it was of this size, time and digest, or of one without lines that
+    have been forgotten since."""
+    if (size, modified) == _stamp(file.place):
+        return False
+    now = _scan(file, "").digest
+    return now != digest and not {now, digest} <= set(_same(file))
+
+
+def forget(file: LandedFile, columns: Iterable[str], goes: Goes, settle: timedelta, *, write: bool) -> int:
+    """How many records of a file are to go; with `write` it is put in place without them, whole or not at all.
+
+    Its old and new digest are noted beside it, so that no environment takes it for changed. Raises GrowingError.
+    """
+    delivery = inspect(file, columns, settle)
+    if delivery is None:
+        raise GrowingError(f"{file.name} is still being written: try again when it is whole")
+    kept, gone = io.StringIO(newline=""), 0
+    for number, (text, row) in enumerate(_records(delivery)):
+        is_header = not number and not delivery.error
+        dropped = not is_header and goes(text, row)
+        gone += dropped
+        if not dropped:
+            kept.write(text)
+    if gone and write:
+        content = kept.getvalue().encode("utf-8", "surrogateescape")
+        digests = [*_same(file), delivery.digest, hashlib.sha256(content).hexdigest()]
+        _put(_note(file), json.dumps(list(dict.fromkeys(digests))).encode())
+        _put(file.place, content, keep_time=True)
+    return gone
+
+
+def _records(delivery: Delivery) -> Iterator[tuple[str, dict[str, str] | None]]:
+    """All of a file, part by part: a row's text and values by column; None for what is no row, the header too."""
+    lines = _Lines(delivery, delivery.size, errors="surrogateescape")
+    if delivery.error:
+        yield from ((line, None) for line in lines)
+        return
+    header: list[str] = []
+    for fields in reader(lines):
+        whole = header and len(fields) == len(header)
+        yield "".join(lines.taken), dict(zip(header, fields, strict=True)) if whole else None
+        header = header or [name.removeprefix("\ufeff") for name in fields]
+        lines.taken.clear()
+
+
+def _same(file: LandedFile) -> list[str]:
+    """The digests that a file has had, with lines that have been forgotten since and without them."""
+    note = _note(file)
+    found = note if isinstance(note, Path) else note.again()
+    if not found.is_file():
+        return []
+    digests: list[str] = json.loads(LandedFile(found, datetime.max).path.read_text(encoding="utf-8"))
+    return digests
+
+
+def _note(file: LandedFile) -> Place:
+    return file.place.parent / f".{file.place.name}.forgotten"
+
+
+def _put(place: Place, content: bytes, *, keep_time: bool = False) -> None:
+    """Put a file in place, whole or not at all; with `keep_time`, as old as the one before, which may say that it landed
+    then. An object's time is the store's."""
+    if isinstance(place, Remote):
+        with tempfile.NamedTemporaryFile(prefix="mlplatform-") as file:
+            file.write(content)
+            file.flush()
+            place.copy_from(Path(file.name))
+        return
+    unfinished = place.with_name(f".{place.name}.unfinished")
+    unfinished.write_bytes(content)
+    if keep_time:
+        stat = place.stat()
+        os.utime(unfinished, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    unfinished.replace(place)
 
 
 def _check(delivery: Delivery, columns: Iterable[str]) -> None:
@@ -214,6 +294,7 @@ def _swallowed(delivery: Delivery, fields: int) -> str:
     for _ in reader(lines):
         for line in lines.taken[1:]:
             inside += 1
+            line = line.rstrip("\r\n")
             alike += bool(line and row.fullmatch(line) and not end_of_value.search(line))
         lines.taken.clear()
     unclosed = alike and alike * 2 >= inside
@@ -223,14 +304,14 @@ def _swallowed(delivery: Delivery, fields: int) -> str:
 class _Lines:
     """The lines of a file, which remembers those that were taken."""
 
-    def __init__(self, delivery: Delivery) -> None:
-        self._delivery = delivery
+    def __init__(self, delivery: Delivery, size: int | None = None, errors: str = "strict") -> None:
+        self._delivery, self._size, self._errors = delivery, size, errors
         self.taken: list[str] = []
 
     def __iter__(self) -> Iterator[str]:
-        with _text(self._delivery, "utf-8") as lines:
+        with _text(self._delivery, "utf-8", self._size, self._errors) as lines:
             for line in lines:
-                self.taken.append(line.rstrip("\r\n"))
+                self.taken.append(line)
                 yield line
 
 
@@ -261,8 +342,9 @@ class _Upto(io.FileIO):
         return super().readinto(memoryview(buffer)[: self._size - self.tell()])
 
 
-def _text(delivery: Delivery, encoding: str) -> io.TextIOWrapper:
-    return io.TextIOWrapper(io.BufferedReader(_Upto(delivery.file.path, delivery.complete)), encoding, newline="")
+def _text(delivery: Delivery, encoding: str, size: int | None = None, errors: str = "strict") -> io.TextIOWrapper:
+    content = _Upto(delivery.file.path, delivery.complete if size is None else size)
+    return io.TextIOWrapper(io.BufferedReader(content), encoding, errors, newline="")
 
 
 def _parse(delivery: Delivery, bad: list[tuple[int, str, str]]) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:

@@ -11,6 +11,7 @@ QUARANTINE = "quarantine."  # and the name of a source or a Silver table: rows r
 TRANSITIONS = "ops.transitions"  # stages of model versions, requested and decided
 COMPARISONS = "ops.comparisons"  # challengers against champions
 RELEASES = "ops.releases"  # the commits that an environment runs
+FORGOTTEN = "ops.forgotten"  # what was to be forgotten, without the values
 ALERTS = "ops.alerts"
 METRICS = "monitoring.metrics"
 
@@ -20,6 +21,7 @@ KEYS = {
     TRANSITIONS: ("model", "version", "from_stage", "to_stage", "requested_at"),
     COMPARISONS: ("model", "challenger", "champion", "as_of"),
     RELEASES: ("as_of",),
+    FORGOTTEN: ("request",),
     ALERTS: ("rule", "column", "slice", "window_end"),
 }
 SCHEMAS = {
@@ -54,6 +56,13 @@ SCHEMAS = {
         }
     ),
     RELEASES: pa.schema({"as_of": TIME, "code": TEXT, "commit": TEXT}),
+    FORGOTTEN: pa.schema(
+        {
+            **{"request": TEXT, "as_of": TIME, "columns": TEXT, "tables": TEXT, "files": WHOLE, "versions": TEXT},
+            **{"requested_by": TEXT, "reason": TEXT, "status": TEXT, "mark": TEXT, "history_until": TIME},
+            **{"recorded_at": TIME},
+        }
+    ),
     ALERTS: pa.schema(
         {
             **{"rule": TEXT, "column": TEXT, "slice": TEXT, "window_end": TIME, "value": NUMBER},

@@ -45,24 +45,37 @@ def load(env: Environment, as_of: datetime) -> TrainingData:
     if settings.split == "time":
         split = as_of - settings.holdout
         span, held_out = Span(_start(settings, split), split), HeldOut(Span(split, as_of))
-        # As if trained when the held-out period began: what was not known then would tell of it.
-        train = labelled(env, split, *span, settings.fraction).arrow()
-        holdout = labelled(env, as_of, split, as_of, settings.fraction).arrow()
     else:
         span = Span(_start(settings, as_of), as_of)
         columns = keys if settings.split == "random" else (str(settings.group),)
         held_out = HeldOut(span, columns, settings.holdout_share, settings.seed)
-        rows = labelled(env, as_of, *span, settings.fraction).arrow()
-        if missing := set(columns) - set(rows.schema.names):
-            raise NotEnoughDataError(f"training.group: the joined rows have no column {', '.join(missing)}")
-        chosen = pa.array(held_out.chosen(rows))
-        train, holdout = rows.filter(pa.compute.invert(chosen)), rows.filter(chosen)
+    train, holdout = parts(env, as_of, span, held_out, settings.fraction)
     _refuse_few(env, as_of, train.num_rows, holdout.num_rows)
     frames = train.to_pandas(), holdout.to_pandas()
     labels.check(env.project.labels, frames[0]["label"], frames[1]["label"], settings.min_class_rows)
     tables = [t.table for t in env.project.tables] + [view.table for view in env.project.views]
     found = {name: table for name in tables if (table := env.find(name))}
     return TrainingData(*frames, span, held_out, found, _digest(train, holdout))
+
+
+def parts(
+    env: Environment,
+    as_of: datetime,
+    trained_on: Span,
+    held_out: HeldOut,
+    fraction: float,
+    among: pa.Table | None = None,
+) -> tuple[pa.Table, pa.Table]:
+    """The labelled rows to train on and those held out; with `among`, only those with these entity keys."""
+    if not held_out.columns:
+        # As if trained when the held-out period began: what was not known then would tell of it.
+        train = labelled(env, trained_on.end, *trained_on, fraction, among).arrow()
+        return train, labelled(env, as_of, *held_out.span, fraction, among).arrow()
+    rows = labelled(env, as_of, *trained_on, fraction, among).arrow()
+    if missing := set(held_out.columns) - set(rows.schema.names):
+        raise NotEnoughDataError(f"training.group: the joined rows have no column {', '.join(missing)}")
+    chosen = pa.array(held_out.chosen(rows))
+    return rows.filter(pa.compute.invert(chosen)), rows.filter(chosen)
 
 
 def _start(settings: TrainingSettings, end: datetime) -> datetime:

@@ -1,0 +1,209 @@
+"""Which rows and lines are about a subject, and the landing zone and the tables without them."""
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mlplatform.environment import READ_TOGETHER, Environment
+from mlplatform.preparation.contracts import PROVENANCE
+from mlplatform.storage import landing, ops
+from mlplatform.storage.catalog import Window
+from mlplatform.storage.subject import Subject
+
+Doomed = dict[str, pa.Table]
+"""By table, in the order in which they have to go, the values of key columns whose rows go."""
+
+_TEXTS = ("error", "reason", "request_reason", "message", "slice")  # columns that may quote a value
+_READ_BY_PEOPLE = ("dashboard.html", "review/**/*.md", "review/**/*.json")
+
+
+def doomed_rows(env: Environment, subject: Subject) -> Doomed:
+    """What is to be deleted. Silver comes last: it tells which Bronze rows and entities are the subject's."""
+    found: Doomed = {}
+    last: Doomed = {}
+    for source in env.project.sources:
+        origin = _origin(env, subject, source.name)
+        quarantines = {ops.QUARANTINE + name for name in (source.name, *_silver(env, source.name))}
+        for table in (f"bronze.{source.name}", *sorted(quarantines)):
+            found[table] = origin
+        silver = [f"silver.{name}" for name in _silver(env, source.name)]
+        # The tables that name the subject go after those that do not.
+        last |= {name: origin for name in sorted(silver, key=lambda name: _names(env, subject, name))}
+    about = entities_of(env, subject)
+    for name in _own(env):
+        if name.split(".")[0] in ("ops", "monitoring") or name in found or name in last:
+            continue
+        if _names(env, subject, name):
+            found[name] = _values(env, subject, name, tuple(subject.values))
+        elif about is not None and set(about.column_names) <= set(env.catalog.snapshot(name).schema.names):
+            found[name] = about
+    own = _own(env)
+    return {name: keys for name, keys in (found | last).items() if name in own and keys.num_rows}
+
+
+def count(env: Environment, name: str, keys: pa.Table) -> int:
+    """How many rows of a table have these keys."""
+    same = ", ".join(keys.column_names)
+    return env.engine.query(
+        f"SELECT 1 FROM {name} SEMI JOIN given.keys USING ({same})", given={"given.keys": keys}
+    ).count()
+
+
+def entities_of(env: Environment, subject: Subject) -> pa.Table | None:
+    """The keys of the subject's entities; None where sql/entities.sql has not all of its columns, or does not run."""
+    keys, tables = env.project.entity.keys, {table.table for table in env.project.tables}
+    if any(env.find(name) is None for name in tables):
+        return None
+    sql = f"({env.project.sql('entities.sql')}\n)"
+    if not subject.named_in(env.engine.query(f"SELECT * FROM {sql}").schema.names):
+        return None
+    return env.engine.query(
+        f"SELECT DISTINCT {', '.join(keys)} FROM {sql} AS e {_about(subject, 'e')}",
+        given={"given.subject": subject.row},
+    ).arrow()
+
+
+def forget_lines(env: Environment, subject: Subject, doomed: Doomed, *, write: bool) -> dict[str, int]:
+    """Landing files that hold the subject, with the number of their lines that go; with `write` they are put in place
+    without them. Raises GrowingError."""
+    if env.sources is not env.catalog:
+        return {}
+    found = {}
+    files = landing.look(env.landing, [source.name for source in env.project.sources]).files
+    for source in env.project.sources:
+        rows = _bronze_rows(env, f"bronze.{source.name}", doomed)
+        for file in files[source.name]:
+            goes = _judge(subject, rows.get(file.name, ()))
+            if lines := landing.forget(file, source.columns, goes, env.config.lakehouse.settle, write=write):
+                found[file.name] = lines
+    return found
+
+
+def not_searched(env: Environment, subject: Subject) -> Iterator[str]:
+    """What holds the subject, or may, and stays: files that are no delivery, names of files."""
+    landed = landing.look(env.landing, [source.name for source in env.project.sources])
+    for name in [*landed.strangers, *(file.name for files in landed.files.values() for file in files)]:
+        place = env.landing / name
+        if subject.is_in(name):
+            yield f"{place}: its name holds a value"
+        elif name in landed.strangers and isinstance(place, Path) and place.is_file():
+            if subject.is_in(place.read_bytes().decode("utf-8", "replace")):
+                yield f"{place}: no delivery, and holds the value"
+        elif name in landed.strangers:
+            yield f"{place}: no delivery, not searched"
+
+
+def redact(env: Environment, subject: Subject, *, write: bool) -> dict[str, int]:
+    """Texts of the platform's own tables, and pages for people, that quote the subject: rows by table, and the pages.
+
+    With `write` they say `[forgotten]` instead.
+    """
+    found = {}
+    for name in [name for name in _own(env) if name.split(".")[0] in ("ops", "monitoring", "quarantine")]:
+        rows = env.engine.query(f"SELECT * FROM {name}")
+        clean = rows.map(partial(_redacted, subject), rows.schema)
+        pairs = zip(rows.batches(), clean.batches(), strict=True)
+        if changed := sum(int(pc.sum(pc.not_equal(_texts(a), _texts(b))).as_py() or 0) for a, b in pairs):
+            found[name] = changed
+            if write:
+                env.catalog.replace(name, clean, Window("reason"))  # without limits: every row
+    for path in [path for pattern in _READ_BY_PEOPLE for path in sorted(env.reports.glob(pattern))]:
+        text = path.read_text(encoding="utf-8")
+        if subject.redacted(text) != text:
+            found[path.relative_to(env.reports).as_posix()] = 1
+            if write:
+                path.write_text(subject.redacted(text), encoding="utf-8")
+    return found
+
+
+def _redacted(subject: Subject, batch: pa.RecordBatch) -> pa.RecordBatch:
+    for name in [name for name in _TEXTS if name in batch.schema.names]:
+        texts = [text and subject.redacted(text) for text in batch[name].to_pylist()]
+        batch = batch.set_column(
+            batch.schema.get_field_index(name), batch.schema.field(name), pa.array(texts, batch[name].type)
+        )
+    return batch
+
+
+def _texts(batch: pa.RecordBatch) -> pa.Array:
+    """The texts of each row in one."""
+    names = [name for name in _TEXTS if name in batch.schema.names]
+    return pc.binary_join_element_wise(*(batch[name] for name in names), "|", null_handling="replace")
+
+
+def _own(env: Environment) -> list[str]:
+    """The tables that this environment writes."""
+    external = {f"features.{view.view}" for view in env.config.lakehouse.external_views}
+    borrowed = READ_TOGETHER if env.sources is not env.catalog else ()
+    names = env.catalog.names()
+    return [name for name in names if name not in external and name.split(".")[0] not in borrowed]
+
+
+def _silver(env: Environment, source: str) -> list[str]:
+    return [table.name for table in env.project.tables if table.source == source]
+
+
+def _names(env: Environment, subject: Subject, name: str) -> bool:
+    return name in _own(env) and subject.named_in(env.catalog.snapshot(name).schema.names)
+
+
+def _about(subject: Subject, table: str) -> str:
+    same = " AND ".join(f"CAST({table}.{name} AS STRING) = subject.{name}" for name in subject.values)
+    return f"SEMI JOIN given.subject AS subject ON {same}"
+
+
+def _values(env: Environment, subject: Subject, name: str, columns: tuple[str, ...]) -> pa.Table:
+    """Those columns of the rows of a table that are about the subject."""
+    sql = f"SELECT DISTINCT {', '.join(columns)} FROM {name} AS t {_about(subject, 't')}"
+    return env.engine.query(sql, given={"given.subject": subject.row}).arrow()
+
+
+def _origin(env: Environment, subject: Subject, source: str) -> pa.Table:
+    """Where the subject's rows of a source came from: file and line. By the columns of Bronze and Silver, and by the
+    text of what was refused."""
+    schema = pa.schema([(name, ops.SCHEMAS[ops.QUARANTINE].field(name).type) for name in PROVENANCE])
+    parts = [schema.empty_table()]
+    for name in (f"bronze.{source}", *(f"silver.{table}" for table in _silver(env, source))):
+        if _names(env, subject, name):
+            parts.append(_values(env, subject, name, PROVENANCE).cast(schema))
+    for name in {ops.QUARANTINE + table for table in (source, *_silver(env, source))}:
+        if env.catalog.exists(name):
+            for batch in env.engine.query(f"SELECT {', '.join(PROVENANCE)}, raw FROM {name}").batches():
+                holds = pa.array([subject.is_in(raw) for raw in batch["raw"].to_pylist()], pa.bool_())
+                parts.append(pa.table(batch.filter(holds).select(PROVENANCE)).cast(schema))
+    return pa.concat_tables(parts).group_by(PROVENANCE).aggregate([]).select(PROVENANCE)
+
+
+def _bronze_rows(env: Environment, name: str, doomed: Doomed) -> Mapping[str, list[dict[str, str]]]:
+    """The doomed rows of Bronze as their files have them, by file."""
+    rows: dict[str, list[dict[str, str]]] = {}
+    if name in doomed:
+        sql = f"SELECT * FROM {name} SEMI JOIN given.keys USING ({', '.join(PROVENANCE)})"
+        for batch in env.engine.query(sql, given={"given.keys": doomed[name]}).batches():
+            for row in batch.to_pylist():
+                file = re.sub(r"#\d+$", "", row["source_file"])
+                rows.setdefault(file, []).append({name: value for name, value in row.items() if name not in _OURS})
+    return rows
+
+
+def _judge(subject: Subject, rows: "list[dict[str, str]] | tuple[()]") -> landing.Goes:
+    known = {_content(row) for row in rows}
+
+    def goes(text: str, row: Mapping[str, str] | None) -> bool:
+        if row is None:
+            return subject.is_in(text)
+        return subject.is_row(row) or _content(row) in known
+
+    return goes
+
+
+_OURS = set(landing.PROVENANCE)
+
+
+def _content(row: Mapping[str, str | None]) -> frozenset[tuple[str, str]]:
+    """A row whatever columns it lacks: what is empty in a file is null in Bronze."""
+    return frozenset((name, value) for name, value in row.items() if value)
