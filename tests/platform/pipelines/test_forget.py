@@ -12,6 +12,7 @@ import pandas as pd
 import polars as pl
 import pytest
 from mlflow import MlflowClient
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from polars.testing import assert_frame_equal
 
 from mlplatform.environment import Environment
@@ -312,7 +313,8 @@ def test_killed_anywhere_and_run_again_it_ends_the_same(
     overlay(full, "strict", {"registry": {"forget": "archive"}})
     writers: list[Writer] = [
         *((DeltaCatalog, name) for name in ("append", "replace", "upsert", "remove", "drop_history")),
-        *((MlflowClient, name) for name in ("log_artifact", "set_model_version_tag")),
+        (LocalArtifactRepository, "log_artifact"),
+        (MlflowClient, "set_model_version_tag"),
         (landing, "_put"),
     ]
 

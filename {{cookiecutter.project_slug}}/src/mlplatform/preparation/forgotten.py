@@ -32,7 +32,7 @@ def doomed_rows(env: Environment, subject: Subject) -> Doomed:
             found[table] = origin
         silver = [f"silver.{name}" for name in _silver(env, source.name)]
         # The tables that name the subject go after those that do not.
-        last |= {name: origin for name in sorted(silver, key=lambda name: _names(env, subject, name))}
+        last |= dict.fromkeys(sorted(silver, key=lambda name: _names(env, subject, name)), origin)
     about = entities_of(env, subject)
     for name in _own(env):
         if name.split(".")[0] in ("ops", "monitoring") or name in found or name in last:

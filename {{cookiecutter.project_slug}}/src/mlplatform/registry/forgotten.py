@@ -98,11 +98,14 @@ def _texts(rows: pd.DataFrame) -> pd.Series:
 
 def _store(registry: Registry, number: int, name: str, content: bytes, *, of_model: bool = False) -> None:
     """Put a file in the place of one of the version's."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
     version, client = registry.version(number), registry.client
+    if of_model and version.source.startswith("models:/"):
+        store = client.get_logged_model(version.source.rpartition("/")[2]).artifact_location
+    else:
+        store = client.get_run(version.run_id).info.artifact_uri + "/model" * of_model
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, name)
         path.write_bytes(content)
-        if of_model and version.source.startswith("models:/"):
-            client.log_model_artifact(version.source.rpartition("/")[2], str(path))
-        else:
-            client.log_artifact(version.run_id, str(path), "model" if of_model else None)
+        get_artifact_repository(store).log_artifact(str(path))  # the client's own way keeps to the store it first saw

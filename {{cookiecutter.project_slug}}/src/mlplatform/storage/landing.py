@@ -241,8 +241,10 @@ def _note(file: LandedFile) -> Place:
 
 
 def _put(place: Place, content: bytes, *, keep_time: bool = False) -> None:
-    """Put a file in place, whole or not at all; with `keep_time`, as old as the one before, which may say that it landed
-    then. An object's time is the store's."""
+    """Put a file in place, whole or not at all; with `keep_time`, as old as the one before: it landed then.
+
+    An object's time is the store's.
+    """
     if isinstance(place, Remote):
         with tempfile.NamedTemporaryFile(prefix="mlplatform-") as file:
             file.write(content)
