@@ -17,11 +17,11 @@ from polars.testing import assert_frame_equal
 
 from mlplatform.environment import Environment
 from mlplatform.errors import ForbiddenError, UserError
-from mlplatform.pipelines.expire import expire
 from mlplatform.pipelines.featurize import featurize
 from mlplatform.pipelines.forget import forget, look
 from mlplatform.pipelines.infer import infer
 from mlplatform.pipelines.ingest import ingest
+from mlplatform.pipelines.maintain import maintain
 from mlplatform.pipelines.monitor import monitor
 from mlplatform.pipelines.retrain import due
 from mlplatform.pipelines.train import train
@@ -253,16 +253,19 @@ def test_the_audit_entry_says_who_and_why_and_not_the_value(env: Environment, la
 
 def test_old_files_go_when_their_time_has_come(env: Environment, later: datetime, load_env: LoadEnv) -> None:
     run = forget(env, SUBJECT, later, **WHO)
-    assert any("old files hold it until" in note for note in run.notes)
-    expire(env, later)
+    assert any("`maintain` deletes files that hold it from" in note for note in run.notes)
+    maintain(env, later)
     kept = holding(env.folder / "data", TRAINED)
     assert kept
     assert all(name.startswith("prod/") for name in kept), "only tables have a history"
-    overlay(env.folder, "at-once", {"lakehouse": {"forget_after": "0s"}})
-    sooner = load_env("prod", env.folder, "lenient", "at-once")
-    forget(sooner, Subject({"item_id": SCORED}), later, **WHO)
-    assert not holding(env.folder / "data", SCORED)
-    forget(env, SUBJECT, later, **WHO, now=True)
+    overlay(env.folder, "at-once", {"lakehouse": {"keep_versions": "0s"}})
+    maintain(load_env("prod", env.folder, "lenient", "at-once"), later)
+    assert holding(env.folder / "data", TRAINED) == []
+
+
+def test_a_second_call_deletes_the_history_that_the_first_one_left(env: Environment, later: datetime) -> None:
+    forget(env, SUBJECT, later, **WHO)
+    assert forget(env, SUBJECT, later, **WHO, now=True).notes[-1].endswith("old files are gone")
     assert holding(env.folder / "data", TRAINED) == []
 
 
@@ -312,7 +315,7 @@ def test_killed_anywhere_and_run_again_it_ends_the_same(
 ) -> None:
     overlay(full, "strict", {"registry": {"forget": "archive"}})
     writers: list[Writer] = [
-        *((DeltaCatalog, name) for name in ("append", "replace", "upsert", "remove", "drop_history")),
+        *((DeltaCatalog, name) for name in ("append", "replace", "upsert", "remove", "compact")),
         (LocalArtifactRepository, "log_artifact"),
         (MlflowClient, "set_model_version_tag"),
         (landing, "_put"),
@@ -358,7 +361,7 @@ def test_only_its_own_environment_is_written(env: Environment, later: datetime, 
     with pytest.raises(ForbiddenError):
         dev.sources.remove("silver.items", SUBJECT.row)
     with pytest.raises(ForbiddenError):
-        dev.sources.drop_history("silver.items")
+        dev.sources.compact("silver.items", DAY)
 
 
 def test_a_file_that_is_still_written_is_left_alone(env: Environment, later: datetime) -> None:

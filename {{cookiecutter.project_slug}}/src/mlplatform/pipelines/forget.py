@@ -105,7 +105,9 @@ def _drop_history(env: Environment, run: Run, now: bool) -> None:
             env.catalog.compact(name, timedelta(0))
         _write(env, row | {"status": "history deleted", "history_until": None})
         run.note(f"request {row['request']}: old files are gone")
-    env.catalog.compact(ops.FORGOTTEN, timedelta(0))  # while a request is under way its entry bears a mark of the values
+    env.catalog.compact(
+        ops.FORGOTTEN, timedelta(0)
+    )  # while a request is under way its entry bears a mark of the values
 
 
 def _forget(env: Environment, subject: Subject, request: dict[str, Any], run: Run) -> None:
