@@ -21,6 +21,7 @@ from mlplatform import cli
 from mlplatform.cli import application
 from mlplatform.environment import Environment
 from tiny.__main__ import main
+from tiny.deliveries import land
 from tiny.project import PROJECT
 
 PLATFORM = Path(str(cli.__file__)).parents[1]
@@ -166,6 +167,19 @@ def test_a_wrong_setting_is_one_message_and_no_traceback(here: Path) -> None:
 def test_a_file_where_a_folder_belongs_is_told_in_one_line(here: Path, call: Call) -> None:
     (here / "data").write_text("a file where a folder belongs", encoding="utf-8")
     assert f"{here / 'data'}" in refused(call("ingest", "--env", "prod"))
+
+
+def test_forget_lists_what_it_finds_and_deletes_only_when_told(here: Path, call: Call) -> None:
+    land(here / "data" / "landing", datetime(2025, 3, 1))
+    call("ingest", "--env", "prod", "--as-of", "2025-03-01")
+    words = ("forget", "item_id=item-000007", "--env", "prod", "--as-of", "2025-03-01")
+    for _ in range(2):
+        listed = call(*words).out
+        assert "silver.items: 1 rows\n" in listed
+        assert listed.endswith("nothing is changed: --yes with --by and --reason forgets it\n")
+    assert "needs a name (--by) and a reason (--reason)" in refused(call(*words, "--yes"))
+    assert "silver.items: 1 rows forgotten\n" in call(*words, "--yes", "--by", "me", "--reason", "4711").out
+    assert "nothing here is about it\n" in call(*words).out
 
 
 def test_an_unknown_environment_is_refused(here: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from mlplatform.cli.options import AsOfOption, EnvOption, environment
+from mlplatform.cli.options import AsOfOption, EnvOption, environment, logical_time
 
 app = typer.Typer()
 

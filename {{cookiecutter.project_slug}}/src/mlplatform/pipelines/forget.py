@@ -6,9 +6,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from importlib import import_module
 from importlib.util import find_spec
-from types import ModuleType
 from typing import Any
 
 import pandas as pd
@@ -23,10 +21,6 @@ from mlplatform.registry.transitions import Decision
 from mlplatform.storage import ops
 from mlplatform.storage.subject import Subject
 from mlplatform.training.data import parts
-
-ROOMS = ("serving", "streaming")
-"""Rooms that keep rows outside of the tables have a module `forgotten` with `count(env, subject)`, numbers of rows by
-place, and `forget(env, subject)`, which deletes them and may be called again."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +62,8 @@ def look(env: Environment, subject: Subject) -> Found:
     tables = {name: rows for name, keys in doomed.items() if (rows := count(env, name, keys))}
     for name, rows in redact(env, subject, write=False).items():
         tables[name] = tables.get(name, 0) + rows
-    for room in _rooms():
-        tables |= room.count(env, subject)
     files = forget_lines(env, subject, doomed, write=False)
-    stays = [*not_searched(env, subject), *_readers(env)]
+    stays = [*not_searched(env, subject), *_elsewhere(env)]
     return Found(tables, files, list(_versions(env, subject, doomed)), stays)
 
 
@@ -105,9 +97,8 @@ def _drop_history(env: Environment, run: Run, now: bool) -> None:
             env.catalog.compact(name, timedelta(0))
         _write(env, row | {"status": "history deleted", "history_until": None})
         run.note(f"request {row['request']}: old files are gone")
-    env.catalog.compact(
-        ops.FORGOTTEN, timedelta(0)
-    )  # while a request is under way its entry bears a mark of the values
+    # While a request is under way its entry bears a mark of the values.
+    env.catalog.compact(ops.FORGOTTEN, timedelta(0))
 
 
 def _forget(env: Environment, subject: Subject, request: dict[str, Any], run: Run) -> None:
@@ -117,8 +108,6 @@ def _forget(env: Environment, subject: Subject, request: dict[str, Any], run: Ru
         clean_artifacts(registry, version.number, subject, version.inputs, write=True)
         run.note(f"{registry.model} {version}")
     _answer(env, registry, request, run)
-    for room in _rooms():
-        room.forget(env, subject)
     for name, lines in forget_lines(env, subject, doomed, write=True).items():
         run.wrote(f"landing {name}", lines)
     for name, keys in doomed.items():
@@ -130,7 +119,7 @@ def _forget(env: Environment, subject: Subject, request: dict[str, Any], run: Ru
     registry.reconcile()
     until = _now() + env.config.lakehouse.keep_versions
     _write(env, request | {"status": "rows deleted", "mark": "", "history_until": until})
-    run.notes.extend([*not_searched(env, subject), *_readers(env)])
+    run.notes.extend([*not_searched(env, subject), *_elsewhere(env)])
 
 
 def _answer(env: Environment, registry: Registry, request: dict[str, Any], run: Run) -> None:
@@ -241,13 +230,13 @@ def _write(env: Environment, request: dict[str, Any]) -> None:
     env.catalog.upsert(ops.FORGOTTEN, rows, ops.KEYS[ops.FORGOTTEN])
 
 
-def _rooms() -> list[ModuleType]:
-    here = [f"mlplatform.{room}" for room in ROOMS if find_spec(f"mlplatform.{room}")]
-    return [import_module(f"{room}.forgotten") for room in here if find_spec(f"{room}.forgotten")]
-
-
-def _readers(env: Environment) -> Iterator[str]:
-    """Environments that read these tables, and have predictions, versions and samples of their own."""
+def _elsewhere(env: Environment) -> Iterator[str]:
+    """Where else it may be: beside the tables, and in environments that read them and have versions of their own."""
+    if find_spec("mlplatform.serving"):
+        yield "online features are not searched: run `materialize --backfill`, which publishes them anew"
+        yield "requests are searched once `ingest` or `collect` has taken their log in: do that first"
+    if find_spec("mlplatform.streaming"):
+        yield "events are deleted here, not where the stream reads them from"
     for name in ("dev", "staging", "prod"):
         if name != env.name and env.config_of(name).lakehouse.features_from == env.name:
             yield f"{name} reads these tables: forget there, too, and first, while its versions can be told by them"
