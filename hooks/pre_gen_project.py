@@ -31,22 +31,25 @@ EXAMPLES = {
 INSTALLED = frozenset(
     """
     adbc_driver_duckdb aiohappyeyeballs aiohttp aiosignal alembic annotated_doc annotated_types anyio
-    apprise arro3 arro3_core ast_serialize attr attrs blinker cachetools certifi cffi charset_normalizer
-    click cloudpickle colorama colorlog contourpy cryptography cycler databricks databricks_sdk dateutil
+    apprise arro3 arro3_core ast_serialize attr attrs azure azure_core azure_identity azure_storage_blob
+    azure_storage_file_datalake blinker boto3 botocore cachetools certifi cffi charset_normalizer click
+    cloudpickle colorama colorlog contourpy cryptography cycler databricks databricks_sdk dateutil
     deltalake deprecated docker dotenv duckdb execnet fastapi flask flask_cors fonttools frozenlist git
-    gitdb gitpython google google_auth graphene graphql graphql_core graphql_relay greenlet grimp gunicorn
-    h11 huey hypothesis idna import_linter importlib_metadata importlinter iniconfig itsdangerous jinja2
-    joblib kiwisolver librt llvmlite mako markdown markdown_it markdown_it_py markupsafe matplotlib mdurl
-    mlflow mlflow_skinny mlflow_tracing mpl_toolkits multidict mypy mypy_extensions mypyc narwhals numba
-    numpy oauthlib opentelemetry opentelemetry_api opentelemetry_proto opentelemetry_sdk
-    opentelemetry_semantic_conventions optuna packaging pandas pandas_stubs pandera pathspec pil pillow pip
-    pkg_resources playwright plotly pluggy polars polars_runtime_32 prettytable propcache protobuf py py4j
-    pyarrow pyasn1 pyasn1_modules pycparser pydantic pydantic_core pyee pygments pylab pyparsing pyspark
-    pytest pytest_xdist python_dateutil python_dotenv pywin32 pyyaml requests requests_oauthlib rich ruff
-    scikit_learn scipy setuptools shap shellingham six sklearn skops slicer smmap sortedcontainers
-    sqlalchemy sqlparse starlette threadpoolctl tqdm ty typeguard typer types_pyyaml typing_extensions
-    typing_inspect typing_inspection tzdata urllib3 uv uvicorn waitress wcwidth werkzeug wrapt xdist yaml
-    yarl zipp
+    gitdb gitpython google google_api_core google_auth google_cloud_core google_cloud_storage
+    google_crc32c google_resumable_media googleapis_common_protos graphene graphql graphql_core
+    graphql_relay greenlet grimp gunicorn h11 huey hypothesis idna import_linter importlib_metadata
+    importlinter iniconfig isodate itsdangerous jinja2 jmespath joblib jwt kiwisolver librt llvmlite
+    mako markdown markdown_it markdown_it_py markupsafe matplotlib mdurl mlflow mlflow_skinny
+    mlflow_tracing mpl_toolkits msal msal_extensions multidict mypy mypy_extensions mypyc narwhals numba
+    numpy oauthlib obstore opentelemetry opentelemetry_api opentelemetry_proto opentelemetry_sdk
+    opentelemetry_semantic_conventions optuna packaging pandas pandas_stubs pandera pathspec pil pillow
+    pip pkg_resources playwright plotly pluggy polars polars_runtime_32 prettytable propcache proto
+    proto_plus protobuf py py4j pyarrow pyasn1 pyasn1_modules pycparser pydantic pydantic_core pyee
+    pygments pyjwt pylab pyparsing pyspark pytest pytest_xdist python_dateutil python_dotenv pywin32
+    pyyaml requests requests_oauthlib rich ruff s3transfer scikit_learn scipy setuptools shap
+    shellingham six sklearn skops slicer smmap sortedcontainers sqlalchemy sqlparse starlette
+    threadpoolctl tqdm ty typeguard typer types_pyyaml typing_extensions typing_inspect
+    typing_inspection tzdata urllib3 uv uvicorn waitress wcwidth werkzeug wrapt xdist yaml yarl zipp
     """.split()
 )
 _ONLINE = frozenset({"httptools", "orjson", "prometheus_client", "redis", "uvloop"})

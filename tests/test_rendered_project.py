@@ -109,6 +109,6 @@ def test_no_project_can_take_the_name_of_what_it_installs(template: Path, tmp_pa
     names = subprocess.check_output([python, "-c", IMPORT_NAMES], text=True).split()
     public = {name.lower().replace("-", "_") for name in names if name[0].isalpha()}
     # The environment is shared with the platform's tests and with other use cases, which need these.
-    others = {"lightgbm", "vega_datasets", "httpx", "httpcore", "redis", "orjson", "uvloop", "httptools"}
-    others |= {"prometheus_client", project.name.replace("-", "_")}
+    others = {"confluent_kafka", "httpcore", "httptools", "httpx", "lightgbm", "orjson", "prometheus_client"}
+    others |= {"redis", "uvloop", "vega_datasets", project.name.replace("-", "_")}
     assert public - installed(DEFAULTS) - others == set()
