@@ -36,6 +36,7 @@ def act(
         ["git", "-C", str(clone), "remote", "set-url", "origin", f"https://git.example/{REPOSITORY}"],
         check=True,
     )
+    forget_the_queue(clone)
     (work / "event.json").write_text(json.dumps({**(payload or {}), "inputs": inputs or {}}))
     settings = {
         "GITHUB_API_URL": origin.platform.url,
@@ -84,6 +85,12 @@ def act(
     return Result(
         jobs, said, {folder.name: {path.name for path in folder.iterdir()} for folder in kept.glob("*")}
     )
+
+
+def forget_the_queue(project: Path) -> None:
+    """Take `queue: max` out of the workflows: the platform knows it since May 2026, act does not."""
+    for path in (project / ".github" / "workflows").glob("*.yml"):
+        path.write_text(re.sub(r"\n +queue: max", "", path.read_text()))
 
 
 def used(project: Path) -> set[str]:
