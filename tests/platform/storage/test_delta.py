@@ -58,6 +58,7 @@ WRITERS: dict[str, Write] = {
     "create by replace": lambda catalog: catalog.replace("silver.new", items(("ZZ9", 0)), EVERYTHING),
     "create by upsert": lambda catalog: catalog.upsert("silver.new", items(("ZZ9", 0)), ["item"]),
     "delete": lambda catalog: catalog.delete(NAME, EVERYTHING),
+    "remove": lambda catalog: catalog.remove(NAME, items(("AA1", 5)).select(["item"])),
     "compact": lambda catalog: catalog.compact(NAME, NOT_AT_ALL),
     "lease": lambda catalog: catalog.lease("me").__enter__(),
 }
