@@ -63,6 +63,7 @@ test-browser: render ## Open the dashboard in a browser
 	@test -e $(TOOLS)/playwright || $(ADD) playwright==1.65.2 greenlet==3.5.6
 	$(TEST_PLATFORM) -m browser -n 0
 
+# A process for each file: a JVM keeps the packages that it was started with.
 .PHONY: test-spark
 test-spark: render ## Compare DuckDB and Spark: the sample's SQL, every pipeline, a cluster whose worker is killed
 	$(call require,java,default-jre-headless)
@@ -70,7 +71,7 @@ test-spark: render ## Compare DuckDB and Spark: the sample's SQL, every pipeline
 	@test -e $(TOOLS)/spark-submit || $(ADD) pyspark==4.1.4 py4j==0.10.9.9
 	@test -e build/jars/.ready || { mvn --quiet --batch-mode --file '$(CURDIR)/{{cookiecutter.project_slug}}/options/compute=spark/jars/pom.xml' \
 		dependency:copy-dependencies -DoutputDirectory='$(CURDIR)/build/jars' && touch build/jars/.ready; }
-	$(TEST_PLATFORM) -m spark -n 0
+	$(TEST_PLATFORM) -m spark --dist loadfile
 
 # A server of moto's own environment: its packages do not go together with a render's.
 .PHONY: test-storage
