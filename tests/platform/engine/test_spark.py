@@ -246,7 +246,8 @@ def test_a_cluster_whose_worker_is_killed_ends_with_the_right_tables(
             f"as_of = datetime.fromisoformat('{now}')\n"
             "ingest(env, as_of); featurize(env, as_of, backfill=True)\n"
         )
-        paths = os.pathsep.join(path for path in sys.path if path)
+        # Not the archives that sessions of this process ship.
+        paths = os.pathsep.join(path for path in sys.path if Path(path).is_dir() and path)
         driver = subprocess.Popen(
             [sys.executable, "-c", code, str(project)], cwd=tmp_path, env=os.environ | {"PYTHONPATH": paths}
         )

@@ -326,6 +326,8 @@ def _ship(session: Any, package: str) -> None:
 
     spec = find_spec(package)
     folder = Path(next(iter(spec.submodule_search_locations or [])) if spec else "")
+    if not folder.is_dir():  # it runs from an archive itself, which `spark-submit --py-files` gave the workers, too
+        return
     file = Path(_OWN.name, f"{package}.zip")
     with zipfile.ZipFile(file, "w") as archive:
         for path in sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
