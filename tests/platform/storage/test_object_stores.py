@@ -13,17 +13,20 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
+from mlplatform.contract import Source
 from mlplatform.engine.duckdb import DuckDb
 from mlplatform.errors import MissingTableError, StorageError
 from mlplatform.storage import lease
 from mlplatform.storage.address import Remote
 from mlplatform.storage.catalog import Among, Window, open_catalog
+from mlplatform.storage.deliveries import changed, inspect
 from mlplatform.storage.delta import DeltaCatalog
-from mlplatform.storage.landing import LandedFile, changed, delivering, inspect, look
+from mlplatform.storage.landing import LandedFile, delivering, look
 from stores import Store, environment
 
 pytestmark = [pytest.mark.storage, pytest.mark.xdist_group("object-stores")]
 NAME = "silver.items"
+ITEMS = Source("items", ("a",))
 APRIL, MAY = datetime(2013, 4, 1), datetime(2013, 5, 1)
 
 on_every_store = pytest.mark.parametrize("store", ["s3", "azure", "google"], indirect=True)
@@ -187,19 +190,19 @@ def test_a_holder_that_was_stopped_for_too_long_writes_nothing_more(
 @on_every_store
 def test_deliveries_are_listed_read_and_told_when_they_change(store: Store, tmp_path: Path) -> None:
     landing = Remote(store.fresh())
-    assert look(landing, ["items"], MAY).files == {"items": []}
+    assert look(landing, [ITEMS], MAY).files == {"items": []}
     first = put(landing / "items" / "20130401T000000Z.csv", tmp_path, "a,b\n1,é\n2,x\n")
     put(landing / "items" / "20130402T000000Z.csv", tmp_path, "a,b\n3,x\n4")
     put(landing / "items" / "20130601T000000Z.csv", tmp_path, "a,b\n")
     for name in ("items/a.CSV", "items/more/a.csv", "itmes/a.csv", "stray.csv", ".hidden/a.csv", "items/.b.csv"):
         put(landing / name, tmp_path, "a\n1\n")
-    found = look(landing, ["items"], MAY)
+    found = look(landing, [ITEMS], MAY)
     assert [(file.name, file.landed_at) for file in found.files["items"]] == [
         ("items/20130401T000000Z.csv", APRIL),
         ("items/20130402T000000Z.csv", APRIL + timedelta(days=1)),
     ]
     assert sorted(found.strangers) == ["items/a.CSV", "items/more", "itmes", "stray.csv"]
-    whole, cut = (inspect(file, ["a"], timedelta(hours=1)) for file in found.files["items"])
+    whole, cut = (inspect(file, ITEMS, timedelta(hours=1)) for file in found.files["items"])
     assert whole is not None and cut is not None  # an object appears whole: none waits
     assert [row["b"] for batch in whole.batches() for row in batch.to_pylist()] == ["é", "x"]
     assert [line[2] for line in cut.refused_lines()] == ["4"]
@@ -214,7 +217,7 @@ def test_an_object_that_changes_while_it_is_read_waits(
 ) -> None:
     landing = Remote(store.fresh())
     place = put(landing / "items" / "20130401T000000Z.csv", tmp_path, "a\n1\n")
-    (file,) = look(landing, ["items"], MAY).files["items"]
+    (file,) = look(landing, [ITEMS], MAY).files["items"]
     copy = Remote.copy_to
 
     def late(self: Remote, target: Path) -> None:
@@ -223,9 +226,9 @@ def test_an_object_that_changes_while_it_is_read_waits(
 
     with monkeypatch.context() as patch:
         patch.setattr(Remote, "copy_to", late)
-        assert inspect(file, ["a"], timedelta()) is None
-    (file,) = look(landing, ["items"], MAY).files["items"]
-    delivery = inspect(file, ["a"], timedelta())
+        assert inspect(file, ITEMS, timedelta()) is None
+    (file,) = look(landing, [ITEMS], MAY).files["items"]
+    delivery = inspect(file, ITEMS, timedelta())
     assert delivery is not None and delivery.rows == 2
 
 

@@ -90,6 +90,57 @@ MISTAKES = {
         "class Estimate(Model:",
         "project.py:6: SyntaxError: invalid syntax (model.py, line 32)",
     ),
+    # How sources are declared.
+    "an option of a format that there is not": Mistake(
+        "tables.py",
+        '"Items, when they become known."',
+        'format=Csv(delimeter=";")',
+        "tables.py:27: TypeError: Csv.__init__() got an unexpected keyword argument 'delimeter' "
+        "(did you mean 'delimiter'?)",
+    ),
+    "a format that there is not": Mistake(
+        "tables.py",
+        '"Items, when they become known."',
+        'format="csv"',
+        "PROJECT.sources[0].format: 'csv' is str, not Csv | JsonLines | Parquet",
+    ),
+    "a delimiter of two characters": Mistake(
+        "tables.py",
+        '"Items, when they become known."',
+        'format=Csv(delimiter="||", quote="|")',
+        "PROJECT.sources[0].format.delimiter: '||' is not one ASCII character",
+    ),
+    "a quote that is the delimiter": Mistake(
+        "tables.py",
+        '"Items, when they become known."',
+        'format=Csv(delimiter="|", quote="|")',
+        "PROJECT.sources[0].format.quote: '|' is not one ASCII character, besides the delimiter; none: ''",
+    ),
+    "an encoding that Python does not know": Mistake(
+        "tables.py",
+        '"Items, when they become known."',
+        'format=Csv(encoding="latin_one")',
+        "PROJECT.sources[0].format.encoding: Python knows no encoding 'latin_one' (did you mean 'latin_1'?)",
+    ),
+    "an encoding that is none of text": Mistake(
+        "tables.py",
+        '"Items, when they become known."',
+        'format=Csv(encoding="base64")',
+        "PROJECT.sources[0].format.encoding: Python knows no encoding 'base64'",
+    ),
+    "a compression that there is not": Mistake(
+        "tables.py",
+        '"Items, when they become known."',
+        'format=Csv(compression="gzipped")',
+        "PROJECT.sources[0].format.compression: 'gzipped' is str, not Literal['none', 'gzip', 'zstd'] "
+        "(did you mean 'gzip'?)",
+    ),
+    "a column that ingest gives": Mistake(
+        "tables.py",
+        '("item_id", "kind", "amount", "published_at"), "Items',
+        '("item_id", "kind", "amount", "published_at", "landed_at"), "Items',
+        "PROJECT.sources[0].columns: landed_at: ingest gives columns of these names itself",
+    ),
     "a source that is not declared": Mistake(
         "tables.py",
         'SilverTable("items", "items"',

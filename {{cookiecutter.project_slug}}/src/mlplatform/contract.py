@@ -21,20 +21,60 @@ if TYPE_CHECKING:
 Measure = Callable[[np.ndarray, np.ndarray], float]
 WindowMetric = Callable[[pd.DataFrame], float]
 Kind = Literal["binary", "multiclass", "number"]
+Compression = Literal["none", "gzip", "zstd"]
+_COMPRESSED = {"none": "", "gzip": ".gz", "zstd": ".zst"}
 RowScorer = Callable[[Mapping[str, Any]], Any]
 """The score, or the scores, of one joined row by column, where nothing is None."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Csv:
+    """Files <name>.csv: a header, then a line per row.
+
+    `delimiter` and `quote` are one ASCII character each (no quote: ""), `encoding` is a name that Python knows.
+    Compressed files are named <name>.csv.gz and <name>.csv.zst.
+    """
+
+    delimiter: str = ","
+    quote: str = '"'
+    encoding: str = "utf-8"
+    compression: Compression = "none"
+
+    @property
+    def suffix(self) -> str:
+        return f".csv{_COMPRESSED[self.compression]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JsonLines:
+    """Files <name>.jsonl, or <name>.jsonl.gz and <name>.jsonl.zst: a JSON object per line, which names every column
+    that the SQL needs. Others are kept as JSON in the column `unexpected`."""
+
+    compression: Compression = "none"
+
+    @property
+    def suffix(self) -> str:
+        return f".jsonl{_COMPRESSED[self.compression]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parquet:
+    """Files <name>.parquet."""
+
+    suffix = ".parquet"
+
+
 @dataclass(frozen=True)
 class Source:
-    """Where landing files of one kind come from: the folder `<landing>/<name>/`.
+    """Where rows of one kind come from: files in the folder `<landing>/<name>/`.
 
-    `columns` are those of the files' header that the SQL needs; a file that lacks one is refused.
+    `columns` are those that the SQL needs; a file that lacks one is refused.
     """
 
     name: str
     columns: tuple[str, ...]
     description: str = ""
+    format: Csv | JsonLines | Parquet = Csv()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from mlplatform.environment import READ_TOGETHER, Environment
 from mlplatform.preparation.contracts import PROVENANCE
-from mlplatform.storage import landing, ops
+from mlplatform.storage import deliveries, formats, landing, ops
 from mlplatform.storage.catalog import Window
 from mlplatform.storage.subject import Subject
 
@@ -73,19 +73,19 @@ def forget_lines(env: Environment, subject: Subject, doomed: Doomed, *, write: b
     if env.sources is not env.catalog:
         return {}
     found = {}
-    files = landing.look(env.landing, [source.name for source in env.project.sources]).files
+    files = landing.look(env.landing, env.project.sources).files
     for source in env.project.sources:
         rows = _bronze_rows(env, f"bronze.{source.name}", doomed)
         for file in files[source.name]:
             goes = _judge(subject, rows.get(file.name, ()))
-            if lines := landing.forget(file, source.columns, goes, env.config.lakehouse.settle, write=write):
+            if lines := deliveries.forget(file, source, goes, env.config.lakehouse.settle, write=write):
                 found[file.name] = lines
     return found
 
 
 def not_searched(env: Environment, subject: Subject) -> Iterator[str]:
     """What holds the subject, or may, and stays: files that are no delivery, names of files."""
-    landed = landing.look(env.landing, [source.name for source in env.project.sources])
+    landed = landing.look(env.landing, env.project.sources)
     for name in [*landed.strangers, *(file.name for files in landed.files.values() for file in files)]:
         place = env.landing / name
         if subject.is_in(name):
@@ -95,6 +95,10 @@ def not_searched(env: Environment, subject: Subject) -> Iterator[str]:
                 yield f"{place}: no delivery, and holds the value"
         elif name in landed.strangers:
             yield f"{place}: no delivery, not searched"
+    packed = {source.name for source in env.project.sources if not source.format.suffix.endswith((".csv", ".jsonl"))}
+    for entry in env.catalog.read(ops.FILES, ["source_file", "error"]).to_pylist():
+        if entry["source_file"].partition("/")[0] in packed and entry["error"].startswith(formats.UNREADABLE):
+            yield f"{env.landing / entry['source_file']}: damaged, searched as far as it can be read"
 
 
 def redact(env: Environment, subject: Subject, *, write: bool) -> dict[str, int]:
@@ -190,10 +194,10 @@ def _bronze_rows(env: Environment, name: str, doomed: Doomed) -> Mapping[str, li
     return rows
 
 
-def _judge(subject: Subject, rows: "list[dict[str, str]] | tuple[()]") -> landing.Goes:
+def _judge(subject: Subject, rows: "list[dict[str, str]] | tuple[()]") -> deliveries.Goes:
     known = {_content(row) for row in rows}
 
-    def goes(text: str, row: Mapping[str, str] | None) -> bool:
+    def goes(text: str, row: formats.Values | None) -> bool:
         if row is None:
             return subject.is_in(text)
         return subject.is_row(row) or _content(row) in known
@@ -201,7 +205,7 @@ def _judge(subject: Subject, rows: "list[dict[str, str]] | tuple[()]") -> landin
     return goes
 
 
-_OURS = set(landing.PROVENANCE)
+_OURS = set(formats.PROVENANCE)
 
 
 def _content(row: Mapping[str, str | None]) -> frozenset[tuple[str, str]]:

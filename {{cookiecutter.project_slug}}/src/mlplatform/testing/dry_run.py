@@ -20,7 +20,7 @@ from mlplatform.errors import QueryError
 from mlplatform.features.views import TIMES, columns
 from mlplatform.monitoring import metrics
 from mlplatform.storage.catalog import load
-from mlplatform.storage.landing import PROVENANCE
+from mlplatform.storage.formats import PROVENANCE
 
 _TIMESTAMP = pa.timestamp("us")
 _BRONZE = {**dict.fromkeys(PROVENANCE, _TIMESTAMP), "source_file": pa.string(), "source_row": pa.int64()}
