@@ -114,7 +114,7 @@ MISTAKES = {
         "tables.py",
         '"Items, when they become known."',
         'format=Csv(delimiter="|", quote="|")',
-        "PROJECT.sources[0].format.quote: '|' is not one ASCII character, besides the delimiter; none: ''",
+        "PROJECT.sources[0].format.quote: '|' is not one ASCII character besides the delimiter; none: ''",
     ),
     "an encoding that Python does not know": Mistake(
         "tables.py",
