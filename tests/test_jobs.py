@@ -68,6 +68,16 @@ def test_every_command_that_the_makefile_calls_exists(variant: Path) -> None:
     assert {words for words in called if not {words, words.split()[0]} & set(there)} == set()
 
 
+def test_each_target_is_listed_apart_from_what_it_does(variant: Path) -> None:
+    """In words that stay true once the owner has put something in the place of the sample."""
+    listed = subprocess.check_output(["make", "help"], cwd=variant, text=True).splitlines()[:-1]
+    described = re.findall(r"^([a-z-]+):.*## (.+)$", (variant / "Makefile").read_text(), re.MULTILINE)
+    assert [re.split(" {2,}", line) for line in listed] == [list(pair) for pair in described]
+    for about in ("demo", "land"):
+        assert "deliveries.py" in dict(described)[about]
+        assert not re.search("flight|example|sample", dict(described)[about])
+
+
 def test_jobs_of_prod_run_one_at_a_time(row: Answers, files: dict[str, str]) -> None:
     """But none that waits for a person: where that holds up the others, it stays apart."""
     parsed = {name: yaml.safe_load(text) for name, text in files.items() if name.endswith(".yml")}

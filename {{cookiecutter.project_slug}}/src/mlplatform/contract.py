@@ -301,9 +301,12 @@ class Project:
         return self.package.replace("_", " ").title()
 
     def sql(self, path: str) -> str:
-        """The text of a file below sql/, such as `silver/items.sql`, without a semicolon at its end."""
+        """The text of a file below sql/, such as `silver/items.sql`, without a semicolon at its end.
+
+        Its first line is a comment with the file's name, by which errors are told in terms of the file.
+        """
         text = resources.files(self.package).joinpath("sql", path).read_text(encoding="utf-8")
-        return text.rstrip().rstrip(";")
+        return f"-- sql/{path}\n{text.rstrip().rstrip(';')}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -121,7 +121,7 @@ def affected(since: Annotated[str, typer.Argument(help="The commit that was chec
 
 
 @app.command()
-def comment(file: Annotated[Path, typer.Argument(help="Markdown to post.")]) -> None:
+def comment(file: Annotated[Path, typer.Argument(help="Markdown to post.", exists=True, dir_okay=False)]) -> None:
     """Post a report on the merge request that this job runs for."""
     _host().comment(file.read_text(encoding="utf-8")[:LONGEST_COMMENT])
 

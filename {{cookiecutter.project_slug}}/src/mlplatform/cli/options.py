@@ -13,12 +13,14 @@ if TYPE_CHECKING:
 Load = Callable[[], "tuple[Project, Deliveries]"]
 
 EnvOption = Annotated[str, typer.Option("--env", "-e", help="Environment: dev, staging or prod.", envvar="ENV")]
+FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]
 AsOfOption = Annotated[
     datetime | None,
     typer.Option(
         "--as-of",
-        formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"],
-        help="Logical time (UTC): the run sees only what was known then. Default: now.",
+        formats=FORMATS,
+        metavar="TIME",
+        help="Logical time (UTC), 2025-06-01 or 2025-06-01T12:00:00: the run sees only what was known then. Default: now.",
         envvar="AS_OF",
     ),
 ]

@@ -30,7 +30,8 @@ def run_demo(project: Project, deliveries: Deliveries) -> None:
     begin(folder / "data", prod.code, console)
     steps = list(demonstration(envs, deliveries))
     columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=console) as progress:
+    # What steps print goes through the bar where there is one, and is wrapped by it.
+    with Progress(*columns, console=console, redirect_stderr=console.is_terminal) as progress:
         task = progress.add_task("", total=len(steps))
         for step in steps:
             description = f"{step.place}: {step.what} {step.as_of:%Y-%m-%d}"

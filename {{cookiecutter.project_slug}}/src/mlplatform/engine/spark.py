@@ -23,7 +23,7 @@ from weakref import finalize
 
 import pyarrow as pa
 
-from mlplatform.engine import QUALIFIED_NAME, Cluster, Find, View, newest_known, sources
+from mlplatform.engine import QUALIFIED_NAME, Cluster, Find, View, located, newest_known, sources
 from mlplatform.errors import ConfigError, ForbiddenError, QueryError, UserError
 from mlplatform.storage.catalog import BatchFunction, Rows, Snapshot, Window
 from mlplatform.storage.spool import Spool
@@ -98,7 +98,7 @@ class Spark:
             raise ForbiddenError("only one SELECT at a time is run here: tables are written by the pipelines")
         known = Window("available_at", since, as_of).predicate("TIMESTAMP_NTZ ")
         tables = sources(sql, self._find, given)
-        with _told():
+        with _told(sql):
             frames = {
                 name.replace(".", "__"): self._frame(source).where(
                     known if not name.startswith("given.") and "available_at" in source.schema.names else "true"
@@ -219,7 +219,7 @@ class _Mapped:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _told(sql: str = "") -> Iterator[None]:
     """What a function raised for people, and what is wrong with a query; anything else stays as it is."""
     from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
@@ -230,7 +230,7 @@ def _told() -> Iterator[None]:
         if raised := _RAISED.search(str(error)):
             raise pickle.loads(base64.b64decode(raised[1])) from None
         if said := _SAID.search(str(error)):
-            raise QueryError(said[0]) from error
+            raise QueryError(located(sql, said[0])) from error
         raise
 
 

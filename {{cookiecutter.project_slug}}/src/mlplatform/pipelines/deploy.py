@@ -56,7 +56,8 @@ def check_comparison(registry: Registry, request: Transition, run: Run) -> None:
     else:
         pack = approval.review_pack(registry, request.version, reason)
         title = f"{registry.model} version {request.version} waits for approval"
-        notify(title, [verdict.reason, f"{pack}/review.md"], registry.env.config.monitoring.notify)
+        if services := registry.env.config.monitoring.notify:  # else the note says it
+            notify(title, [verdict.reason, f"{pack}/review.md"], services)
         run.note(f"version {request.version} waits for approval: {pack}/review.md")
 
 

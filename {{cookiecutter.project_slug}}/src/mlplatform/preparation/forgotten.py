@@ -8,7 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mlplatform.config.loading import suggestion
 from mlplatform.environment import READ_TOGETHER, Environment
+from mlplatform.errors import UserError
 from mlplatform.preparation.contracts import PROVENANCE
 from mlplatform.storage import deliveries, formats, landing, ops
 from mlplatform.storage.catalog import Window
@@ -19,6 +21,14 @@ Doomed = dict[str, pa.Table]
 
 _TEXTS = ("error", "reason", "request_reason", "message", "slice")  # columns that may quote a value
 _READ_BY_PEOPLE = ("dashboard.html", "review/**/*.md", "review/**/*.json")
+
+
+def refuse_unknown(env: Environment, subject: Subject) -> None:
+    """Raise UserError for a column that nothing here has: a misspelt one would find nothing, and all would stay."""
+    known = {*env.project.entity.keys, *(name for source in env.project.sources for name in source.columns)}
+    known |= {name for table in _own(env) for name in env.catalog.snapshot(table).schema.names}
+    for name in subject.values.keys() - known:
+        raise UserError(f"no source and no table of {env.name} has a column {name}{suggestion(name, list(known))}")
 
 
 def doomed_rows(env: Environment, subject: Subject) -> Doomed:

@@ -202,9 +202,8 @@ class DryRun:
         try:
             found = self._engine.query(sql, given=given).schema
         except QueryError as error:
-            text, _, rest = str(error).partition("LINE ")
-            line = f":{rest.split(':')[0]}" if rest else ""
-            yield f"{self._path(place)}{line}: {' '.join(text.split())}"
+            text = str(error).partition("LINE ")[0]  # not the line itself, which its number names
+            yield f"{self._path(place)}{' '.join(text.split()).removeprefix(f'sql/{place}')}"
             return None
         yield from (f"{self._path(place)}: {problem}" for problem in lint.problems(sql))
         return found
