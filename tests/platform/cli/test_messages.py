@@ -1,5 +1,6 @@
 """What a mistake is answered with: the cause as it was found, where it is, and what to do; once, and whole."""
 
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -162,7 +163,7 @@ def test_a_misspelt_column_is_told_where_it_is_asked_for(prepared: Copy, say: Sa
 
 def test_a_keyerror_in_code_is_a_traceback(prepared: Copy, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     """No user can mend it: it says where the code is wrong."""
-    monkeypatch.setattr("mlplatform.training.data.parts", lambda *_: {}["amuont"])
+    monkeypatch.setattr("mlplatform.training.data.parts", lambda *_: os.environ["amuont"])
     with pytest.raises(KeyError):
         say("train", *AS_OF)
 
