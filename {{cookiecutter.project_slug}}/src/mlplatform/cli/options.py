@@ -20,7 +20,7 @@ AsOfOption = Annotated[
         "--as-of",
         formats=FORMATS,
         metavar="TIME",
-        help="Logical time (UTC), 2025-06-01 or 2025-06-01T12:00:00: the run sees only what was known then. Default: now.",
+        help="Logical time (UTC), such as 2025-06-01: the run sees only what was known then. Default: now.",
         envvar="AS_OF",
     ),
 ]
