@@ -387,8 +387,8 @@ RULES = {
         "slices: roc_auc is not measured for kin=a (did you mean 'kind'?)",
     ),
     "a slice of a metric that has none": (
-        {"metric": "psi", "slices": ["kind=a"]},
-        "slices: psi is not measured for kind=a but for all rows together",
+        {"metric": "failed_runs", "slices": ["kind=a"]},
+        "slices: failed_runs is not measured for kind=a but for all rows together",
     ),
 }
 GOOD_RULES = [
