@@ -21,6 +21,7 @@ NAMED: dict[str, dict[str, str]] = {
     "classes": {"problem_type": "multiclass", "sample": "none"},
     "served": {"inference": "all", "sample": "none"},
     "spark": {"compute": "spark", "sample": "none"},
+    "databricks": {"compute": "databricks", "cloud": "aws", "sample": "none"},
     "promoted": {"problem_type": "regression", "sample": "none", "deployment_pattern": "deploy_models"},
 }
 # What asks for every package.

@@ -95,6 +95,8 @@ class Environment:
     @property
     def reports(self) -> Path:
         """The folder of what people read: the dashboard, and reviews that wait for them."""
+        if self.config.lakehouse.reports:
+            return self.folder / self.config.lakehouse.reports
         root = place(self.folder, self.config.lakehouse.root, "lakehouse.root")
         return root if isinstance(root, Path) else self.folder / "data" / self.name
 

@@ -27,6 +27,12 @@ AsOfOption = Annotated[
 
 
 _loads: list[Load] = []
+_overlays: list[str] = []
+
+
+def lay_on_top(names: list[str]) -> None:
+    """Name the layers of conf/ that are laid on top of every environment's."""
+    _overlays[:] = names
 
 
 def owned_by(load: Load) -> None:
@@ -43,7 +49,7 @@ def environment(name: str, *overlays: str) -> "Environment":
     """The environment of this name, in the folder where the command was called."""
     from mlplatform.environment import Environment
 
-    return Environment.load(name, owner()[0], overlays=overlays)
+    return Environment.load(name, owner()[0], overlays=(*overlays, *_overlays))
 
 
 def checked(name: str, *overlays: str) -> "Environment":
