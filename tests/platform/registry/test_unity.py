@@ -60,8 +60,9 @@ def _refuse(key: str, value: str) -> None:
 
 
 @pytest.fixture
-def unity(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Strict]]:
+def unity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[Strict]]:
     made: list[Strict] = []
+    monkeypatch.chdir(tmp_path)  # where MLflow keeps artifacts that nobody gives a place
     client = mlflow.MlflowClient
 
     def make(uri: str | None = None, registry: str = "") -> Any:
