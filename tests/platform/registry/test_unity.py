@@ -65,11 +65,10 @@ def unity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[Stri
     monkeypatch.chdir(tmp_path)  # where MLflow keeps artifacts that nobody gives a place
     client = mlflow.MlflowClient
 
-    def make(uri: str | None = None, registry: str = "") -> Any:
-        if not registry:  # MLflow's own use of it
-            return client(uri)
-        assert registry == "databricks-uc"
-        made.append(Strict(client(uri)))
+    def make(tracking_uri: str | None = None, registry_uri: str | None = None) -> Any:
+        if registry_uri != "databricks-uc":  # MLflow's own use of it
+            return client(tracking_uri, registry_uri)
+        made.append(Strict(client(tracking_uri)))
         return made[-1]
 
     monkeypatch.setattr(mlflow, "MlflowClient", make)

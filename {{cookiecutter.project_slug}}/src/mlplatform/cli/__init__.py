@@ -55,7 +55,7 @@ def main(load: Load) -> None:
     try:
         application()()
     except SystemExit as done:
-        if done.code:  # who calls this function, as Databricks does, takes any exit for a failure
+        if done.code or "DATABRICKS_RUNTIME_VERSION" not in os.environ:  # a job there takes any exit for a failure
             raise
     except UserError as error:
         typer.secho(str(error), fg="red", err=True)

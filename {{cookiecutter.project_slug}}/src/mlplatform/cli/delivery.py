@@ -29,7 +29,7 @@ def integrate_command(
     env = checked("staging", "integration")
     where = scheme(env.config.lakehouse.root)
     if where == UNITY and (found := env.catalog.names()):
-        raise ConfigError(f"lakehouse.root: {env.config.lakehouse.root}: the integration test starts from nothing: {found}")
+        raise ConfigError(f"lakehouse.root: the integration test starts from nothing, and there is {found[0]}")
     if where and where != UNITY:
         raise ConfigError(
             f"lakehouse.root: {env.config.lakehouse.root}: the integration test deletes what it finds there: "
