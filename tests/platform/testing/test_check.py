@@ -102,7 +102,7 @@ MISTAKES = {
         "tables.py",
         '"Items, when they become known."',
         'format="csv"',
-        "PROJECT.sources[0].format: 'csv' is str, not Csv | JsonLines | Parquet",
+        "PROJECT.sources[0].format: 'csv' is str, not Csv | JsonLines | Parquet | Database",
     ),
     "a delimiter of two characters": Mistake(
         "tables.py",
@@ -415,6 +415,18 @@ def test_a_rule_that_can_never_fire_is_found(copy: Copy, rule: dict[str, Any], r
 def test_rules_on_what_is_measured_are_right(copy: Copy) -> None:
     watch(copy, *GOOD_RULES)
     assert copy.problems() == []
+
+
+def test_a_database_that_is_not_declared_right_is_found(copy: Copy) -> None:
+    copy.edit("tables.py", "import Csv,", "import Csv, Database,")
+    copy.edit(
+        "tables.py", ", Csv()", ', Database(address="sqlite:///shop.db", overlap=__import__("datetime").timedelta(1))'
+    )
+    assert copy.problems() == [
+        "PROJECT.sources[1].format.address: the name of an environment variable, which holds the address",
+        "PROJECT.sources[1].format: give a table or a query, one of them",
+        "PROJECT.sources[1].format.overlap: nothing overlaps without a watermark: all rows are read each time",
+    ]
 
 
 def test_a_file_that_nothing_declares_and_one_that_is_missing_are_found(copy: Copy) -> None:

@@ -64,9 +64,25 @@ class Parquet:
     suffix = ".parquet"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Database:
+    """No files: a `table` (or `schema.table`) or a `query` of a database that SQLAlchemy knows.
+
+    `address` names the environment variable that holds its address. `watermark` is a column of the time at which a row
+    came to be or changed last (UTC where it has no zone): a row counts from then on, and only newer ones are read, from
+    `overlap` before the newest on, for those that are committed late. Without a watermark all rows are read each time.
+    """
+
+    address: str
+    table: str = ""
+    query: str = ""
+    watermark: str = ""
+    overlap: timedelta = timedelta()
+
+
 @dataclass(frozen=True)
 class Source:
-    """Where rows of one kind come from: files in the folder `<landing>/<name>/`.
+    """Where rows of one kind come from: files in the folder `<landing>/<name>/`, or a database.
 
     `columns` are those that the SQL needs; a file that lacks one is refused.
     """
@@ -74,7 +90,7 @@ class Source:
     name: str
     columns: tuple[str, ...]
     description: str = ""
-    format: Csv | JsonLines | Parquet = Csv()
+    format: Csv | JsonLines | Parquet | Database = Csv()
 
 
 @dataclass(frozen=True)

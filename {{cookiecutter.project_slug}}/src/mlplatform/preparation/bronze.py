@@ -9,9 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from mlplatform.contract import Source
+from mlplatform.contract import Database, Source
 from mlplatform.environment import Environment, Run
 from mlplatform.preparation.contracts import stop_if_too_many
+from mlplatform.preparation.database import load_database
 from mlplatform.storage import deliveries, landing, ops
 from mlplatform.storage.catalog import Among
 from mlplatform.storage.deliveries import Delivery
@@ -29,6 +30,9 @@ def load_bronze(env: Environment, run: Run) -> None:
     known = _known(env)
     _name_strangers(env, run, {name: why for name, why in landed.strangers.items() if name not in known})
     for source in env.project.sources:
+        if isinstance(source.format, Database):
+            load_database(env, run, source)
+            continue
         found = [d for file in landed.files[source.name] if (d := _new(env, run, source, file, known))]
         if found:
             _load(env, run, source.name, found)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlplatform.config.loading import suggestion
+from mlplatform.contract import Database
 from mlplatform.environment import READ_TOGETHER, Environment
 from mlplatform.errors import UserError
 from mlplatform.preparation.contracts import PROVENANCE
@@ -86,7 +87,7 @@ def forget_lines(env: Environment, subject: Subject, doomed: Doomed, *, write: b
     files = landing.look(env.landing, env.project.sources).files
     for source in env.project.sources:
         rows = _bronze_rows(env, f"bronze.{source.name}", doomed)
-        for file in files[source.name]:
+        for file in files.get(source.name, ()):
             goes = _judge(subject, rows.get(file.name, ()))
             if lines := deliveries.forget(file, source, goes, env.config.lakehouse.settle, write=write):
                 found[file.name] = lines
@@ -105,7 +106,12 @@ def not_searched(env: Environment, subject: Subject) -> Iterator[str]:
                 yield f"{place}: no delivery, and holds the value"
         elif name in landed.strangers:
             yield f"{place}: no delivery, not searched"
-    packed = {source.name for source in env.project.sources if not source.format.suffix.endswith((".csv", ".jsonl"))}
+    packed = set()
+    for source in env.project.sources:
+        if isinstance(source.format, Database):
+            yield f"source {source.name} is a database: delete it there first, or it comes again"
+        elif not source.format.suffix.endswith((".csv", ".jsonl")):
+            packed.add(source.name)
     for entry in env.catalog.read(ops.FILES, ["source_file", "error"]).to_pylist():
         if entry["source_file"].partition("/")[0] in packed and entry["error"].startswith(formats.UNREADABLE):
             yield f"{env.landing / entry['source_file']}: damaged, searched as far as it can be read"

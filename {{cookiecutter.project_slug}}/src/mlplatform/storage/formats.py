@@ -390,10 +390,10 @@ def as_text(column: pa.Array) -> pa.Array:
     try:
         return column.cast(pa.string())
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
-        return pa.array([None if value is None else _written(value) for value in column.to_pylist()], pa.string())
+        return pa.array([None if value is None else written(value) for value in column.to_pylist()], pa.string())
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
     return value.hex() if isinstance(value, bytes) else json.dumps(value, default=str)
 
 

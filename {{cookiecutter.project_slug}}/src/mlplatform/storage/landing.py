@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mlplatform.contract import Source
+from mlplatform.contract import Database, Source
 from mlplatform.storage.address import Place, Remote
 
 NAME_FORMAT = "%Y%m%dT%H%M%SZ"
@@ -53,7 +53,7 @@ class Landed:
 
 def look(landing: Place, sources: Iterable[Source], until: datetime = datetime.max) -> Landed:
     """What had landed by `until`, oldest first. Names that begin with a dot are passed over: a file may grow there."""
-    suffixes = {source.name: source.format.suffix for source in sources}
+    suffixes = {s.name: s.format.suffix for s in sources if not isinstance(s.format, Database)}
     files: dict[str, list[LandedFile]] = {name: [] for name in suffixes}
     strangers = {}
     for place in _sorted(landing) if landing.is_dir() else ():

@@ -51,7 +51,7 @@ def feed(env: Environment, since: datetime, until: datetime) -> dict[str, int]:
     for source in env.project.sources:
         catalog, name = _tables(env, source.name, "events")
         known = catalog.mark(name, "feed") or 0
-        for file in landed[source.name]:
+        for file in landed.get(source.name, ()):
             mark = int((file.landed_at - datetime(1970, 1, 1)).total_seconds() * 1_000_000)
             if file.landed_at <= since or mark <= known:
                 continue

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from mlplatform import contract
 from mlplatform.config.loading import suggestion
-from mlplatform.contract import Csv, Deliveries, Model, Project
+from mlplatform.contract import Csv, Database, Deliveries, Model, Project
 from mlplatform.errors import UserError
 from mlplatform.storage.formats import PROVENANCE, REST
 from mlplatform.testing import settings
@@ -121,6 +121,13 @@ def _wrong_formats(project: Project) -> Iterator[str]:
         where, kind = f"PROJECT.sources[{number}]", source.format
         if taken := [name for name in source.columns if name in (*PROVENANCE, REST)]:
             yield f"{where}.columns: {', '.join(taken)}: ingest gives columns of these names itself"
+        if isinstance(kind, Database):
+            if not re.fullmatch(r"[A-Za-z_]\w*", kind.address):
+                yield f"{where}.format.address: the name of an environment variable, which holds the address"
+            if bool(kind.table) == bool(kind.query):
+                yield f"{where}.format: give a table or a query, one of them"
+            if kind.overlap and not kind.watermark:
+                yield f"{where}.format.overlap: nothing overlaps without a watermark: all rows are read each time"
         if not isinstance(kind, Csv):
             continue
         if len(kind.delimiter) != 1 or not kind.delimiter.isascii() or kind.delimiter in "\r\n":
