@@ -154,8 +154,8 @@ def test_lines_that_are_no_json_object_with_the_columns_are_set_aside(tmp_path: 
     found = delivery(tmp_path, JsonLines(), content)
     assert len(rows(found)) == 2
     assert [(number, reason.split(":")[0]) for number, reason, _ in found.refused_lines()] == [
-        (2, "no JSON"), (3, "no JSON object"), (4, "the line lacks note"), (6, "no JSON"), (7, "no JSON"),
-        (8, "'utf-8' codec can't encode character '\\ud800' in position 0"), (9, "no JSON"),
+        (2, "no JSON"), (3, "no JSON"), (4, "the line lacks note"), (6, "no JSON"), (7, "no JSON"),
+        (8, "no JSON"), (9, "no JSON"),
     ]  # fmt: skip
     assert next(text for _, _, text in found.refused_lines()) == '{"item": "2", "no'
 

@@ -1,25 +1,28 @@
 """Tables, deliveries and the lease at addresses: as on a disk, on servers that stand for S3, Azure and Google."""
 
+import gzip
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
-from mlplatform.contract import Source
+from mlplatform.contract import Csv, JsonLines, Parquet, Source
 from mlplatform.engine.duckdb import DuckDb
 from mlplatform.errors import MissingTableError, StorageError
 from mlplatform.storage import lease
 from mlplatform.storage.address import Remote
 from mlplatform.storage.catalog import Among, Window, open_catalog
-from mlplatform.storage.deliveries import changed, inspect
+from mlplatform.storage.deliveries import changed, forget, inspect
 from mlplatform.storage.delta import DeltaCatalog
 from mlplatform.storage.landing import LandedFile, delivering, look
 from stores import Store, environment
@@ -210,6 +213,27 @@ def test_deliveries_are_listed_read_and_told_when_they_change(store: Store, tmp_
     assert not changed(LandedFile(first.again(), APRIL), *entry)
     put(first, tmp_path, "a,b\n1,é\n2,x\n3,y\n")
     assert changed(LandedFile(first.again(), APRIL), *entry)
+
+
+@on_every_store
+def test_each_format_is_read_at_an_address_and_put_back_without_what_is_forgotten(store: Store, tmp_path: Path) -> None:
+    landing, parquet = Remote(store.fresh()), pa.BufferOutputStream()
+    pq.write_table(pa.table({"a": [1, 2]}), parquet)
+    contents: dict[Csv | JsonLines | Parquet, bytes] = {
+        Csv(encoding="utf-16", compression="gzip"): gzip.compress("a\n1\n2\n".encode("utf-16")),
+        JsonLines(): b'{"a": 1}\n{"a": 2}',
+        Parquet(): parquet.getvalue().to_pybytes(),
+    }
+    for kind, content in contents.items():
+        known = replace(ITEMS, format=kind)
+        (tmp_path / "content").write_bytes(content)
+        (landing / "items" / f"20130401T000000Z{kind.suffix}").copy_from(tmp_path / "content")
+        for values in (["1", "2"], ["2"]):
+            (file,) = look(landing, [known], MAY).files["items"]
+            found = inspect(file, known, timedelta(hours=1))
+            assert found is not None
+            assert [row["a"] for batch in found.batches() for row in batch.to_pylist()] == values
+            forget(file, known, lambda _, row: bool(row and row["a"] == "1"), timedelta(), write=True)
 
 
 def test_an_object_that_changes_while_it_is_read_waits(

@@ -25,7 +25,7 @@ def load_database(env: Environment, run: Run, source: Source) -> None:
     if not kind.watermark and run.as_of < now - _NOW:
         run.note(f"source {source.name} is not read: without a watermark nobody knows what was there at {run.as_of}")
         return
-    newest = _newest(env, bronze) if kind.watermark else None
+    newest = _newest(env, source.name) if kind.watermark else None
     since = newest - kind.overlap if newest else None
     batches = database.read(source, since, run.as_of)
     first = next(batches)
@@ -62,10 +62,12 @@ def load_database(env: Environment, run: Run, source: Source) -> None:
         run.wrote(bronze, env.catalog.append(bronze, new))
 
 
-def _newest(env: Environment, bronze: str) -> datetime | None:
-    if not env.catalog.exists(bronze):
+def _newest(env: Environment, source: str) -> datetime | None:
+    """The latest time of the rows that were read from the database: Bronze may hold some of files, too."""
+    if not env.catalog.exists(f"bronze.{source}"):
         return None
-    newest: datetime | None = env.engine.query(f"SELECT max(landed_at) AS at FROM {bronze}").arrow()["at"][0].as_py()
+    sql = f"SELECT max(landed_at) AS at FROM bronze.{source} WHERE source_file LIKE '{source}@%'"
+    newest: datetime | None = env.engine.query(sql).arrow()["at"][0].as_py()
     return newest
 
 

@@ -366,17 +366,14 @@ def json_values(line: bytes) -> dict[str, str | None]:
     """The fields of a JSON object as text, numbers as they are written. Raises ValueError for anything else."""
     try:
         values = json.loads(line.decode(), parse_int=str, parse_float=str, object_pairs_hook=_once)
+        if not isinstance(values, dict):
+            raise ValueError("it is no object")
+        exact = json.loads(line) if any(isinstance(value, list | dict) for value in values.values()) else values
+        texts = {n: json.dumps(exact[n]) if isinstance(v, bool | list | dict) else v for n, v in values.items()}
+        "".join(text for pair in texts.items() for text in pair if text).encode()  # half a surrogate pair is no text
     except (ValueError, RecursionError) as error:
         raise ValueError(f"no JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError("no JSON object")
-    if any(isinstance(value, bool | list | dict) for value in values.values()):
-        exact = json.loads(line)
-        for name, value in values.items():
-            if isinstance(value, bool | list | dict):
-                values[name] = json.dumps(exact[name])
-    "".join(value or "" for value in values.values()).encode()  # half a pair of surrogates is no text
-    return values
+    return texts
 
 
 def bronze_values(values: Values, columns: Sequence[str]) -> dict[str, str | None]:
