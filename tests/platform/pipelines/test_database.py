@@ -82,7 +82,7 @@ def test_rows_are_read_once_and_count_from_their_watermark_on(
 ) -> None:
     env = env_of(TABLE)
     ingest(env, START + timedelta(minutes=20))
-    assert ids(env) == [0, 1]
+    assert ids(env) == ids(env, "bronze.items") == [0, 1]
     assert ingest(env, START + timedelta(minutes=20)).written == {}
     ingest(env, START + DAY)
     assert ids(env) == [0, 1, 2]
@@ -115,7 +115,7 @@ def test_a_row_that_has_changed_is_another_one_and_the_first_fact_stays(
     ingest(env, START + DAY)
     execute(shop, "DELETE FROM items WHERE item_id = 'item-000001'")
     add(shop, 1, START + DAY, amount="2.50")
-    ingest(env, START + 2 * DAY)
+    ingest(env, START + DAY)
     assert ids(env, "bronze.items") == [0, 1, 1, 2]
     assert set(read(env, "quarantine.items")["reason"]) == {"already known: item_id"}
     assert sorted(read(env, "silver.items")["amount"]) == [1.5, 1.5, 1.5]

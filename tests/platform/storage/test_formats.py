@@ -166,7 +166,8 @@ def test_a_line_of_json_without_an_end_is_refused_with_the_file(tmp_path: Path) 
     assert found.refused == len(list(found.refused_lines())) == 1
 
 
-MANY = "item,note\n" + "".join(f"{number},{os.urandom(20).hex()}\n" for number in range(5_000))
+# Lines of 64 bytes: what is read at once ends with a line.
+MANY = f"item,note,{'z' * 53}\n" + "".join(f"{number:05},{os.urandom(28).hex()},\n" for number in range(5_000))
 PACKED, COLUMNS = gzip.compress(MANY.encode()), table([{"item": str(n), "note": f"n{n}"} for n in range(5_000)])
 DAMAGED: dict[str, tuple[Format, bytes, str]] = {
     "half of gzip": (Csv(compression="gzip"), PACKED[: len(PACKED) // 2], "unreadable: no gzip: Truncated"),
