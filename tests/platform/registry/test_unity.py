@@ -1,9 +1,13 @@
 """Models in Unity Catalog: what its registry refuses is never asked of it, and what it leaves out is looked up."""
 
+import json
 import re
+import threading
 from collections.abc import Iterator
 from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
@@ -109,7 +113,6 @@ def test_keys_of_tags_come_back(key: str) -> None:
 
 def test_values_are_handed_to_the_tasks_that_follow(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
-    from types import SimpleNamespace
 
     handed: dict[str, str] = {}
     values = SimpleNamespace(set=lambda key, value: handed.update({key: value}))
@@ -117,3 +120,67 @@ def test_values_are_handed_to_the_tasks_that_follow(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "databricks.sdk.runtime", runtime)
     databricks.hand_on("due", "true")
     assert handed == {"due": "true"}
+
+
+@pytest.fixture
+def workspace(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, list[str]]]:
+    """Serving endpoints by name, each with the versions that it was given; the API is the documented one."""
+    endpoints: dict[str, list[str]] = {}
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            name = self.path.split("?")[0].rpartition("/")[2]
+            self.say(200 if name in endpoints else 404, {"name": name, "error_code": "RESOURCE_DOES_NOT_EXIST"})
+
+        def do_POST(self) -> None:
+            assert self.path == "/api/2.0/serving-endpoints"
+            body = self.body()
+            endpoints[body["name"]] = [served(body["config"])]
+            self.say(200, body)
+
+        def do_PUT(self) -> None:
+            _, name, last = self.path.rsplit("/", 2)
+            assert last == "config"
+            endpoints[name].append(served(self.body()))
+            self.say(200, {})
+
+        def body(self) -> Any:
+            assert self.headers["Authorization"] == "Bearer secret"
+            return json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+
+        def say(self, status: int, body: Any) -> None:
+            text = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    def served(config: Any) -> str:
+        (entity,) = config["served_entities"]
+        assert entity["entity_name"] == MODEL
+        return str(entity["entity_version"])
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("DATABRICKS_HOST", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("DATABRICKS_TOKEN", "secret")
+    yield endpoints
+    server.shutdown()
+    server.server_close()
+
+
+def test_an_endpoint_is_made_with_the_first_champion_and_changed_with_the_next(
+    workspace: dict[str, list[str]], now: datetime
+) -> None:
+    champions: list[int | None] = [None, 3, 4]
+    said = []
+    for number in champions:
+        ledger = SimpleNamespace(champion=lambda as_of, number=number: number)
+        registry: Any = SimpleNamespace(model=MODEL, ledger=ledger)
+        said.append(databricks.publish(registry, now))
+    assert workspace == {"prod-tiny_models-tiny": ["3", "4"]}
+    assert said[0] == f"{MODEL} has no champion yet, and so no endpoint"

@@ -47,3 +47,12 @@ def approve(
     at, now = environment(env), logical_time(as_of)
     with at.run("approve", now):
         typer.echo(databricks.approve(Registry(at), version, now))
+
+
+@app.command()
+def publish(env: EnvOption = "dev", as_of: AsOfOption = None) -> None:
+    """Let the serving endpoint answer with the champion; it is made once there is one."""
+    from mlplatform.delivery import databricks
+    from mlplatform.registry.store import Registry
+
+    typer.echo(databricks.publish(Registry(environment(env)), logical_time(as_of)))

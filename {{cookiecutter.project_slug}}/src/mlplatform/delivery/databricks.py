@@ -40,3 +40,29 @@ def approve(registry: Registry, number: int, as_of: datetime) -> str:
     reason = f"the tag {APPROVAL} of the version says so; system.access.audit says who set it"
     decide(registry, number, "approved", Decision(as_of, "Databricks deployment job", reason))
     return f"version {number} is approved, and in Production now"
+
+
+def publish(registry: Registry, as_of: datetime) -> str:
+    """Let the model's serving endpoint answer with the champion; it is made when there is one for the first time.
+
+    Returns what became of it. Raises HTTPError where Databricks refuses.
+    """
+    from mlflow.deployments import get_deploy_client
+    from requests import HTTPError
+
+    champion = registry.ledger.champion(as_of)
+    if champion is None:
+        return f"{registry.model} has no champion yet, and so no endpoint"
+    name = registry.model.replace(".", "-")
+    served = {"entity_name": registry.model, "entity_version": str(champion), "name": f"version-{champion}"}
+    settings = {"served_entities": [{**served, "workload_size": "Small", "scale_to_zero_enabled": True}]}
+    client = get_deploy_client("databricks")
+    try:
+        client.get_endpoint(name)
+    except HTTPError as error:
+        if error.response.status_code != 404:
+            raise
+        client.create_endpoint(config={"name": name, "config": settings})
+        return f"the endpoint {name} is made, with version {champion}"
+    client.update_endpoint_config(name, settings)
+    return f"the endpoint {name} changes to version {champion}"
