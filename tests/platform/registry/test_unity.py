@@ -133,7 +133,7 @@ def workspace(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, list[str]]]
             self.say(200 if name in endpoints else 404, {"name": name, "error_code": "RESOURCE_DOES_NOT_EXIST"})
 
         def do_POST(self) -> None:
-            assert self.path == "/api/2.0/serving-endpoints"
+            assert self.path.rstrip("/") == "/api/2.0/serving-endpoints"
             body = self.body()
             endpoints[body["name"]] = [served(body["config"])]
             self.say(200, body)

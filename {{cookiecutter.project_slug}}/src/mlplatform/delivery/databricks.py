@@ -60,7 +60,7 @@ def publish(registry: Registry, as_of: datetime) -> str:
     try:
         client.get_endpoint(name)
     except HTTPError as error:
-        if error.response.status_code != 404:
+        if error.response is None or error.response.status_code != 404:
             raise
         client.create_endpoint(config={"name": name, "config": settings})
         return f"the endpoint {name} is made, with version {champion}"
