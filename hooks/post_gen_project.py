@@ -29,6 +29,7 @@ PLATFORM = {
     "delivery/databricks.py": "compute=databricks",
     "registry/unity.py": "compute=databricks",
     "storage/unity.py": "compute=databricks",
+    "registry/rollout.py": "inference=online+all",
     "cli/serving.py": "inference=online+all",
     "features/online.py": "inference=online+all",
     "features/stores.py": "inference=online+all",

@@ -64,9 +64,7 @@ class Service:
         self.champion = Stage(self.registry, self.schema, clock, ledger.champion)
         staging = Stage(self.registry, self.schema, clock, ledger.challenger)
         keys, rollout = env.project.entity.keys, self.settings.rollout
-        self.challenger = Challenger(
-            staging, rollout, keys, lambda text, value: alarm(self.registry, clock(), text, value)
-        )
+        self.challenger = Challenger(staging, rollout, keys, lambda *told: alarm(self.registry, clock(), *told))
         self._watch = Watch([self.champion, *([staging] if rollout.mode != "none" else [])], self.settings.poll)
         for stage in self._watch.stages:
             stage.look()
