@@ -18,10 +18,13 @@ from scipy.special import stdtrit
 
 from mlplatform.config.registry import Comparison
 from mlplatform.contract import Measure, Metric
+from mlplatform.environment import Run
 from mlplatform.features.frames import labelled
 from mlplatform.registry.baseline import baseline_scores
 from mlplatform.registry.scoring import VersionScorer
 from mlplatform.registry.store import Registry
+from mlplatform.storage import ops
+from mlplatform.storage.catalog import Span
 
 BASELINE = "baseline"
 
@@ -70,6 +73,29 @@ def compare_versions(registry: Registry, challenger: int, champion: int | None, 
         metric=env.project.model.primary,
         settings=registry.settings.comparison,
     )
+
+
+def record(registry: Registry, challenger: int, champion: str, verdict: Verdict, span: Span, run: Run) -> None:
+    """Write a comparison into `ops.comparisons`; `span` are the prediction times of its rows."""
+    row = {
+        "model": registry.model,
+        "challenger": challenger,
+        "champion": champion,
+        "window_start": span.start,
+        "window_end": span.end,
+        "metric": verdict.metric,
+        "challenger_score": verdict.challenger,
+        "champion_score": verdict.champion,
+        "difference": verdict.difference,
+        "low": verdict.low,
+        "high": verdict.high,
+        "margin": verdict.margin,
+        "accepted": verdict.accepted,
+        "reason": verdict.reason,
+        "as_of": run.as_of,
+    }
+    registry.env.catalog.upsert(ops.COMPARISONS, ops.rows(ops.COMPARISONS, [row]), ops.KEYS[ops.COMPARISONS])
+    run.wrote(ops.COMPARISONS, 1)
 
 
 def compare(

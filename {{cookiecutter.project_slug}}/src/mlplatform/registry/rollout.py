@@ -6,10 +6,13 @@ from typing import NamedTuple
 
 import polars as pl
 
+from mlplatform.environment import Run
 from mlplatform.features.frames import with_labels
-from mlplatform.registry.comparison import Scored, Verdict, compare_scored
+from mlplatform.registry import approval
+from mlplatform.registry.comparison import Scored, Verdict, compare_scored, record
 from mlplatform.registry.store import Registry
 from mlplatform.registry.tags import HeldOut
+from mlplatform.registry.transitions import Decision, Transition
 from mlplatform.storage import ops
 from mlplatform.storage.catalog import Among, Span, Window
 
@@ -20,6 +23,32 @@ class Shown(NamedTuple):
     verdict: Verdict
     span: Span
     over: bool
+
+
+def look(registry: Registry, request: Transition, run: Run) -> str | None:
+    """Record what the rollout of a version that waits for Production has shown; returns what that adds to the reason.
+
+    Where the settings let a rollout decide: None while it lasts, and None where it is lost, and the version rejected.
+    """
+    champion, settings = registry.ledger.champion(run.as_of), registry.env.config.serving.rollout
+    if champion is None:
+        return ""
+    shown = compare_rollout(registry, request.version, champion, run.as_of)
+    if shown:
+        record(registry, request.version, f"{champion} ({settings.mode})", shown.verdict, shown.span, run)
+    if settings.decides_after is None:
+        return f"; in its rollout: {shown.verdict.reason}" if shown else ""
+    fallen = _fallen(registry, request.version)
+    if fallen or (shown and shown.over and not shown.verdict.accepted):
+        reason = f"in its rollout: {fallen or (shown and shown.verdict.reason)}"
+        approval.reject(registry, request, Decision(run.as_of, "rollout", reason))
+        run.note(f"version {request.version} rejected {reason}")
+        return None
+    if shown and shown.over:
+        return f"; in its rollout: {shown.verdict.reason}"
+    so_far = shown.verdict.reason if shown else "it has answered nothing yet"
+    run.note(f"version {request.version} waits for its rollout: {so_far}")
+    return None
 
 
 def compare_rollout(registry: Registry, challenger: int, champion: int, as_of: datetime) -> Shown | None:
@@ -59,7 +88,7 @@ def compare_rollout(registry: Registry, challenger: int, champion: int, as_of: d
     return Shown(verdict, span, over)
 
 
-def fallen(registry: Registry, challenger: int) -> str:
+def _fallen(registry: Registry, challenger: int) -> str:
     """Why the rollback rule has taken the version out of the way; nothing where it has not."""
     alerts = registry.env.catalog.read(ops.ALERTS, ["rule", "slice", "message"]).to_pylist()
     mine = ("serving", f"version={challenger}")
