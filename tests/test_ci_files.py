@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 from act import ACTIONS, used
-from bake import ROOT
+from bake import ROOT, bake
+from synthetic import ENVIRONMENT, git
 
 pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("ci files")]
 
@@ -74,6 +75,15 @@ def test_the_schema_of_the_platform_accepts_its_files(
 
 def test_actionlint_has_nothing_to_say(render: Callable[..., Path], compute: dict[str, str]) -> None:
     assert actionlint_errors(render(ci_platform="github", **compute)) == []
+
+
+def test_the_workflows_of_a_project_in_a_folder_are_as_good(template: Path, tmp_path: Path) -> None:
+    project = bake(template, tmp_path, {"sample": "none"})
+    git(tmp_path, "init", "--quiet")
+    subprocess.run(["make", "workflows"], cwd=project, env=ENVIRONMENT, check=True)
+    pattern = ".github/workflows/*.yml"
+    assert schema_errors(tmp_path, pattern, SCHEMAS["github"][pattern]) == ""
+    assert actionlint_errors(tmp_path) == []
 
 
 def test_zizmor_finds_nothing_as_an_auditor(render: Callable[..., Path], compute: dict[str, str]) -> None:
