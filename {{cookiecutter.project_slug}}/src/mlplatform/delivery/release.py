@@ -84,8 +84,9 @@ def check_out(env: Environment) -> str:
 def only_prose_changed(project: Path, since: str) -> bool:
     """Whether all that changed since the commit where HEAD left `since` is text that no check reads."""
     changed = git(project, "diff", "--name-only", "--relative", f"{since}...HEAD").splitlines()
-    elsewhere = bool(tag_prefix(project)) and not changed  # in other folders of the repository
-    return elsewhere or bool(changed) and all(PROSE.fullmatch(name) for name in changed)
+    if not changed:  # it did, in other folders of the repository
+        return bool(tag_prefix(project))
+    return all(PROSE.fullmatch(name) for name in changed)
 
 
 def refuse_lost_disk(env: Environment, host: Host) -> None:
