@@ -12,7 +12,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s%s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s  %s\n", $$1, $$2 }' Makefile
 
 .PHONY: demo
 demo: $(READY) ## Render the defaults into build/demo and run a year of flights there
@@ -75,13 +75,15 @@ test-spark: render ## Compare DuckDB and Spark: the sample's SQL, every pipeline
 
 # A server of moto's own environment: its packages do not go together with a render's.
 .PHONY: test-storage
-test-storage: render ## Run tables, deliveries and the life cycle on servers that stand for S3, Azure and Google
+test-storage: render ## Run tables, deliveries and the life cycle on servers that stand for S3, Azure and Google, and PostgreSQL
 	@test -e build/moto/bin/moto_server || { $(PYTHON) -m venv build/moto && \
 	$(BIN)/uv pip install --quiet --python build/moto/bin/python 'moto[server]==5.2.5'; }
 	@test -e build/azurite || ! command -v npm >/dev/null || \
 	npm install --silent --no-save --no-audit --no-fund --prefix build/azurite azurite@3.37.0
 	@test -e build/bin/fake-gcs-server || ! command -v go >/dev/null || \
 	GOBIN='$(CURDIR)/build/bin' go install github.com/fsouza/fake-gcs-server@v1.56.1
+	$(call require,psql,postgresql)
+	@$(TOOLS)/python -c 'import psycopg' 2>/dev/null || $(ADD) 'psycopg[binary]==3.3.9'
 	$(TEST_PLATFORM) -m storage -n 0
 
 .PHONY: test-serving

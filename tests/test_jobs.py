@@ -68,8 +68,20 @@ def test_every_command_that_the_makefile_calls_exists(variant: Path) -> None:
     assert {words for words in called if not {words, words.split()[0]} & set(there)} == set()
 
 
+def test_each_target_is_listed_apart_from_what_it_does(variant: Path) -> None:
+    """In words that stay true once the owner has put something in the place of the sample."""
+    listed = subprocess.check_output(["make", "help"], cwd=variant, text=True).splitlines()[:-1]
+    described = re.findall(r"^([a-z-]+):.*## (.+)$", (variant / "Makefile").read_text(), re.MULTILINE)
+    assert [re.split(" {2,}", line) for line in listed] == [list(pair) for pair in described]
+    for about in ("demo", "land"):
+        assert "deliveries.py" in dict(described)[about]
+        assert not re.search("flight|example|sample", dict(described)[about])
+
+
 def test_jobs_of_prod_run_one_at_a_time(row: Answers, files: dict[str, str]) -> None:
     """But none that waits for a person: where that holds up the others, it stays apart."""
+    if row["compute"] == "databricks":
+        pytest.skip("jobs of prod run in Databricks, which queues those of one name; the lease does the rest")
     parsed = {name: yaml.safe_load(text) for name, text in files.items() if name.endswith(".yml")}
     match row["ci_platform"]:
         case "github":
@@ -94,6 +106,10 @@ def test_jobs_of_prod_run_one_at_a_time(row: Answers, files: dict[str, str]) -> 
 
 def test_jobs_start_when_the_settings_say(row: Answers, variant: Path, files: dict[str, str]) -> None:
     match row["ci_platform"]:
+        case _ if row["compute"] == "databricks":  # the others start there: tests/test_bundle.py
+            times = {time for text in files.values() for time in CRON.findall(text)}
+            kept = {"nightly", "dependencies"} if row["ci_platform"] in ("github", "azure_devops") else set()
+            assert times == {schedules(variant)[name] for name in kept}
         case "none":
             assert "delivery" not in yaml.safe_load((variant / "conf" / "base.yml").read_text())
         case "gitlab":  # it keeps the times itself, and its pipeline has to know each job by name

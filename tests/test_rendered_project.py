@@ -13,6 +13,7 @@ from bake import bake
 from matrix import CHOICES, DEFAULTS, EVERYTHING, NAMED
 from pre_gen_project import installed
 from rendered import environment, make
+from test_bundle import commands, read
 
 # One process for all of them: they share environments, and each keeps both cores busy by itself.
 pytestmark = pytest.mark.xdist_group("rendered projects")
@@ -100,6 +101,41 @@ def test_the_blank_project_has_a_demonstration(template: Path, tmp_path: Path, p
     assert "rejected Staging" in table
     assert "alert " in table
     assert (project / "data" / "prod" / "dashboard.html").stat().st_size > 10_000
+
+
+def test_the_jobs_of_the_bundle_do_their_work(template: Path, tmp_path: Path) -> None:
+    """On DuckDB: each command line as a task has it in dev, with nothing laid on top of dev's settings."""
+    project = bake(template, tmp_path, NAMED["databricks"])
+    (project / "conf" / "databricks.yml").write_text("{}")
+    make(project, "setup")
+    lines = commands(read(project), "dev")
+    python = [str(environment(project) / "bin" / "python"), "-m", "early_warning"]
+    search = os.environ | {"PYTHONPATH": "src", "AS_OF": "2025-04-01"}
+
+    def run(*words: str) -> str:
+        return subprocess.check_output([*python, *words], cwd=project, env=search, text=True)
+
+    run("land")
+    for task in ("feature_refresh.refresh", "training.train", "training.validate_and_deploy"):
+        run(*lines[task])
+    for task in ("batch_inference.infer", "monitor.monitor", "maintenance.maintain"):
+        run(*lines[task])
+    status = run("status")
+    assert "champion: dev.early_warning version 1" in status
+    for pipeline in ("ingest", "featurize", "train", "deploy", "infer", "monitor"):
+        assert pipeline in status
+    assert "ops.lease" not in run("sql")
+
+
+def test_the_wheel_of_the_bundle_brings_its_settings(template: Path, tmp_path: Path) -> None:
+    project = bake(template, tmp_path, NAMED["databricks"])
+    make(project, "wheel")
+    (wheel,) = (project / "dist").glob("*.whl")
+    shutil.unpack_archive(wheel, tmp_path / "installed", "zip")
+    python = environment(project) / "bin" / "python"
+    command = [str(python), "-m", "early_warning", "--conf", "databricks", "delivery", "schedules"]
+    away = os.environ | {"PYTHONPATH": str(tmp_path / "installed")}
+    assert "JOB=refresh" in subprocess.check_output(command, cwd=tmp_path, env=away, text=True)
 
 
 def test_no_project_can_take_the_name_of_what_it_installs(template: Path, tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def no_git_around(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Git looks for no repository above the test's folder, and listens to no settings but its own."""
     for name in [name for name in os.environ if name.startswith("GIT_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
 
 

@@ -101,15 +101,48 @@ def test_an_ignored_file_is_no_change(repository: Path) -> None:
     assert revision.released_version(repository) == "v1.2.0"
 
 
-def test_a_folder_inside_another_repository_is_refused(tmp_path: Path, checkout: Path) -> None:
+@pytest.fixture
+def folder(tmp_path: Path, checkout: Path) -> Path:
+    """The project as a folder of a repository, beside another one."""
+    shutil.copytree(checkout, tmp_path / "other")
     git(tmp_path, "init", "--quiet")
     commit(tmp_path)
-    git(tmp_path, "tag", "v1.2.0")
-    assert refusal(checkout) == "checkout is not the root of a git checkout: commit it and tag a release"
+    return checkout
+
+
+def test_a_folder_of_a_repository_has_releases_of_its_own(tmp_path: Path, folder: Path, run_from: RunFrom) -> None:
+    for tag in ("v1.2.0", "other/v1.3.0", "checkout/vnext"):
+        git(tmp_path, "tag", tag)
+        assert (
+            refusal(folder)
+            == "HEAD carries no release tag: `git tag checkout/v<number>` on a commit whose checks passed"
+        )
+        assert "v1" not in revision.code_version(folder)
+    git(tmp_path, "tag", "checkout/v1.4.0")
+    assert revision.released_version(folder) == revision.code_version(folder) == "v1.4.0"
+    run_from(tmp_path / "other" / "src" / "mlplatform")
+    assert revision.released_version(tmp_path / "other") == revision.code_version(tmp_path / "other") == "v1.3.0"
+
+
+def test_only_changes_of_the_folder_count(tmp_path: Path, folder: Path) -> None:
+    git(tmp_path, "tag", "checkout/v1.4.0")
+    (tmp_path / "other" / "new.txt").touch()
+    (tmp_path / "other" / "src" / "mlplatform" / "revision.py").write_text("", encoding="utf-8")
+    assert revision.released_version(folder) == revision.code_version(folder) == "v1.4.0"
+    (folder / "new.txt").touch()
+    assert refusal(folder) == "1 uncommitted changes: commit them and tag a release"
+
+
+def test_a_folder_that_the_repository_around_it_does_not_keep_is_refused(tmp_path: Path, folder: Path) -> None:
+    git(tmp_path, "rm", "--cached", "-r", "--quiet", "checkout")
+    (tmp_path / ".gitignore").write_text("/checkout/\n", encoding="utf-8")
+    commit(tmp_path)
+    git(tmp_path, "tag", "checkout/v1.4.0")
+    assert refusal(folder) == "checkout is not in a git checkout: commit it and tag a release"
 
 
 def test_a_folder_without_a_repository_is_refused(checkout: Path) -> None:
-    assert "not the root of a git checkout" in refusal(checkout)
+    assert "checkout is not in a git checkout" in refusal(checkout)
     assert revision.code_version(checkout) == "uncommitted"
 
 
@@ -122,7 +155,7 @@ def test_a_repository_without_a_commit_is_refused(checkout: Path) -> None:
 def test_without_git_nothing_is_released(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     git(repository, "tag", "v1.2.0")
     monkeypatch.setenv("PATH", "")
-    assert "not the root of a git checkout" in refusal(repository)
+    assert "checkout is not in a git checkout" in refusal(repository)
     assert revision.code_version(repository) == "uncommitted"
 
 

@@ -1,7 +1,6 @@
 """The command line: every command explains itself, at once; a mistake is one message and not a traceback."""
 
 import os
-import re
 import resource
 import shutil
 import subprocess
@@ -258,13 +257,6 @@ def test_sql_shows_dev_the_tables_that_it_reads_of_prod(here: Path, call: Call) 
     Environment.load("prod", PROJECT, here).catalog.append("silver.items", pa.table({"item": ["AA1"]}))
     assert call("sql").out == "silver.items (of prod)\n"
     assert "AA1" in call("sql", "select * from silver.items").out
-
-
-@pytest.mark.parametrize("words", [("sql", "select * from silver.nothing"), ("train",)], ids=["sql", "train"])
-def test_a_table_that_is_not_there_is_one_message_that_names_it(here: Path, call: Call, words: tuple[str, ...]) -> None:
-    message = refused(call(*words, "--env", "prod"))
-    assert re.search(r"there is no table silver\.\w+ here yet", message)
-    assert "\n" not in message
 
 
 def test_a_mistake_in_sql_is_no_traceback(here: Path, call: Call) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mlplatform.delivery.demo import begin
+from conftest import commit, git
+from mlplatform.delivery.demo import begin, make_release
 from mlplatform.errors import UserError
 
 QUIET = Console(quiet=True)
@@ -16,6 +17,19 @@ def test_it_refuses_to_begin_beside_tables_that_it_did_not_make(tmp_path: Path) 
     with pytest.raises(UserError, match="holds data that the demo did not make"):
         begin(tmp_path, "v0.1.0", QUIET)
     assert (tmp_path / "prod").is_dir()
+
+
+@pytest.mark.usefixtures("no_git_around")
+def test_it_makes_no_repository_within_one_that_keeps_the_folder(tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet")
+    (tmp_path / "project" / "conf").mkdir(parents=True)
+    (tmp_path / "project" / "conf" / "base.yml").touch()
+    make_release(tmp_path / "project", QUIET)
+    assert not (tmp_path / "project" / ".git").exists()
+    (tmp_path / ".gitignore").write_text("/project\n", encoding="utf-8")
+    commit(tmp_path)
+    make_release(tmp_path / "project", QUIET)
+    assert git(tmp_path / "project", "tag") == "v0.1.0"
 
 
 def test_it_begins_beside_the_tables_of_the_integration_test(tmp_path: Path) -> None:

@@ -101,6 +101,34 @@ def test_a_version_that_is_not_later_than_the_last_one_is_refused(
     assert refusal(repository, checks, version) == f"{version} is not later than v0.2.0"
 
 
+def test_projects_beside_each_other_are_released_apart(repository: Path, checks: Checks) -> None:
+    for name in ("one", "two"):
+        checks.passed.add(change(repository, f"{name}/src/mlplatform/contract.py"))
+    git(repository, "update-ref", "refs/remotes/origin/main", "HEAD")
+    for tag in ("v0.9.0", "two/v0.5.0", "one/v0.1.0"):
+        git(repository, "tag", tag)
+    (repository / "two" / "new.txt").touch()
+    commit = cut(repository / "one", "v0.2.0", cast(Host, checks))
+    assert checks.tags == [("one/v0.2.0", commit)]
+    checks.tags.clear()
+    assert "uncommitted changes" in refusal(repository / "two", checks)
+    (repository / "two" / "new.txt").unlink()
+    assert refusal(repository / "two", checks, "v0.4.0") == "v0.4.0 is not later than v0.5.0"
+
+
+def test_a_change_of_another_project_calls_for_no_training_and_no_tests(repository: Path) -> None:
+    (repository / "one").mkdir()
+    env, start = staging(repository / "one"), git(repository, "rev-parse", "HEAD")
+    assert deploy(env, 1)
+    change(repository, "two/src/tiny/sql/labels.sql")
+    change(repository, "src/tiny/sql/labels.sql")
+    assert not deploy(env, 2)
+    assert only_prose_changed(repository / "one", start)
+    change(repository, "one/src/tiny/sql/labels.sql")
+    assert not only_prose_changed(repository / "one", start)
+    assert deploy(env, 3)
+
+
 @pytest.mark.parametrize("version", ["0.2.0", "v2", "v0.2.0-rc1", "v0.2.0; rm -r .", ""])
 def test_what_is_no_version_is_refused(repository: Path, checks: Checks, version: str) -> None:
     assert "is not a version such as v0.2.0" in refusal(repository, checks, version)

@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from mlplatform.contract import Deliveries
+from mlplatform.contract import Deliveries, Source
 from mlplatform.engine.duckdb import DuckDb
 from mlplatform.storage import landing
+from mlplatform.storage.deliveries import inspect
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -60,8 +61,8 @@ def tables(deliveries: Deliveries, tmp_path_factory: pytest.TempPathFactory) -> 
     bronze = {}
     for name in SILVER:
         source = name.removeprefix("silver.")
-        files = landing.look(folder, [source], ends[-1]).files[source]
-        read = [landing.inspect(file, (), timedelta()) for file in files if file.landed_at in ends]
+        files = landing.look(folder, [Source(source, ())], ends[-1]).files[source]
+        read = [inspect(file, Source(source, ()), timedelta()) for file in files if file.landed_at in ends]
         bronze[f"bronze.{source}"] = pa.Table.from_batches(
             [rows for found in read if found for rows in found.batches()]
         )

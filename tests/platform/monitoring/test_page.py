@@ -17,7 +17,7 @@ from mlplatform.config.monitoring import MonitoringSettings, Rule
 from mlplatform.contract import Metric
 from mlplatform.monitoring import alerts, dashboard, metrics
 from mlplatform.storage import ops
-from mlplatform.storage.catalog import Catalog
+from mlplatform.storage.catalog import Catalog, Span
 from mlplatform.storage.delta import DeltaCatalog
 from tiny.model import Estimate
 from tiny.project import PROJECT
@@ -61,6 +61,7 @@ def write_tables(tables: Catalog) -> None:
             metrics.volumes(window, {"silver.outcomes": metrics.Volume(600, window.end - timedelta(hours=1))}),
             metrics.inputs(window, frame, reference, SETTINGS, ("region",), names, model_version=1 + (i > 8)),
             metrics.performance(window, frame, np.zeros(600), SETTINGS, JUDGED),
+            *(service(window, frame, reference, names, rng) if i > 11 else ()),
         ]
     known = pl.concat(found)
     tables.append(ops.METRICS, known.to_arrow())
@@ -102,6 +103,26 @@ def write_tables(tables: Catalog) -> None:
     }
     runs = [run | {"as_of": START + timedelta(days=d), "started_at": START + timedelta(days=d)} for d in range(140)]
     tables.append("ops.runs", pa.Table.from_pylist(runs))
+
+
+def service(
+    window: Span, frame: pl.DataFrame, reference: pl.DataFrame, names: tuple[str, ...], rng: np.random.Generator
+) -> Iterator[pl.DataFrame]:
+    """A server and a stream beside batch; the server is asked for few rows, which are all dear."""
+    asked = frame.head(250).with_columns(pl.col("season__price") + 1)
+    for way, rows in (("batch", frame), ("online", asked), ("streaming", frame.tail(400))):
+        part = f"inference={way}"
+        yield metrics.inputs(window, rows, reference, SETTINGS, (), names, 2, part)
+        yield metrics.performance(window, rows, np.zeros(rows.height), SETTINGS, JUDGED, 2, part)
+    share = float(rng.uniform(0, 0.004))
+    measured = {
+        "serve": {"requests_per_second": 3 + 100 * share, "latency_p50": 0.0011, "latency_p99": 0.004 + share}
+        | {"failed_share": share, "refused_share": 0.01, "stale_share": 2 * share, "requests": 250.0},
+        "online": {"freshness_seconds": 1800 + 1e5 * share},
+        "stream": {"lag_seconds": 20 + 1e3 * share, "rows_per_second": 900.0, "run_seconds": 1.4},
+    }
+    rows_ = [(name, column, "all", value) for column, values in measured.items() for name, value in values.items()]
+    yield metrics.rows_of(window, rows_, None, window.end)
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +205,30 @@ def test_performance_shows_champions_and_values(browser: "Browser", pages: dict[
     page.locator("#performance-chart svg").hover()
     assert "0.200" in page.locator("#tip").inner_text()
     assert page.locator("#slices-charts h4").count() == 2
+    page.locator("[data-pick=slice] button[value=inference]").click()
+    texts = page.locator("#slices-charts h4").all_inner_texts()
+    assert sorted(texts) == ["batch\n0.200", "online\n0.200", "streaming\n0.200"]
+
+
+def test_drift_is_shown_for_each_way_that_the_model_is_asked(browser: "Browser", pages: dict[str, Path]) -> None:
+    page = visit(browser, pages["full"]).page
+    page.locator("[data-pick=drift] button[value=ks]").click()
+    ways = page.locator("[data-pick=way] button")
+    assert ways.all_inner_texts() == ["everything", "batch", "online", "streaming"]
+    price = page.locator("#drift-heat tbody tr").filter(has_text="season__price").locator("td.over")
+    assert price.count() == 3
+    ways.nth(2).click()
+    assert price.count() == WEEKS - 12, "what is asked for online is dear in all weeks"
+
+
+def test_a_server_and_a_stream_have_a_section_where_they_are(browser: "Browser", pages: dict[str, Path]) -> None:
+    page = visit(browser, pages["full"]).page
+    titles = page.locator("#service-charts .note").all_inner_texts()
+    assert len(titles) == page.locator("#service-charts svg").count() == 8
+    assert "Rows a second of the stream: 900" in titles
+    page.locator("#service-charts svg").nth(1).hover()
+    assert "latency p99" in page.locator("#tip").inner_text()
+    assert visit(browser, pages["empty"]).page.locator("#service").count() == 0
 
 
 def test_drift_marks_what_a_rule_watches_and_opens_a_feature(browser: "Browser", pages: dict[str, Path]) -> None:

@@ -1,14 +1,19 @@
 """What people's accidents with landing files come to: each line ends in Silver or in quarantine, and each is told."""
 
+import gzip
 import os
 import re
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import polars as pl
 import pyarrow as pa
 import pytest
 
+from mlplatform.contract import JsonLines, Parquet
 from mlplatform.environment import Environment
 from mlplatform.errors import ContractError
 from mlplatform.pipelines.ingest import ingest
@@ -16,9 +21,11 @@ from mlplatform.storage import ops
 from mlplatform.storage.landing import NAME_FORMAT
 from steps import overlay, read
 from tiny.deliveries import START, land
+from tiny.project import PROJECT
 
 LoadEnv = Callable[..., Environment]
 DAY = timedelta(days=1)
+SILVER = ("silver.items", "silver.outcomes")
 FIRST, SECOND, THIRD = START + 10 * DAY, START + 20 * DAY, START + 30 * DAY
 
 
@@ -122,8 +129,15 @@ def test_what_no_sql_needs_may_come_and_go(env: Environment) -> None:
     land(env.landing, THIRD)
     spoil(items(env, THIRD), lambda text: text.replace("\n", ",Note (EUR)\n", 1).replace("Z\n", "Z,5\n"))
     ingest(env, THIRD)
-    assert count(env, "silver.items") == 301
-    assert read(env, "bronze.items")["note"].drop_nulls().to_list() == ["hello"] * 101
+    for days, header in ((40, ",Note\n"), (50, ",NOTE\n")):
+        land(env.landing, START + days * DAY)
+        text = (
+            items(env, START + days * DAY).read_text(encoding="utf-8").replace("\n", header, 1).replace("Z\n", "Z,hi\n")
+        )
+        items(env, START + days * DAY).write_text(text, encoding="utf-8")
+    ingest(env, START + 50 * DAY)
+    assert count(env, "silver.items") == 501
+    assert sorted(read(env, "bronze.items")["note"].drop_nulls()) == ["hello"] * 101 + ["hi"] * 200
 
 
 def test_half_an_upload_is_read_again_when_it_is_whole_and_nothing_of_it_is_lost(env: Environment) -> None:
@@ -203,6 +217,43 @@ def test_what_ingest_does_not_take_is_named_once_and_stops_nothing(env: Environm
     now = datetime.max
     assert any("nowhere is not taken" in note for note in ingest(env, now.replace(year=2100)).notes)
     assert count(env, "silver.items") == 202
+
+
+def test_a_source_of_another_format_ends_in_the_same_rows(env: Environment, tmp_path: Path) -> None:
+    ingest(env, FIRST)
+    plain = {name: read(env, name).drop("source_row", "source_file").sort("item_id") for name in SILVER}
+    formats: dict[str, Parquet | JsonLines] = {"items": Parquet(), "outcomes": JsonLines(compression="gzip")}
+    sources = tuple(replace(source, format=formats[source.name]) for source in PROJECT.sources)
+    other = Environment("prod", replace(PROJECT, sources=sources), env.folder, env.config)
+    shutil.rmtree(env.folder / "data" / "prod")
+    for name, kind in formats.items():
+        path = items(env).parents[1] / name / items(env).name
+        rows = pl.read_csv(path, infer_schema=False)
+        target = path.with_suffix("").with_suffix(kind.suffix)
+        if name == "items":
+            known = pl.col("published_at").str.strip_chars("Z").str.to_datetime().dt.replace_time_zone("UTC")
+            rows.with_columns(pl.col("amount").cast(float), known).write_parquet(target)
+        else:
+            target.write_bytes(gzip.compress(rows.write_ndjson().encode()))
+        path.unlink()
+    ingest(other, FIRST)
+    for name in SILVER:
+        assert read(other, name).drop("source_row", "source_file").sort("item_id").equals(plain[name])
+        assert not other.catalog.exists(f"quarantine.{name.removeprefix('silver.')}")
+    assert ingest(other, FIRST).notes == [f"nothing new in {env.landing}"]
+
+    bad = items(env).with_name(f"{SECOND:{NAME_FORMAT}}.parquet")
+    pl.read_parquet(items(env).with_suffix(".parquet")).drop("amount").write_parquet(bad)
+    with pytest.raises(
+        ContractError, match=r"bronze\.items: 101 of 101 rows would be refused.*the header lacks amount"
+    ):
+        ingest(other, SECOND)
+    bad.write_bytes(items(env).with_suffix(".parquet").read_bytes()[:-7])
+    assert [f"items/{bad.name} is still being written, or its end is missing: it waits"] == ingest(other, SECOND).notes
+    os.utime(bad, (0, 0))
+    assert any(note.startswith(f"items/{bad.name}: unreadable: ") for note in ingest(other, SECOND).notes)
+    (refused,) = read(other, "quarantine.items").to_dicts()
+    assert refused["source_file"] == f"items/{bad.name}"
 
 
 @pytest.mark.parametrize("name", ["a b", "100%", "é", "#1", "q?z", "a*b", "{x}", "日本"])

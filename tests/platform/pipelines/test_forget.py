@@ -31,9 +31,10 @@ from mlplatform.registry.compliance import violations
 from mlplatform.registry.scoring import input_example
 from mlplatform.registry.store import Registry
 from mlplatform.registry.transitions import Decision, Transition
-from mlplatform.storage import landing, ops
+from mlplatform.storage import deliveries, ops
+from mlplatform.storage.deliveries import GrowingError
 from mlplatform.storage.delta import DeltaCatalog
-from mlplatform.storage.landing import NAME_FORMAT, GrowingError
+from mlplatform.storage.landing import NAME_FORMAT
 from mlplatform.storage.subject import Subject, subject_of
 from steps import Killed, Mortal, Writer, files, overlay, read
 from tiny.deliveries import land
@@ -306,7 +307,7 @@ def test_killed_anywhere_and_run_again_it_ends_the_same(
         *((DeltaCatalog, name) for name in ("append", "replace", "upsert", "remove", "compact")),
         (LocalArtifactRepository, "log_artifact"),
         (MlflowClient, "set_model_version_tag"),
-        (landing, "_put"),
+        (deliveries, "_put"),
     ]
 
     def run(project: Path) -> Environment:

@@ -356,11 +356,12 @@ def test_a_winner_waits_for_a_person_with_a_review_pack(
     manual: Environment, now: datetime, capsys: pytest.CaptureFixture[str]
 ) -> None:
     registry = Registry(manual)
-    deploy(manual, now)
+    run = deploy(manual, now)
     assert registry.ledger.champion() is None
     assert [t.version for t in registry.ledger.pending("Production", now)] == [1]
     assert registry.version(1).tags["stage"] == "Staging"
-    assert f"{registry.model} version 1 waits for approval" in capsys.readouterr().err
+    assert "version 1 waits for approval" in run.notes[-1]
+    assert capsys.readouterr().err == "", "the note says it already"
     pack = manual.reports / "review" / f"{registry.model}-v1"
     review = (pack / "review.md").read_text(encoding="utf-8")
     assert comparison(manual, 1)["reason"] in review

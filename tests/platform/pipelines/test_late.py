@@ -102,7 +102,7 @@ def test_scoring_before_the_features_are_there_is_refused(prod: Environment, now
     (step,) = deliver(prod, now, now + 48 * HOUR, 48 * HOUR, timedelta())
     ingest(prod, step)
     shutil.rmtree(prod.reports / "features")
-    with pytest.raises(MissingTableError, match=r"prod has no features\.kind_history yet: run `featurize` there first"):
+    with pytest.raises(MissingTableError, match=r"prod has no features\.kind_history yet: run `featurize --env prod`"):
         infer(prod, step)
     assert not prod.catalog.exists(TABLE)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from mlplatform.environment import Environment
 from mlplatform.monitoring.metrics import DRIFT
@@ -148,6 +149,36 @@ def test_what_a_killed_run_has_told_nobody_the_next_one_tells(
     assert "4 new alerts" in capsys.readouterr().err
     monitor(prod, later)
     assert capsys.readouterr().err == ""
+
+
+def test_an_entity_that_batch_and_a_stream_have_scored_counts_once(
+    scored: Path, ordinary: Path, copy: LoadEnv, load_env: LoadEnv, later: datetime
+) -> None:
+    """All figures of everything are as without the stream, and each way has its own, of its own rows."""
+    prod, table = copy(scored), "predictions.tiny"
+    batch = read(prod, table)
+    streamed = batch.filter(pl.col("prediction_time") > WEEKS[2]).with_columns(inference=pl.lit("streaming"))
+    prod.catalog.append(table, streamed.with_columns(pl.col("score") / 2).to_arrow())
+    monitor(prod, later)
+    measured = read(prod, METRICS).filter(pl.col("model_version").is_not_null())
+    told = pl.col("slice").str.starts_with("inference=")
+    order = ["window_end", "metric", "column", "slice"]
+    alone = read(load_env("prod", ordinary, "rules"), METRICS).filter(pl.col("model_version").is_not_null())
+    assert_frame_equal(measured.filter(~told).sort(order), alone.sort(order), rel_tol=1e-12)
+    ways = measured.filter(told)
+    assert set(ways["window_end"]) == {WEEKS[3]}, "before, there was nothing to tell apart"
+    found = {(m, c, s): v for m, c, s, v in ways.select("metric", "column", "slice", "value").iter_rows()}
+    everything = {
+        (m, c): v
+        for m, c, s, v in measured.filter(pl.col("window_end") == WEEKS[3], pl.col("slice") == "all")
+        .select("metric", "column", "slice", "value")
+        .iter_rows()
+    }
+    for metric, column in (("rows", ""), ("roc_auc", ""), ("psi", "amount"), ("ks", "score"), ("label_coverage", "")):
+        assert found[metric, column, "inference=batch"] == everything[metric, column]
+    assert found["rows", "", "inference=streaming"] == 70
+    assert found["roc_auc", "", "inference=streaming"] == everything["roc_auc", ""], "halves rank alike"
+    assert found["ks", "score", "inference=streaming"] > everything["ks", "score"]
 
 
 def test_one_odd_week_raises_no_alert(scored: Path, copy: LoadEnv, later: datetime) -> None:

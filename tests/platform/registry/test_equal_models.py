@@ -8,7 +8,7 @@ import pytest
 
 from mlplatform.config.registry import Comparison
 from mlplatform.contract import Metric
-from mlplatform.registry.comparison import Verdict, compare
+from mlplatform.registry.comparison import Scored, Verdict, compare, compare_scored
 
 SETTINGS = Comparison(block=timedelta(days=1), min_rows=1)
 TRIES, PER_BLOCK = 400, 12
@@ -39,10 +39,12 @@ METRICS = {
 }
 
 
-def a_try(kind: str, blocks: int, seed: int, worse: float = 1.0, uneven: bool = False) -> Verdict:
+def a_try(
+    kind: str, blocks: int, seed: int, worse: float = 1.0, uneven: bool = False, share: float | None = None
+) -> Verdict:
     """Two models that err alike, each with good and bad days of its own.
 
-    With `worse` the champion errs more, the challenger less.
+    With `worse` the champion errs more, the challenger less. With `share` they score different rows, as in a canary.
     """
     random = np.random.default_rng(seed)
     sizes = np.full(blocks, PER_BLOCK)
@@ -62,7 +64,13 @@ def a_try(kind: str, blocks: int, seed: int, worse: float = 1.0, uneven: bool = 
         day = np.exp(random.normal(0, 0.4, blocks))[block]
         return truth + (noise.T * day).T
 
-    return compare(labels, scores(1.0 / worse), scores(worse), block, metric=METRICS[kind], settings=SETTINGS)
+    ours, theirs = scores(1.0 / worse), scores(worse)
+    if share is None:
+        return compare(labels, ours, theirs, block, metric=METRICS[kind], settings=SETTINGS)
+    mine = random.permutation(rows) < share * rows
+    mine[:: len(block) // blocks], mine[1 :: len(block) // blocks] = True, False  # each has rows of every block
+    parts = (Scored(labels[kept], given[kept], block[kept]) for given, kept in ((ours, mine), (theirs, ~mine)))
+    return compare_scored(*parts, metric=METRICS[kind], settings=SETTINGS)
 
 
 @cache
@@ -80,6 +88,13 @@ def test_equal_models_are_accepted_no_more_often_than_the_confidence_says(kind: 
 def test_so_are_they_with_two_hundred_blocks(kind: str) -> None:
     tries = 100
     assert accepted(kind, 200, tries=tries) <= 9, "more than once in a thousand times by chance"
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5])
+@pytest.mark.parametrize("blocks", [6, 30])
+def test_so_are_they_where_each_has_scored_its_own_rows(blocks: int, share: float) -> None:
+    assert sum(a_try("number", blocks, seed, share=share).accepted for seed in range(TRIES)) <= MOST
+    assert sum(a_try("number", blocks, seed, worse=3.0, share=share).accepted for seed in range(50)) > 40
 
 
 @pytest.mark.parametrize("blocks", [6, 30])

@@ -45,7 +45,7 @@ def prod(tmp_path: Path) -> Environment:
 
 @pytest.fixture
 def ledger(prod: Environment) -> Ledger:
-    return Ledger(prod, MODEL)
+    return Ledger(prod, MODEL, "prod")
 
 
 def test_an_empty_audit_knows_no_champion(ledger: Ledger) -> None:
@@ -143,7 +143,7 @@ def test_a_rollback_returns_to_the_champion_before(ledger: Ledger) -> None:
 
 def test_models_do_not_see_one_another(ledger: Ledger, prod: Environment) -> None:
     ledger.record(*promoted(1, day(3)))
-    other = Ledger(prod, "prod.other")
+    other = Ledger(prod, "prod.other", "prod")
     assert other.all() == []
     assert other.champion() is None
 

@@ -1,6 +1,7 @@
 """Swaps, quick scorers and rollout: who answers, and what happens when that changes."""
 
 import threading
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,6 +17,7 @@ from mlplatform.registry import approval
 from mlplatform.registry.store import Registry
 from mlplatform.registry.transitions import Decision, Transition
 from mlplatform.serving import champion
+from mlplatform.serving.requests import folder
 from server import Running, Start
 from steps import read
 from tiny.model import Estimate
@@ -69,8 +71,6 @@ def test_no_request_is_lost_or_answered_twice_while_the_champion_changes(
 
 
 def test_the_server_finds_a_new_champion_by_itself(start: Start, prod: Environment, now: datetime) -> None:
-    import time
-
     running = start(folder=prod.folder, poll="1s")
     another(prod, 2, "Production", now)
     for _ in range(100):
@@ -146,8 +146,6 @@ def test_a_canary_answers_for_its_share_always_the_same_entities(
 def test_the_rollback_rule_takes_a_bad_challenger_out_of_the_way_by_itself(
     start: Start, prod: Environment, now: datetime, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    import time
-
     another(prod, 2, "Staging", now)
     running: Running = start(
         folder=prod.folder, rollout={"mode": "ab", "share": 0.5, "window": 5, "max_errors": 2, "max_seconds": 0.02}
@@ -178,6 +176,10 @@ def test_a_shadow_is_logged_and_never_returned(start: Start, prod: Environment, 
     running = start(folder=prod.folder, rollout={"mode": "shadow"})
     told = [one for item in items(10) for one in running.predict(item).json()["predictions"]]
     assert {(one["variant"], one["model_version"]) for one in told} == {("champion", 1)}
+    deadline = time.monotonic() + 30  # what is scored in the shadow is scored after the answer
+    while sum(path.read_bytes().count(b'"variant":"shadow"') for path in folder(prod).glob("*.jsonl")) < 10:
+        assert time.monotonic() < deadline, "not every request was scored in the shadow"
+        time.sleep(0.05)
     running.service.log.close()
     collect(prod, now + timedelta(hours=1))
     assert set(read(prod, "predictions.tiny")["model_version"]) == {1}

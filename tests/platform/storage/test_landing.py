@@ -7,10 +7,14 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from mlplatform.storage.landing import Delivery, LandedFile, inspect, look
+from mlplatform.contract import Source
+from mlplatform.storage.deliveries import Delivery, inspect
+from mlplatform.storage.formats import _Csv
+from mlplatform.storage.landing import LandedFile, look
 
 APRIL, MAY = datetime(2013, 4, 1), datetime(2013, 5, 1)
 SOON = timedelta(minutes=10)
+ITEMS = Source("items", ("a",))
 
 
 def landed(folder: Path, content: str | bytes, name: str = "20130401T000000Z.csv") -> Path:
@@ -21,7 +25,7 @@ def landed(folder: Path, content: str | bytes, name: str = "20130401T000000Z.csv
 
 
 def delivery(folder: Path, content: str | bytes, *columns: str, settle: timedelta = timedelta()) -> Delivery:
-    found = inspect(LandedFile(landed(folder, content), APRIL), columns, settle)
+    found = inspect(LandedFile(landed(folder, content), APRIL), Source("items", columns), settle)
     assert found is not None
     return found
 
@@ -36,7 +40,7 @@ def rows(delivery: Delivery) -> list[dict[str, object]]:
 def test_files_come_in_the_order_in_which_they_landed(tmp_path: Path) -> None:
     for name in ("20130402T000000Z.csv", "20130401T000000Z.csv", "20130401T123000Z.csv"):
         landed(tmp_path, "a\n1\n", name)
-    files = look(tmp_path, ["items"], MAY).files["items"]
+    files = look(tmp_path, [ITEMS], MAY).files["items"]
     assert [file.name for file in files] == [
         "items/20130401T000000Z.csv",
         "items/20130401T123000Z.csv",
@@ -48,14 +52,14 @@ def test_files_come_in_the_order_in_which_they_landed(tmp_path: Path) -> None:
 def test_a_file_that_lands_later_is_not_there_yet(tmp_path: Path) -> None:
     for name in ("20130401T000000Z.csv", "20130401T000001Z.csv"):
         landed(tmp_path, "a\n1\n", name)
-    assert [file.landed_at for file in look(tmp_path, ["items"], APRIL).files["items"]] == [APRIL]
+    assert [file.landed_at for file in look(tmp_path, [ITEMS], APRIL).files["items"]] == [APRIL]
 
 
 def test_a_name_without_a_time_leaves_it_to_the_file_system(tmp_path: Path) -> None:
     path = landed(tmp_path, "a\n1\n", "export.csv")
     moment = datetime(2013, 4, 1, 8, tzinfo=UTC)
     os.utime(path, (moment.timestamp(), moment.timestamp()))
-    (file,) = look(tmp_path, ["items"], MAY).files["items"]
+    (file,) = look(tmp_path, [ITEMS], MAY).files["items"]
     assert file.landed_at == moment.replace(tzinfo=None)
 
 
@@ -68,7 +72,7 @@ def test_what_is_no_delivery_is_named_with_the_reason(tmp_path: Path) -> None:
     Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.csv")).write_text("a\n1\n")
     (tmp_path / "itmes").mkdir()
     (tmp_path / "stray.csv").write_text("a\n1\n")
-    found = look(tmp_path, ["items", "outcomes"], datetime.max)
+    found = look(tmp_path, [ITEMS, Source("outcomes", ())], datetime.max)
     assert [file.name for file in found.files["items"]] == ["items/good.csv"]
     assert found.files["outcomes"] == []
     only = "only <name>.csv is taken"
@@ -82,7 +86,7 @@ def test_what_is_no_delivery_is_named_with_the_reason(tmp_path: Path) -> None:
         "itmes": "no source has this name (sources: items, outcomes)",
         "stray.csv": "no source has this name (sources: items, outcomes)",
     }
-    assert look(tmp_path / "not there", ["items"], MAY).files == {"items": []}
+    assert look(tmp_path / "not there", [ITEMS], MAY).files == {"items": []}
 
 
 def test_every_value_is_text_as_received(tmp_path: Path) -> None:
@@ -190,29 +194,27 @@ def test_a_file_that_lacks_a_column_that_the_sql_needs_is_refused(tmp_path: Path
 
 def test_a_file_without_a_last_line_break_waits_until_it_rests_and_its_last_line_is_refused(tmp_path: Path) -> None:
     file = landed(tmp_path, "a,b\n1,2\n3,2013-04-0")
-    assert inspect(LandedFile(file, APRIL), ["a"], SOON) is None
+    assert inspect(LandedFile(file, APRIL), ITEMS, SOON) is None
     long_ago = file.stat().st_mtime - 3600
     os.utime(file, (long_ago, long_ago))
-    found = inspect(LandedFile(file, APRIL), ["a"], SOON)
+    found = inspect(LandedFile(file, APRIL), ITEMS, SOON)
     assert found is not None
     assert [row["a"] for row in rows(found)] == ["1"]
     assert list(found.refused_lines()) == [(3, "the last line has no line break: it may not be whole", "3,2013-04-0")]
 
 
 def test_a_file_that_grows_while_it_is_read_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mlplatform.storage import landing
-
     file = landed(tmp_path, "a\n1\n")
-    check = landing._check
+    check = _Csv.check
 
-    def grow(*arguments: object) -> None:
+    def grow(*arguments: object) -> int:
         with file.open("a") as more:
             more.write("2\n")
-        check(*arguments)  # type: ignore[arg-type]
+        return check(*arguments)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(landing, "_check", grow)
-        assert inspect(LandedFile(file, APRIL), ["a"], SOON) is None
-    found = inspect(LandedFile(file, APRIL), ["a"], SOON)
+        patch.setattr(_Csv, "check", grow)
+        assert inspect(LandedFile(file, APRIL), ITEMS, SOON) is None
+    found = inspect(LandedFile(file, APRIL), ITEMS, SOON)
     assert found is not None
     assert found.rows == 2

@@ -1,29 +1,35 @@
 """Tables, deliveries and the lease at addresses: as on a disk, on servers that stand for S3, Azure and Google."""
 
+import gzip
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
+from mlplatform.contract import Csv, JsonLines, Parquet, Source
 from mlplatform.engine.duckdb import DuckDb
 from mlplatform.errors import MissingTableError, StorageError
 from mlplatform.storage import lease
 from mlplatform.storage.address import Remote
 from mlplatform.storage.catalog import Among, Window, open_catalog
+from mlplatform.storage.deliveries import changed, forget, inspect
 from mlplatform.storage.delta import DeltaCatalog
-from mlplatform.storage.landing import LandedFile, changed, delivering, inspect, look
+from mlplatform.storage.landing import LandedFile, delivering, look
 from stores import Store, environment
 
 pytestmark = [pytest.mark.storage, pytest.mark.xdist_group("object-stores")]
 NAME = "silver.items"
+ITEMS = Source("items", ("a",))
 APRIL, MAY = datetime(2013, 4, 1), datetime(2013, 5, 1)
 
 on_every_store = pytest.mark.parametrize("store", ["s3", "azure", "google"], indirect=True)
@@ -187,19 +193,19 @@ def test_a_holder_that_was_stopped_for_too_long_writes_nothing_more(
 @on_every_store
 def test_deliveries_are_listed_read_and_told_when_they_change(store: Store, tmp_path: Path) -> None:
     landing = Remote(store.fresh())
-    assert look(landing, ["items"], MAY).files == {"items": []}
+    assert look(landing, [ITEMS], MAY).files == {"items": []}
     first = put(landing / "items" / "20130401T000000Z.csv", tmp_path, "a,b\n1,é\n2,x\n")
     put(landing / "items" / "20130402T000000Z.csv", tmp_path, "a,b\n3,x\n4")
     put(landing / "items" / "20130601T000000Z.csv", tmp_path, "a,b\n")
     for name in ("items/a.CSV", "items/more/a.csv", "itmes/a.csv", "stray.csv", ".hidden/a.csv", "items/.b.csv"):
         put(landing / name, tmp_path, "a\n1\n")
-    found = look(landing, ["items"], MAY)
+    found = look(landing, [ITEMS], MAY)
     assert [(file.name, file.landed_at) for file in found.files["items"]] == [
         ("items/20130401T000000Z.csv", APRIL),
         ("items/20130402T000000Z.csv", APRIL + timedelta(days=1)),
     ]
     assert sorted(found.strangers) == ["items/a.CSV", "items/more", "itmes", "stray.csv"]
-    whole, cut = (inspect(file, ["a"], timedelta(hours=1)) for file in found.files["items"])
+    whole, cut = (inspect(file, ITEMS, timedelta(hours=1)) for file in found.files["items"])
     assert whole is not None and cut is not None  # an object appears whole: none waits
     assert [row["b"] for batch in whole.batches() for row in batch.to_pylist()] == ["é", "x"]
     assert [line[2] for line in cut.refused_lines()] == ["4"]
@@ -209,12 +215,33 @@ def test_deliveries_are_listed_read_and_told_when_they_change(store: Store, tmp_
     assert changed(LandedFile(first.again(), APRIL), *entry)
 
 
+@on_every_store
+def test_each_format_is_read_at_an_address_and_put_back_without_what_is_forgotten(store: Store, tmp_path: Path) -> None:
+    landing, parquet = Remote(store.fresh()), pa.BufferOutputStream()
+    pq.write_table(pa.table({"a": [1, 2]}), parquet)
+    contents: dict[Csv | JsonLines | Parquet, bytes] = {
+        Csv(encoding="utf-16", compression="gzip"): gzip.compress("a\n1\n2\n".encode("utf-16")),
+        JsonLines(): b'{"a": 1}\n{"a": 2}',
+        Parquet(): parquet.getvalue().to_pybytes(),
+    }
+    for kind, content in contents.items():
+        known = replace(ITEMS, format=kind)
+        (tmp_path / "content").write_bytes(content)
+        (landing / "items" / f"20130401T000000Z{kind.suffix}").copy_from(tmp_path / "content")
+        for values in (["1", "2"], ["2"]):
+            (file,) = look(landing, [known], MAY).files["items"]
+            found = inspect(file, known, timedelta(hours=1))
+            assert found is not None
+            assert [row["a"] for batch in found.batches() for row in batch.to_pylist()] == values
+            forget(file, known, lambda _, row: bool(row and row["a"] == "1"), timedelta(), write=True)
+
+
 def test_an_object_that_changes_while_it_is_read_waits(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     landing = Remote(store.fresh())
     place = put(landing / "items" / "20130401T000000Z.csv", tmp_path, "a\n1\n")
-    (file,) = look(landing, ["items"], MAY).files["items"]
+    (file,) = look(landing, [ITEMS], MAY).files["items"]
     copy = Remote.copy_to
 
     def late(self: Remote, target: Path) -> None:
@@ -223,9 +250,9 @@ def test_an_object_that_changes_while_it_is_read_waits(
 
     with monkeypatch.context() as patch:
         patch.setattr(Remote, "copy_to", late)
-        assert inspect(file, ["a"], timedelta()) is None
-    (file,) = look(landing, ["items"], MAY).files["items"]
-    delivery = inspect(file, ["a"], timedelta())
+        assert inspect(file, ITEMS, timedelta()) is None
+    (file,) = look(landing, [ITEMS], MAY).files["items"]
+    delivery = inspect(file, ITEMS, timedelta())
     assert delivery is not None and delivery.rows == 2
 
 

@@ -90,6 +90,57 @@ MISTAKES = {
         "class Estimate(Model:",
         "project.py:6: SyntaxError: invalid syntax (model.py, line 32)",
     ),
+    # How sources are declared.
+    "an option of a format that there is not": Mistake(
+        "tables.py",
+        '"Items, when they become known."',
+        'format=Csv(delimeter=";")',
+        "tables.py:27: TypeError: Csv.__init__() got an unexpected keyword argument 'delimeter' "
+        "(did you mean 'delimiter'?)",
+    ),
+    "a format that there is not": Mistake(
+        "tables.py",
+        '"Items, when they become known."',
+        'format="csv"',
+        "PROJECT.sources[0].format: 'csv' is str, not Csv | JsonLines | Parquet | Database",
+    ),
+    "a delimiter of two characters": Mistake(
+        "tables.py",
+        '"Items, when they become known."',
+        'format=Csv(delimiter="||", quote="|")',
+        "PROJECT.sources[0].format.delimiter: '||' is not one ASCII character",
+    ),
+    "a quote that is the delimiter": Mistake(
+        "tables.py",
+        '"Items, when they become known."',
+        'format=Csv(delimiter="|", quote="|")',
+        "PROJECT.sources[0].format.quote: '|' is not one ASCII character besides the delimiter; none: ''",
+    ),
+    "an encoding that Python does not know": Mistake(
+        "tables.py",
+        '"Items, when they become known."',
+        'format=Csv(encoding="latin_one")',
+        "PROJECT.sources[0].format.encoding: Python knows no encoding 'latin_one' (did you mean 'latin_1'?)",
+    ),
+    "an encoding that is none of text": Mistake(
+        "tables.py",
+        '"Items, when they become known."',
+        'format=Csv(encoding="base64")',
+        "PROJECT.sources[0].format.encoding: Python knows no encoding 'base64'",
+    ),
+    "a compression that there is not": Mistake(
+        "tables.py",
+        '"Items, when they become known."',
+        'format=Csv(compression="gzipped")',
+        "PROJECT.sources[0].format.compression: 'gzipped' is str, not Literal['none', 'gzip', 'zstd'] "
+        "(did you mean 'gzip'?)",
+    ),
+    "a column that ingest gives": Mistake(
+        "tables.py",
+        '("item_id", "kind", "amount", "published_at"), "Items',
+        '("item_id", "kind", "amount", "published_at", "landed_at"), "Items',
+        "PROJECT.sources[0].columns: landed_at: ingest gives columns of these names itself",
+    ),
     "a source that is not declared": Mistake(
         "tables.py",
         'SilverTable("items", "items"',
@@ -336,8 +387,8 @@ RULES = {
         "slices: roc_auc is not measured for kin=a (did you mean 'kind'?)",
     ),
     "a slice of a metric that has none": (
-        {"metric": "psi", "slices": ["kind=a"]},
-        "slices: psi is not measured for kind=a but for all rows together",
+        {"metric": "failed_runs", "slices": ["kind=a"]},
+        "slices: failed_runs is not measured for kind=a but for all rows together",
     ),
 }
 GOOD_RULES = [
@@ -364,6 +415,18 @@ def test_a_rule_that_can_never_fire_is_found(copy: Copy, rule: dict[str, Any], r
 def test_rules_on_what_is_measured_are_right(copy: Copy) -> None:
     watch(copy, *GOOD_RULES)
     assert copy.problems() == []
+
+
+def test_a_database_that_is_not_declared_right_is_found(copy: Copy) -> None:
+    copy.edit("tables.py", "import Csv,", "import Csv, Database,")
+    copy.edit(
+        "tables.py", ", Csv()", ', Database(address="sqlite:///shop.db", overlap=__import__("datetime").timedelta(1))'
+    )
+    assert copy.problems() == [
+        "PROJECT.sources[1].format.address: the name of an environment variable, which holds the address",
+        "PROJECT.sources[1].format: give a table or a query, one of them",
+        "PROJECT.sources[1].format.overlap: nothing overlaps without a watermark: all rows are read each time",
+    ]
 
 
 def test_a_file_that_nothing_declares_and_one_that_is_missing_are_found(copy: Copy) -> None:

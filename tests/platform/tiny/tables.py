@@ -3,7 +3,7 @@
 import pandera.polars as pa
 import polars as pl
 
-from mlplatform.contract import SilverTable, Source
+from mlplatform.contract import Csv, SilverTable, Source
 
 TIMESTAMP = pl.Datetime("us")
 # Every table has these: when it happened, when it became known, and where it came from.
@@ -25,7 +25,9 @@ OUTCOMES = pa.DataFrameSchema(
 
 SOURCES = (
     Source("items", ("item_id", "kind", "amount", "published_at"), "Items, when they become known."),
-    Source("outcomes", ("item_id", "kind", "outcome", "published_at"), "What became of them, a day or two later."),
+    Source(
+        "outcomes", ("item_id", "kind", "outcome", "published_at"), "What became of them, a day or two later.", Csv()
+    ),
 )
 
 TABLES = (

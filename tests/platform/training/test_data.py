@@ -88,13 +88,13 @@ def test_a_holdout_longer_than_the_data_is_told(folder: Path, now: datetime) -> 
     said = str(refused.value)
     assert said.startswith("0 labelled rows to train on and ")
     assert "training.min_rows is 30" in said
-    assert "Is training.holdout longer than the data?" in said
+    assert "so it is longer than the data" in said
     assert "--as-of" not in said
 
 
 def test_too_few_held_out_rows_are_told(folder: Path, now: datetime) -> None:
     with pytest.raises(
-        data.NotEnoughDataError, match=r"those held out have a prediction time after .* \(training.holdout"
+        data.NotEnoughDataError, match=r"those up to .* are trained on .*, those after it held out \(training.holdout"
     ):
         data.load(env(folder, holdout="1d"), now)
     with pytest.raises(data.NotEnoughDataError, match=r"training.holdout_share of 0.01 parts them"):
@@ -103,7 +103,7 @@ def test_too_few_held_out_rows_are_told(folder: Path, now: datetime) -> None:
 
 def test_a_time_before_the_data_is_told(folder: Path) -> None:
     with pytest.raises(
-        data.NotEnoughDataError, match=r"no labelled rows as of 2024-01-01 .*: is --as-of within the data"
+        data.NotEnoughDataError, match=r"no labelled rows as of 2024-01-01 .* gives no rows known by then \(the first"
     ):
         data.load(env(folder), datetime(2024, 1, 1))
 

@@ -21,20 +21,76 @@ if TYPE_CHECKING:
 Measure = Callable[[np.ndarray, np.ndarray], float]
 WindowMetric = Callable[[pd.DataFrame], float]
 Kind = Literal["binary", "multiclass", "number"]
+Compression = Literal["none", "gzip", "zstd"]
+_COMPRESSED = {"none": "", "gzip": ".gz", "zstd": ".zst"}
 RowScorer = Callable[[Mapping[str, Any]], Any]
 """The score, or the scores, of one joined row by column, where nothing is None."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Csv:
+    """Files <name>.csv: a header, then a line per row.
+
+    `delimiter` and `quote` are one ASCII character each (no quote: ""), `encoding` is a name that Python knows.
+    Compressed files are named <name>.csv.gz and <name>.csv.zst.
+    """
+
+    delimiter: str = ","
+    quote: str = '"'
+    encoding: str = "utf-8"
+    compression: Compression = "none"
+
+    @property
+    def suffix(self) -> str:
+        return f".csv{_COMPRESSED[self.compression]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JsonLines:
+    """Files <name>.jsonl, or <name>.jsonl.gz and <name>.jsonl.zst: a JSON object per line, which names every column
+    that the SQL needs. Others are kept as JSON in the column `unexpected`."""
+
+    compression: Compression = "none"
+
+    @property
+    def suffix(self) -> str:
+        return f".jsonl{_COMPRESSED[self.compression]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parquet:
+    """Files <name>.parquet."""
+
+    suffix = ".parquet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Database:
+    """No files: a `table` (or `schema.table`) or a `query` of a database that SQLAlchemy knows.
+
+    `address` names the environment variable that holds its address. `watermark` is a column of the time at which a row
+    came to be or changed last (UTC where it has no zone): a row counts from then on, and only newer ones are read, from
+    `overlap` before the newest on, for those that are committed late. Without a watermark all rows are read each time.
+    """
+
+    address: str
+    table: str = ""
+    query: str = ""
+    watermark: str = ""
+    overlap: timedelta = timedelta()
+
+
 @dataclass(frozen=True)
 class Source:
-    """Where landing files of one kind come from: the folder `<landing>/<name>/`.
+    """Where rows of one kind come from: files in the folder `<landing>/<name>/`, or a database.
 
-    `columns` are those of the files' header that the SQL needs; a file that lacks one is refused.
+    `columns` are those that the SQL needs; a file that lacks one is refused.
     """
 
     name: str
     columns: tuple[str, ...]
     description: str = ""
+    format: Csv | JsonLines | Parquet | Database = Csv()
 
 
 @dataclass(frozen=True)
@@ -261,9 +317,12 @@ class Project:
         return self.package.replace("_", " ").title()
 
     def sql(self, path: str) -> str:
-        """The text of a file below sql/, such as `silver/items.sql`, without a semicolon at its end."""
+        """The text of a file below sql/, such as `silver/items.sql`, without a semicolon at its end.
+
+        Its first line is a comment with the file's name, by which errors are told in terms of the file.
+        """
         text = resources.files(self.package).joinpath("sql", path).read_text(encoding="utf-8")
-        return text.rstrip().rstrip(";")
+        return f"-- sql/{path}\n{text.rstrip().rstrip(';')}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,11 +12,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mlplatform.config.loading import find_project, load_config
+from mlplatform.config.loading import find_project, load_config, suggestion
 from mlplatform.config.root import Config
 from mlplatform.contract import Project
 from mlplatform.engine import ENGINES, Cluster, Engine
-from mlplatform.errors import ForbiddenError, StorageError
+from mlplatform.errors import ForbiddenError, MissingTableError, StorageError
 from mlplatform.revision import NotReleasedError, code_version, released_version
 from mlplatform.storage import ops
 from mlplatform.storage.address import place
@@ -95,6 +95,8 @@ class Environment:
     @property
     def reports(self) -> Path:
         """The folder of what people read: the dashboard, and reviews that wait for them."""
+        if self.config.lakehouse.reports:
+            return self.folder / self.config.lakehouse.reports
         root = place(self.folder, self.config.lakehouse.root, "lakehouse.root")
         return root if isinstance(root, Path) else self.folder / "data" / self.name
 
@@ -111,7 +113,7 @@ class Environment:
         settings = self.config.lakehouse
         cluster = Cluster(settings.spark, self.folder, self.project.package)
         made: Engine = load(ENGINES, settings.engine, "lakehouse.engine")(
-            self.find, memory_limit=settings.memory_limit, cluster=cluster
+            self.table, memory_limit=settings.memory_limit, cluster=cluster
         )
         return made
 
@@ -124,6 +126,31 @@ class Environment:
                 return other.snapshot(f"{schema}.{table}")
         catalog = self.sources if name.split(".")[0] in READ_TOGETHER else self.catalog
         return catalog.snapshot(name) if catalog.exists(name) else None
+
+    def table(self, name: str) -> Snapshot:
+        """The same table; raises MissingTableError, which says what makes it, or which name was probably meant."""
+        found = self.find(name)
+        if found is None:
+            raise MissingTableError(self._why_missing(name))
+        return found
+
+    def _why_missing(self, name: str) -> str:
+        borrowed = name.split(".")[0] in READ_TOGETHER and self.sources is not self.catalog
+        owner = self.sources.owner if borrowed else self.name
+        landing = self.config_of(owner).lakehouse.landing
+        ingested = {f"bronze.{source.name}": source.name for source in self.project.sources}
+        ingested |= {table.table: table.source for table in self.project.tables}
+        made = {table: f"run `ingest --env {owner}`, which reads {landing}/{of}/" for table, of in ingested.items()}
+        made |= {view.table: f"run `featurize --env {owner}`" for view in self.project.views}
+        made |= {
+            f"{ops.QUARANTINE}{table.partition('.')[2]}": "`ingest` has refused no row of it" for table in ingested
+        }
+        made[f"predictions.{self.config.registry.model}"] = f"run `infer --env {owner}`, once there is a champion"
+        made |= {table: "nothing has been recorded in it" for table in ops.SCHEMAS if not table.endswith(".")}
+        if name not in made:
+            return f"there is no table {name}{suggestion(name, [*made, *self.catalog.names()])}"
+        reads = f" ({self.name} reads {owner}'s: lakehouse.features_from in conf/{self.name}.yml)" if borrowed else ""
+        return f"{owner} has no {name} yet: {made[name]}{reads}"
 
     def permit(self, pipeline: str) -> None:
         """Raise ForbiddenError where the settings refuse a pipeline, NotReleasedError where only releases may run."""

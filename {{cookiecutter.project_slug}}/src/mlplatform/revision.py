@@ -1,4 +1,7 @@
-"""Which code is running, as git or the installed wheel says: its version, and whether that is a release."""
+"""Which code is running, as git or the installed wheel says: its version, and whether that is a release.
+
+A project that is a folder of a repository has releases of its own: `<folder>/v1.2.0`, and in the root `v1.2.0`.
+"""
 
 import subprocess
 from importlib import metadata
@@ -19,11 +22,13 @@ def code_version(project: Path) -> str:
     """The release tag, or the nearest one with distance and commit; `-dirty` with uncommitted changes."""
     if not _is_source_checkout(project):
         return _installed_version()
-    return _git(project, "describe", "--tags", "--always", "--dirty") or "uncommitted"
+    found = _git(project, "describe", "--tags", "--always", "--match", f"{tag_prefix(project)}v[0-9]*")
+    dirty = "-dirty" * bool(_git(project, "status", "--porcelain", "--untracked-files=no", "--", "."))
+    return found.removeprefix(tag_prefix(project)) + dirty if found else "uncommitted"
 
 
 def released_version(project: Path) -> str:
-    """The release that is running: a clean checkout at a tag v<number>, or an installed wheel.
+    """The release that is running: a clean checkout of the project at its tag v<number>, or an installed wheel.
 
     Raises NotReleasedError for anything else.
     """
@@ -32,16 +37,28 @@ def released_version(project: Path) -> str:
         if "dev" in version or "+" in version:
             raise NotReleasedError(f"the installed version {version} is not a release: install a released wheel")
         return version
-    top = _git(project, "rev-parse", "--show-toplevel")
-    if not top or Path(top).resolve() != project.resolve():
-        raise NotReleasedError(f"{project.name} is not the root of a git checkout: commit it and tag a release")
-    changed = _git(project, "status", "--porcelain")
+    if not kept_by_git(project):
+        raise NotReleasedError(f"{project.name} is not in a git checkout: commit it and tag a release")
+    changed = _git(project, "status", "--porcelain", "--", ".")
     if changed:
         raise NotReleasedError(f"{len(changed.splitlines())} uncommitted changes: commit them and tag a release")
-    tag = _git(project, "describe", "--tags", "--exact-match", "--match", "v[0-9]*")
+    prefix = tag_prefix(project)
+    tag = _git(project, "describe", "--tags", "--exact-match", "--match", f"{prefix}v[0-9]*")
     if not tag:
-        raise NotReleasedError("HEAD carries no release tag: `git tag v<number>` on a commit whose checks passed")
-    return tag
+        raise NotReleasedError(
+            f"HEAD carries no release tag: `git tag {prefix}v<number>` on a commit whose checks passed"
+        )
+    return tag.removeprefix(prefix)
+
+
+def tag_prefix(project: Path) -> str:
+    """What tags of this project begin with: its folder in the repository and a slash; nothing in the root."""
+    return _git(project, "rev-parse", "--show-prefix")
+
+
+def kept_by_git(folder: Path) -> bool:
+    """Whether the folder is a repository, or part of one that does not ignore it."""
+    return bool(_git(folder, "rev-parse", "--show-toplevel")) and not _git(folder, "check-ignore", str(folder))
 
 
 def _installed_version() -> str:

@@ -4,21 +4,23 @@ import importlib
 import importlib.util
 import os
 import sys
+from typing import Annotated
 
 import typer
 
-from mlplatform.cli.options import Load, owned_by
+from mlplatform.cli.options import Load, lay_on_top, owned_by
 from mlplatform.errors import UserError
 
 GROUPS = (
     *("check", "pipelines", "promotion", "serving", "streaming"),
-    *("lakehouse", "monitoring", "registry", "delivery", "demo"),
+    *("lakehouse", "monitoring", "registry", "delivery", "databricks", "demo"),
 )
 
 
 def application() -> typer.Typer:
     """All groups that this repository has."""
     app = typer.Typer(
+        callback=_before_any,
         help="The life cycle of the model, from landing files to retraining.",
         no_args_is_help=True,
         add_completion=False,
@@ -33,6 +35,15 @@ def application() -> typer.Typer:
     return app
 
 
+def _before_any(
+    conf: Annotated[
+        list[str] | None,
+        typer.Option("--conf", envvar="CONF", help="Lay conf/<name>.yml on top of the environment's settings."),
+    ] = None,
+) -> None:
+    lay_on_top(conf or [])
+
+
 def main(load: Load) -> None:
     """Run a command of the project that `load` gives: it is called by commands that need it, --help does not.
 
@@ -43,6 +54,9 @@ def main(load: Load) -> None:
     owned_by(load)
     try:
         application()()
+    except SystemExit as done:
+        if done.code or "DATABRICKS_RUNTIME_VERSION" not in os.environ:  # a job there takes any exit for a failure
+            raise
     except UserError as error:
         typer.secho(str(error), fg="red", err=True)
         sys.exit(1)

@@ -29,7 +29,8 @@ def check_command() -> None:
 def features_command(
     env: EnvOption = "dev",
     dictionary: Annotated[
-        Path | None, typer.Option(help="Write a data dictionary of all tables into this Markdown file instead.")
+        Path | None,
+        typer.Option(help="Write a data dictionary of all tables into this Markdown file instead.", dir_okay=False),
     ] = None,
 ) -> None:
     """List the feature views: what a row is, how long it counts, how fresh it is, which versions need it."""
@@ -44,6 +45,7 @@ def features_command(
         refuse_mistakes(owner, at.folder)
         run = DryRun(at.project, at.folder)
         list(run.problems())
+        dictionary.parent.mkdir(parents=True, exist_ok=True)
         dictionary.write_text(write(at.project, run), encoding="utf-8")
         typer.echo(dictionary)
         return

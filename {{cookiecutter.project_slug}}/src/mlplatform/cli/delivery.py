@@ -24,15 +24,19 @@ def integrate_command(
 
     from mlplatform.delivery.integration import integrate
     from mlplatform.errors import ConfigError
-    from mlplatform.storage.address import scheme
+    from mlplatform.storage.address import UNITY, scheme
 
     env = checked("staging", "integration")
-    if scheme(env.config.lakehouse.root):
+    where = scheme(env.config.lakehouse.root)
+    if where == UNITY and (found := env.catalog.names()):
+        raise ConfigError(f"lakehouse.root: the integration test starts from nothing, and there is {found[0]}")
+    if where and where != UNITY:
         raise ConfigError(
             f"lakehouse.root: {env.config.lakehouse.root}: the integration test deletes what it finds there: "
             "name a folder in conf/integration.yml"
         )
-    shutil.rmtree(env.reports.parent, ignore_errors=True)
+    if not where:
+        shutil.rmtree(env.reports.parent, ignore_errors=True)
     try:
         integrate(env, owner()[1], report)
     finally:
@@ -121,7 +125,7 @@ def affected(since: Annotated[str, typer.Argument(help="The commit that was chec
 
 
 @app.command()
-def comment(file: Annotated[Path, typer.Argument(help="Markdown to post.")]) -> None:
+def comment(file: Annotated[Path, typer.Argument(help="Markdown to post.", exists=True, dir_okay=False)]) -> None:
     """Post a report on the merge request that this job runs for."""
     _host().comment(file.read_text(encoding="utf-8")[:LONGEST_COMMENT])
 

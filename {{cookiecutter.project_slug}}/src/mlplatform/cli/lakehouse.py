@@ -18,6 +18,8 @@ def sql(
 ) -> None:
     """Ask any table a question, in SQL; without a question, list the tables. --as-of shows what was known then."""
     from rich.console import Console
+    from rich.markup import escape
+    from rich.measure import Measurement
     from rich.table import Table
 
     from mlplatform.environment import READ_TOGETHER
@@ -32,14 +34,14 @@ def sql(
         typer.echo("\n".join(listing) or f"{env} has no tables yet: run ingest")
         return
     result = at.engine.query(query, as_of=as_of).arrow()
-    if result.num_columns > 8:  # as lines: nobody can read that many columns side by side
-        for number, row in enumerate(result.slice(0, rows).to_pylist(), 1):
+    shown, console, table = result.slice(0, rows).to_pylist(), Console(), Table(*result.column_names)
+    for row in shown:
+        table.add_row(*("" if value is None else escape(str(value)) for value in row.values()))
+    if Measurement.get(console, console.options.update(width=10_000), table).maximum <= console.width:
+        console.print(table)
+    else:  # as lines: a table would cut the values, or wrap them
+        for number, row in enumerate(shown, 1):
             typer.echo("\n".join([f"-- row {number}", *(f"{name:<32} {value}" for name, value in row.items())]))
-    else:
-        table = Table(*result.column_names)
-        for row in result.slice(0, rows).to_pylist():
-            table.add_row(*("" if value is None else str(value) for value in row.values()))
-        Console().print(table)
     if result.num_rows > rows:
         typer.echo(f"{rows} of {result.num_rows:,} rows (--rows shows more)")
 

@@ -14,7 +14,8 @@ app = typer.Typer()
 def dashboard(
     env: EnvOption = "dev",
     output: Annotated[
-        Path | None, typer.Option(help="File to write. Default: dashboard.html beside the environment's tables.")
+        Path | None,
+        typer.Option(help="File to write. Default: dashboard.html beside the environment's tables.", dir_okay=False),
     ] = None,
 ) -> None:
     """Write the dashboard: one HTML file that needs neither a server nor a network."""

@@ -13,18 +13,26 @@ if TYPE_CHECKING:
 Load = Callable[[], "tuple[Project, Deliveries]"]
 
 EnvOption = Annotated[str, typer.Option("--env", "-e", help="Environment: dev, staging or prod.", envvar="ENV")]
+FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]
 AsOfOption = Annotated[
     datetime | None,
     typer.Option(
         "--as-of",
-        formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"],
-        help="Logical time (UTC): the run sees only what was known then. Default: now.",
+        formats=FORMATS,
+        metavar="TIME",
+        help="Logical time (UTC), such as 2025-06-01: the run sees only what was known then. Default: now.",
         envvar="AS_OF",
     ),
 ]
 
 
 _loads: list[Load] = []
+_overlays: list[str] = []
+
+
+def lay_on_top(names: list[str]) -> None:
+    """Name the layers of conf/ that are laid on top of every environment's."""
+    _overlays[:] = names
 
 
 def owned_by(load: Load) -> None:
@@ -41,7 +49,7 @@ def environment(name: str, *overlays: str) -> "Environment":
     """The environment of this name, in the folder where the command was called."""
     from mlplatform.environment import Environment
 
-    return Environment.load(name, owner()[0], overlays=overlays)
+    return Environment.load(name, owner()[0], overlays=(*overlays, *_overlays))
 
 
 def checked(name: str, *overlays: str) -> "Environment":

@@ -25,7 +25,10 @@ def show(env: EnvOption = "dev", as_of: AsOfOption = None) -> None:
 
     registry, now = Registry(environment(env)), logical_time(as_of)
     primary = registry.env.project.model.primary.name
-    for version in registry.versions():
+    versions = registry.versions()
+    if not versions:
+        typer.echo(f"{registry.model} has no version yet: run `train --env {env}`")
+    for version in versions:
         number = int(version.version)
         tags = registry.tags(number)
         metric, baseline = (measured.get(primary, math.nan) for measured in (tags.metrics, tags.baseline))

@@ -5,21 +5,21 @@ from typing import Annotated
 
 import typer
 
-from mlplatform.cli.options import EnvOption, checked
+from mlplatform.cli.options import FORMATS, EnvOption, checked
 
 app = typer.Typer()
-_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]
 
 
 @app.command("stream")
 def stream_command(
     env: EnvOption = "dev",
     until: Annotated[
-        datetime | None, typer.Option(formats=_FORMATS, help="Replay: let time run up to here (UTC), and end.")
+        datetime | None,
+        typer.Option(formats=FORMATS, metavar="TIME", help="Replay: let time run up to here (UTC), and end."),
     ] = None,
     since: Annotated[
         datetime | None,
-        typer.Option(formats=_FORMATS, help="Where the stream begins, the first time. Default: now."),
+        typer.Option(formats=FORMATS, metavar="TIME", help="Where the stream begins, the first time. Default: now."),
     ] = None,
     step: Annotated[str, typer.Option(help="Replay: the time from one micro-batch to the next.")] = "1h",
     speed: Annotated[

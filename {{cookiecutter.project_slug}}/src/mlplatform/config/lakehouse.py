@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mlplatform.config.section import Duration, Section
 
@@ -19,7 +19,8 @@ class SparkSettings(Section):
     """Where Spark runs, for `engine: spark`."""
 
     master: str = Field(
-        default="local[*]", description="a master, or the address of a Spark Connect server: sc://host:15002"
+        default="local[*]",
+        description="a master, a Spark Connect server (sc://host:15002), or databricks: the session there",
     )
     jars: str = Field(default="jars", description="folder of Delta's jars; behind sc:// the server has them")
     python: str | None = Field(default=None, description="Python on the workers, with the same packages; null: as here")
@@ -28,9 +29,13 @@ class SparkSettings(Section):
 
 class LakehouseSettings(Section):
     root: str = Field(
-        description="address of this environment's tables: s3://, abfss://, gs://, or a folder, from the project's root"
+        description="where this environment's tables are: a folder, from the project's root, an address of s3://, "
+        "abfss:// or gs://, or a catalog of Unity Catalog with a prefix for its schemas: uc://prod/rides"
     )
     landing: str = Field(description="address at which source files arrive, as of root")
+    reports: str | None = Field(
+        None, description="folder of what people read; null: the root, or data/<env> where that is an address"
+    )
     engine: str = "duckdb"
     memory_limit: str = "1GB"
     spark: SparkSettings = SparkSettings()
@@ -50,3 +55,9 @@ class LakehouseSettings(Section):
         timedelta(days=7),
         description="so long `maintain` keeps files that tables need no more, for whoever reads: the longest query",
     )
+
+    @model_validator(mode="after")
+    def _can_be_read(self) -> "LakehouseSettings":
+        if self.root.startswith("uc://") and self.engine != "spark":
+            raise ValueError("tables in Unity Catalog (root: uc://...) need engine: spark")
+        return self

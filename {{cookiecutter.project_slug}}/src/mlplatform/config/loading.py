@@ -16,9 +16,9 @@ ENVIRONMENTS = ("dev", "staging", "prod")
 
 
 def find_project(start: Path | None = None) -> Path:
-    """The nearest folder at or above `start` that holds conf/base.yml."""
+    """The nearest folder at or above `start` that holds conf/base.yml, or else an installed wheel that brings conf/."""
     here = (start or Path.cwd()).resolve()
-    for folder in (here, *here.parents):
+    for folder in (here, *here.parents, Path(__file__).parents[1]):
         if (folder / "conf" / "base.yml").is_file():
             return folder
     raise ConfigError(f"no conf/base.yml in {here} or above it: run this inside the project")
@@ -36,7 +36,8 @@ def read_layers(project: Path, environment: str, overlays: tuple[str, ...] = ())
     """The layers by name, in the order in which they are laid on each other."""
     if environment not in ENVIRONMENTS:
         raise ConfigError(f"environment {environment!r}: choose one of {', '.join(ENVIRONMENTS)}")
-    return {name: _read_layer(project / "conf" / f"{name}.yml") for name in ("base", environment, *overlays)}
+    names = ("base", environment, *overlays)
+    return {name: _read_layer(project / "conf" / f"{name}.yml", environment) for name in names}
 
 
 def checked(layers: Mapping[str, dict[str, Any]]) -> Config:
@@ -53,11 +54,12 @@ def checked(layers: Mapping[str, dict[str, Any]]) -> Config:
         raise ConfigError("\n".join(_describe(layers, item) for item in error.errors())) from error
 
 
-def _read_layer(path: Path) -> dict[str, Any]:
+def _read_layer(path: Path, environment: str) -> dict[str, Any]:
+    """What a file says; `{env}` in it is the name of the environment."""
     if not path.is_file():
         raise ConfigError(f"conf/{path.name}: no such file")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        content = yaml.safe_load(path.read_text(encoding="utf-8").replace("{env}", environment)) or {}
     except yaml.YAMLError as error:
         raise ConfigError(f"conf/{path.name}: not valid YAML: {error}") from error
     if not isinstance(content, dict):

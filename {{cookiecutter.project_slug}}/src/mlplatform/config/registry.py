@@ -49,6 +49,10 @@ class RegistrySettings(Section):
     tracking_uri: str = Field(description="MLflow's store; a relative sqlite path starts at the project's root")
     artifacts: str = Field(description="folder or address of MLflow's artifacts")
     model: str = Field(description="models are registered as <env>.<model>")
+    unity_schema: str | None = Field(
+        None, description="<catalog>.<schema> of Unity Catalog, where models are registered instead: prod.rides_models"
+    )
+    experiment: str | None = Field(None, description="MLflow's name of the experiment; null: that of the model")
     compliance: Compliance
     comparison: Comparison
     approval: Literal["automatic", "manual"] = "manual"

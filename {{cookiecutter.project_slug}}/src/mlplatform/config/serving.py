@@ -59,6 +59,16 @@ class Rollout(Section):
     window: PositiveInt = 100
     max_errors: Annotated[int, Field(ge=0)] = 0
     max_seconds: PositiveFloat = 0.1
+    decides_after: Annotated[Duration, Field(gt=timedelta(0))] | None = Field(
+        default=None,
+        description="so long after its first answer, and when the labels of that are in, the gate takes or refuses the "
+        "version by what the rollout has shown; null: the gate does not wait for one",
+    )
+
+    @property
+    def decides(self) -> bool:
+        """Whether the gate waits for a rollout."""
+        return self.mode != "none" and self.decides_after is not None
 
 
 class Load(Section):

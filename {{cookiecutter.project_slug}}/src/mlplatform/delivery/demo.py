@@ -17,7 +17,7 @@ from mlplatform.environment import Environment
 from mlplatform.errors import UserError
 from mlplatform.monitoring.dashboard import publish
 from mlplatform.registry.store import Registry
-from mlplatform.revision import git
+from mlplatform.revision import git, kept_by_git
 
 AUTHOR = "demo@localhost"
 
@@ -30,7 +30,8 @@ def run_demo(project: Project, deliveries: Deliveries) -> None:
     begin(folder / "data", prod.code, console)
     steps = list(demonstration(envs, deliveries))
     columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=console) as progress:
+    # What steps print goes through the bar where there is one, and is wrapped by it.
+    with Progress(*columns, console=console, redirect_stderr=console.is_terminal) as progress:
         task = progress.add_task("", total=len(steps))
         for step in steps:
             description = f"{step.place}: {step.what} {step.as_of:%Y-%m-%d}"
@@ -45,10 +46,13 @@ def run_demo(project: Project, deliveries: Deliveries) -> None:
 
 
 def make_release(folder: Path, console: Console) -> None:
-    """Where the project is no git repository yet, make it one, with a release: prod runs nothing else.
+    """Where the project is in no git repository yet, make it one, with a release: prod runs nothing else.
 
-    A repository that the demo made gets another release when its files have changed; any other is left alone.
+    A repository that the demo made gets another release when its files have changed; any other is left alone, and so is
+    one of which the project is a folder.
     """
+    if kept_by_git(folder) and not (folder / ".git").exists():
+        return
     author = git(folder, "log", "-1", "--format=%ae") if (folder / ".git").exists() else AUTHOR
     if author != AUTHOR or ((folder / ".git").exists() and not git(folder, "status", "--porcelain")):
         return

@@ -7,7 +7,7 @@ from pathlib import Path
 from mlplatform.delivery.hosts import Host
 from mlplatform.environment import Environment
 from mlplatform.errors import UserError
-from mlplatform.revision import git
+from mlplatform.revision import git, tag_prefix
 from mlplatform.storage import ops
 
 BRANCH = "main"
@@ -35,19 +35,21 @@ def cut(project: Path, version: str, host: Host) -> str:
     later than every one before it.
     """
     number = _number(version)
-    if git(project, "status", "--porcelain"):
+    if git(project, "status", "--porcelain", "--", "."):
         raise ReleaseError("there are uncommitted changes: a release is a commit whose checks passed")
     commit = git(project, "rev-parse", "HEAD")
     upstream = f"origin/{BRANCH}" if git(project, "branch", "--remotes", "--list", f"origin/{BRANCH}") else BRANCH
     if git(project, "merge-base", commit, upstream) != commit:
         raise ReleaseError(f"{commit[:10]} is not on {upstream}: releases are cut from the default branch")
-    earlier = [tag for tag in git(project, "tag", "--list", "v*").split() if VERSION.fullmatch(tag)]
+    prefix = tag_prefix(project)
+    tags = [tag.removeprefix(prefix) for tag in git(project, "tag", "--list", f"{prefix}v*").split()]
+    earlier = [tag for tag in tags if VERSION.fullmatch(tag)]
     newest = max(earlier, key=_number, default=None)
     if newest and number <= _number(newest):
         raise ReleaseError(f"{version} is not later than {newest}")
     if not host.checks_passed(commit, BRANCH):
         raise ReleaseError(f"{commit[:10]} has not passed the checks of {BRANCH}: nothing is released")
-    host.tag(version, commit)
+    host.tag(f"{prefix}{version}", commit)
     return commit
 
 
@@ -81,8 +83,10 @@ def check_out(env: Environment) -> str:
 
 def only_prose_changed(project: Path, since: str) -> bool:
     """Whether all that changed since the commit where HEAD left `since` is text that no check reads."""
-    changed = git(project, "diff", "--name-only", f"{since}...HEAD").splitlines()
-    return bool(changed) and all(PROSE.fullmatch(name) for name in changed)
+    changed = git(project, "diff", "--name-only", "--relative", f"{since}...HEAD").splitlines()
+    if not changed:  # it did, in other folders of the repository
+        return bool(tag_prefix(project))
+    return all(PROSE.fullmatch(name) for name in changed)
 
 
 def refuse_lost_disk(env: Environment, host: Host) -> None:
@@ -107,7 +111,7 @@ def _training_paths(package: str) -> list[str]:
 
 
 def _matching(project: Path, since: str, paths: list[str]) -> list[str]:
-    return git(project, "diff", "--name-only", since, "HEAD", "--", *paths).splitlines()
+    return git(project, "diff", "--name-only", "--relative", since, "HEAD", "--", *paths).splitlines()
 
 
 def _number(version: str) -> tuple[int, ...]:

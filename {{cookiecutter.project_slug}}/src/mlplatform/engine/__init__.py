@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from mlplatform.config.lakehouse import SparkSettings
+from mlplatform.config.loading import suggestion
 from mlplatform.errors import MissingTableError
 from mlplatform.storage.catalog import Relation, Rows, Snapshot
 
 Find = Callable[[str], "Snapshot | Rows | None"]
-"""The table of a name, or rows in its place; None where there is none."""
+"""The table of a name, or rows in its place; where there is none, None or a MissingTableError that says more."""
 
 # By the name that `lakehouse.engine` holds.
 ENGINES = {"duckdb": "mlplatform.engine.duckdb:DuckDb", "spark": "mlplatform.engine.spark:Spark"}
@@ -54,11 +55,23 @@ def sources(sql: str, find: Find, given: Mapping[str, Rows] | None) -> dict[str,
         rows = (given or {}).get(name)
         source = rows if rows is not None else find(name)
         if source is None:
-            raise MissingTableError(
-                f"there is no table {name} here yet: `sql` without a question lists those there are"
-            )
+            raise MissingTableError(f"there is no table {name} here{suggestion(name, list(given or ()))}")
         found[name] = source
     return found
+
+
+def located(sql: str, message: str) -> str:
+    """What an engine says of a query, with the files of the owner's that the query holds (see `Project.sql`).
+
+    Where the engine names a line of the query, with the file that it belongs to, and its line there.
+    """
+    files = {n: m[1] for n, line in enumerate(sql.splitlines(), 1) if (m := re.search(r"-- (sql/\S+\.sql)$", line))}
+    told = re.search(r"\bline (\d+)", message, re.IGNORECASE)
+    begin = max((n for n in files if told and n < int(told[1])), default=0)
+    if not told or not begin:
+        return f"{', '.join(files.values())}{': ' if files else ''}{message}"
+    line = str(int(told[1]) - begin)
+    return f"{files[begin]}:{line}: {message[: told.start(1)]}{line}{message[told.end(1) :]}"
 
 
 class Engine(Protocol):

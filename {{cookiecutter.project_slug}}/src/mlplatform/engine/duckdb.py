@@ -15,7 +15,8 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from mlplatform.engine import Cluster, Find, View, newest_known, sources
+from mlplatform.config.loading import suggestion
+from mlplatform.engine import SCHEMAS, Cluster, Find, View, located, newest_known, sources
 from mlplatform.errors import ForbiddenError, QueryError
 from mlplatform.storage.address import scheme
 from mlplatform.storage.catalog import BatchFunction, Rows, Snapshot, Window
@@ -219,10 +220,21 @@ def _told(sql: str, tables: Sequence[_Table] = ()) -> Iterator[None]:
     except duckdb.OutOfMemoryException as error:
         raise QueryError(f"lakehouse.memory_limit is too small for this query: {error}\n{sql}") from error
     except (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException) as error:
-        raise QueryError(str(error)) from error
+        raise QueryError(located(sql, _UNKNOWN_TABLE.sub(_no_such_table, str(error)))) from error
     except duckdb.Error as error:
         read = ", ".join(source.uri for _, source, _ in tables if isinstance(source, Snapshot))
-        raise QueryError(f"{error}{f'{chr(10)}Tables that were read: {read}' if read else ''}") from error
+        told = f"{error}{f'{chr(10)}Tables that were read: {read}' if read else ''}"
+        raise QueryError(located(sql, told)) from error
+
+
+# DuckDB proposes tables of its own, and those that it was shown for this query.
+_UNKNOWN_TABLE = re.compile(r'Catalog Error: Table with name "?([\w.]+)"? does not exist[^\n]*(\nDid you mean [^\n]*)?')
+
+
+def _no_such_table(found: re.Match[str]) -> str:
+    schema, dot, _ = found[1].partition(".")
+    meant = suggestion(schema, list(SCHEMAS[:-1])) if dot else ": a table is <schema>.<table>, such as silver.items"
+    return f"there is no table {found[1]}{meant}"
 
 
 def _age(view: str) -> str:

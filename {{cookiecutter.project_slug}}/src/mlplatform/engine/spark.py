@@ -23,9 +23,10 @@ from weakref import finalize
 
 import pyarrow as pa
 
-from mlplatform.engine import QUALIFIED_NAME, Cluster, Find, View, newest_known, sources
+from mlplatform.engine import QUALIFIED_NAME, Cluster, Find, View, located, newest_known, sources
 from mlplatform.errors import ConfigError, ForbiddenError, QueryError, UserError
-from mlplatform.storage.catalog import BatchFunction, Rows, Snapshot, Window
+from mlplatform.storage.address import UNITY, scheme
+from mlplatform.storage.catalog import BatchFunction, Rows, Snapshot, Window, load
 from mlplatform.storage.spool import Spool
 
 DataFrame: TypeAlias = Any  # pyspark has types of its own for each kind of session
@@ -33,7 +34,6 @@ DataFrame: TypeAlias = Any  # pyspark has types of its own for each kind of sess
 _SESSION = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.timestampType": "TIMESTAMP_NTZ",
-    "spark.sql.ansi.doubleQuotedIdentifiers": "true",
     # A cluster's defaults are for tables of terabytes: a query over fewer rows would mostly start tasks.
     "spark.sql.adaptive.coalescePartitions.parallelismFirst": "false",
     "spark.databricks.delta.snapshotPartitions": "2",
@@ -55,6 +55,8 @@ CREATE OR REPLACE TEMPORARY FUNCTION to_utc(text STRING) RETURNS TIMESTAMP_NTZ R
         trim(text), r'^(.{16})([Z+-])', '$1:00$2'), r'(.{19,}[+-]\d\d)$', '$1:00'), r'(.{19,}[+-]\d\d)(\d\d)$', '$1:$2'
     ) AS TIMESTAMP_LTZ) AS TIMESTAMP_NTZ)
 END"""
+# What stands in for Spark's own builder, by `lakehouse.spark.master`.
+_SESSIONS = {"databricks": "mlplatform.storage.unity:session"}
 _QUERY = re.compile(r"(\s|--[^\n]*\n|/\*.*?\*/|\()*(SELECT|WITH|VALUES|FROM)\b", re.IGNORECASE | re.DOTALL)
 # What may follow a table that has no name of its own in the query.
 _NO_ALIAS = (
@@ -62,7 +64,7 @@ _NO_ALIAS = (
     "NATURAL|LATERAL|TABLESAMPLE|PIVOT|UNPIVOT"
 )
 _NAMED = re.compile(
-    rf"'(?:[^']|'')*'|--[^\n]*|{QUALIFIED_NAME.pattern}(?P<column>\.)?"
+    rf"'(?:[^']|'')*'|--[^\n]*|\"(?P<quoted>[^\"]*)\"|{QUALIFIED_NAME.pattern}(?P<column>\.)?"
     rf"(?P<alias>\s+(?:AS\b|(?!(?:{_NO_ALIAS})\b)[a-z_\"`]))?",
     re.IGNORECASE,
 )
@@ -98,7 +100,7 @@ class Spark:
             raise ForbiddenError("only one SELECT at a time is run here: tables are written by the pipelines")
         known = Window("available_at", since, as_of).predicate("TIMESTAMP_NTZ ")
         tables = sources(sql, self._find, given)
-        with _told():
+        with _told(sql):
             frames = {
                 name.replace(".", "__"): self._frame(source).where(
                     known if not name.startswith("given.") and "available_at" in source.schema.names else "true"
@@ -141,6 +143,9 @@ class Spark:
 
     def _frame(self, source: Rows | Snapshot) -> DataFrame:
         if isinstance(source, Snapshot):
+            if scheme(source.uri) == UNITY:
+                table = source.uri.removeprefix(f"{UNITY}://")
+                return self._session.sql(f"SELECT * FROM {table} VERSION AS OF {source.version}")
             uri = re.sub("^s3://", "s3a://", source.uri)
             return self._session.read.format("delta").option("versionAsOf", source.version).load(uri)
         if isinstance(source, Frame):
@@ -168,6 +173,8 @@ class Frame:
     @cached_property
     def kept(self) -> DataFrame:
         """The rows, computed once and kept by the executors, in memory or on their disks."""
+        if _on_databricks():
+            return self._frame  # serverless compute keeps nothing
         frame = self._frame.persist()
         finalize(self, frame.unpersist)
         return frame
@@ -198,7 +205,10 @@ class Frame:
         writer = self.kept.write.format("delta").options(**configuration).option("mergeSchema", "true")
         writer = writer.mode("overwrite").option("replaceWhere", predicate) if predicate else writer.mode("append")
         with _told():
-            writer.save(re.sub("^s3://", "s3a://", uri))
+            if scheme(uri) == UNITY:
+                writer.saveAsTable(uri.removeprefix(f"{UNITY}://"))
+            else:
+                writer.save(re.sub("^s3://", "s3a://", uri))
         return rows
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
@@ -219,7 +229,7 @@ class _Mapped:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _told(sql: str = "") -> Iterator[None]:
     """What a function raised for people, and what is wrong with a query; anything else stays as it is."""
     from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
@@ -230,7 +240,7 @@ def _told() -> Iterator[None]:
         if raised := _RAISED.search(str(error)):
             raise pickle.loads(base64.b64decode(raised[1])) from None
         if said := _SAID.search(str(error)):
-            raise QueryError(said[0]) from error
+            raise QueryError(located(sql, said[0])) from error
         raise
 
 
@@ -238,6 +248,8 @@ def _with_places(sql: str) -> str:
     """The query with `{schema__table}` where it names a table, for Spark's session to put a frame there."""
 
     def place(match: re.Match[str]) -> str:
+        if match["quoted"] is not None:
+            return f"`{match['quoted']}`"  # what double quotes mean is a setting that not every Spark lets one change
         if match["table"] is None:
             return match[0]
         if match["column"]:
@@ -303,6 +315,12 @@ def _session(cluster: Cluster) -> Any:
     except ImportError as error:
         raise ConfigError(f"lakehouse.engine: spark needs the package pyspark ({error}): run `make spark`") from error
     settings = cluster.settings
+    if settings.master in _SESSIONS:
+        session = load(_SESSIONS, settings.master, "lakehouse.spark.master")()
+        for name, value in {"spark.sql.session.timeZone": "UTC", **settings.session}.items():
+            session.conf.set(name, value)
+        session.sql(_TO_UTC)
+        return session
     os.environ["PYSPARK_PYTHON"] = settings.python or sys.executable
     builder = SparkSession.builder.appName(cluster.package)
     if settings.master.startswith("sc://"):
@@ -319,11 +337,17 @@ def _session(cluster: Cluster) -> Any:
     return session
 
 
+def _on_databricks() -> bool:
+    return "DATABRICKS_RUNTIME_VERSION" in os.environ
+
+
 @cache
 def _ship(session: Any, package: str) -> None:
     """Give the workers a package of this process: what was not sent to them they do not know."""
     from pyspark.sql.utils import is_remote
 
+    if _on_databricks():
+        return  # the wheel is installed there
     spec = find_spec(package)
     folder = Path(next(iter(spec.submodule_search_locations or [])) if spec else "")
     if not folder.is_dir():  # it runs from an archive itself, which `spark-submit --py-files` gave the workers, too

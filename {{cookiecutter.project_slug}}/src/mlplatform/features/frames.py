@@ -7,7 +7,7 @@ import pyarrow as pa
 from mlplatform.contract import Labels, Project
 from mlplatform.engine import View
 from mlplatform.environment import Environment
-from mlplatform.errors import MissingTableError, UserError
+from mlplatform.errors import UserError
 from mlplatform.features.views import SUPERSEDED, columns, refuse_doubled
 from mlplatform.storage.catalog import Relation, Rows, Window
 
@@ -126,9 +126,7 @@ def with_features(env: Environment, rows: Rows, as_of: datetime, start: datetime
     """Rows of sql/entities.sql, or others with keys of views and `prediction_time` from `start` on, with features."""
     views = []
     for view in env.project.views:
-        table = env.find(view.table)
-        if table is None:
-            raise MissingTableError(f"{env.sources.owner} has no {view.table} yet: run `featurize` there first")
+        table = env.table(view.table)
         marked = SUPERSEDED in table.schema.names
         views.append(View(view.name, view.keys, int(view.ttl.total_seconds()), columns(view, table.schema), marked))
     # A value that became available earlier than this has outlived its time to live for every one of the rows.

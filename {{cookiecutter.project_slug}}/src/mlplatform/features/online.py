@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from mlplatform.contract import FeatureView
 from mlplatform.environment import Environment
-from mlplatform.errors import MissingTableError, UserError
+from mlplatform.errors import UserError
 from mlplatform.features.views import TIMES, columns
 from mlplatform.storage import ops
 from mlplatform.storage.catalog import Window, load
@@ -137,9 +137,7 @@ def _refreshed(env: Environment, as_of: datetime) -> datetime | None:
 
 
 def _columns(env: Environment, view: FeatureView) -> list[tuple[str, str]]:
-    table = env.find(view.table)
-    if table is None:
-        raise MissingTableError(f"{env.sources.owner} has no {view.table} yet: run `featurize` there first")
+    table = env.table(view.table)
     return [(name, str(table.schema.field(name).type)) for name in columns(view, table.schema)]
 
 

@@ -40,6 +40,7 @@ class DashboardData:
     series: Series
     limits: dict[str, dict[str, list[float]]]  # metric -> column -> limits of the rules that watch it
     performance: list[str]  # the metrics that the use case computes, the primary one first
+    service: list[Row]  # charts of a server and a stream: a title, and metric and column of each line
     confusion: Row | None  # of the newest window with labels: end, classes, and one row of counts per label
     versions: list[Row]
     reigns: list[Row]
@@ -121,6 +122,7 @@ def collect(
         series=series,
         limits=_limits(series, settings),
         performance=_performance(series, metric.name),
+        service=_service(series),
         confusion=_confusion(known, classes),
         versions=_versions(transitions, comparisons, reigns),
         reigns=reigns,
@@ -157,6 +159,21 @@ def _performance(series: Iterable[str], primary: str) -> list[str]:
     measured_here = {*metrics.DRIFT, *metrics.OTHER}
     found = [m for m in series if m not in measured_here and not m.startswith("baseline_")]
     return sorted(found, key=lambda m: (m != primary, m))
+
+
+def _service(series: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+    charts = (
+        ("Requests a second", [("requests_per_second", "serve")]),
+        ("Latency in seconds: 99th percentile, median grey", [("latency_p99", "serve"), ("latency_p50", "serve")]),
+        ("Share of requests that failed, refused ones grey", [("failed_share", "serve"), ("refused_share", "serve")]),
+        ("Share of rows with a stale feature", [("stale_share", "serve")]),
+        ("Age of the online features in seconds", [("freshness_seconds", "online")]),
+        ("Lag of the stream in seconds", [("lag_seconds", "stream")]),
+        ("Rows a second of the stream", [("rows_per_second", "stream")]),
+        ("Seconds of a micro-batch", [("run_seconds", "stream")]),
+    )
+    found = [(title, [line for line in lines if line[1] in series.get(line[0], {})]) for title, lines in charts]
+    return [{"title": title, "lines": lines} for title, lines in found if lines]
 
 
 def _confusion(known: pl.DataFrame, classes: Sequence[str]) -> Row | None:

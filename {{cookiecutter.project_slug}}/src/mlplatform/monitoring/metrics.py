@@ -22,10 +22,16 @@ from mlplatform.storage.catalog import Span
 SCHEMA = pl.DataFrame(ops.SCHEMAS[ops.METRICS].empty_table()).schema
 # What this module measures itself; any other metric in the table is one of the use case's performance scores.
 DRIFT = tuple(dict.fromkeys(drift.NUMERIC + drift.CATEGORICAL))
+SERVER = (
+    *("requests", "requests_per_second", "refused_share", "failed_share"),
+    *("latency_p50", "latency_p99", "stale_share"),
+)
 OTHER = (
     *("rows", "freshness_seconds", "missing_rate", "label_coverage", "late_share", "confusion"),
     *("runs", "failed_runs", "run_seconds", "rows_per_second", "lag_seconds"),
+    *SERVER,
 )
+WAYS = ("batch", "streaming", "online")  # of an entity that several have scored, the first one's prediction counts
 EPOCH = datetime(2000, 1, 3)  # a Monday: windows of whole weeks start on Mondays
 
 
@@ -50,7 +56,28 @@ def volumes(window: Span, tables: Mapping[str, Volume]) -> pl.DataFrame:
     for name, volume in tables.items():
         if volume.newest is not None:
             rows.append(("freshness_seconds", name, "all", (window.end - volume.newest).total_seconds()))
-    return _frame(window, rows, None, window.end)
+    return rows_of(window, rows, None, window.end)
+
+
+def parts(frame: pl.DataFrame, keys: Sequence[str]) -> Iterator[tuple[str, pl.DataFrame]]:
+    """What is measured of predictions, each under the name of a slice.
+
+    `all`: each entity once, however often and by which ways it was scored; of requests the newest counts. Where more
+    than batch has scored, each way has all of its own as `inference=<way>`. What a challenger has answered in a rollout
+    is a part of its own, `variant=challenger`, and nowhere else. `frame` has the columns `inference` and `variant`.
+    """
+    champions = frame.filter(pl.col("variant") == "champion")
+    ways = [way for way in WAYS if way in set(champions["inference"])]
+    if set(frame["inference"]) <= {"batch"}:
+        yield "all", champions
+        return
+    place = pl.col("inference").replace_strict({way: number for number, way in enumerate(WAYS)})
+    ordered = champions.sort(place, "prediction_time", descending=[False, True], maintain_order=True)
+    yield "all", ordered.unique(keys, keep="first", maintain_order=True)
+    for way in ways:
+        yield f"inference={way}", champions.filter(pl.col("inference") == way)
+    if champions.height < frame.height:
+        yield "variant=challenger", frame.filter(pl.col("variant") == "challenger")
 
 
 def inputs(
@@ -61,26 +88,27 @@ def inputs(
     slices: Sequence[str],
     watched: Sequence[str],
     model_version: int | None = None,
+    part: str = "all",
 ) -> pl.DataFrame:
     """Return what is known of a window's predictions at its end: counts, missing rates and drift.
 
     `frame` has one row per prediction with the columns `watched` (features and scores) and `slices`; `reference`
-    holds the watched ones as the model of `model_version` saw them in training, and None gives no drift. Raises
-    ColumnNotFoundError for a missing column.
+    holds the watched ones as the model of `model_version` saw them in training, and None gives no drift. `part` names
+    the rows (see `parts`); slices are those of all of them. Raises ColumnNotFoundError for a missing column.
     """
     height = _column(frame, watched[0]).len()
-    counts = [("all", height)]
-    for name in slices:
+    counts = [(part, height)]
+    for name in slices if part == "all" else ():
         groups = frame.lazy().group_by(name).len().collect().rows()
         counts += [(_slice(name, value), count) for value, count in sorted(groups, key=str)]
     rows = [("rows", "", name, float(count)) for name, count in counts]
     for name in watched if height else ():
         column = _column(frame, name)
-        rows.append(("missing_rate", name, "all", column.to_frame().select(_missing(name, column.dtype)).item()))
+        rows.append(("missing_rate", name, part, column.to_frame().select(_missing(name, column.dtype)).item()))
         if reference is not None and height >= settings.min_rows:
             drifted = drift.compare(_column(reference, name), column, settings.psi_bins)
-            rows += [(metric, name, "all", value) for metric, value in drifted.items()]
-    return _frame(window, rows, model_version, window.end)
+            rows += [(metric, name, part, value) for metric, value in drifted.items()]
+    return rows_of(window, rows, model_version, window.end)
 
 
 def performance(
@@ -90,6 +118,7 @@ def performance(
     settings: MonitoringSettings,
     project: Project,
     model_version: int | None = None,
+    part: str = "all",
 ) -> pl.DataFrame:
     """Return label coverage and performance, overall and per slice, and the share of predictions that were late, as
     known `label_delay` after the end.
@@ -97,16 +126,18 @@ def performance(
     `frame` is one row per prediction; its label is null where it was still unknown then. The metrics of `baseline`,
     a heuristic's scores of the same rows, are named `baseline_<metric>`. Metrics of the project's own are measured
     on all rows together, and so is, for classes, `confusion`: how many rows of each class were predicted to be of
-    which, in the column `cell(label, prediction)`. What a metric cannot say is left out.
+    which, in the column `cell(label, prediction)`. What a metric cannot say is left out. `part` names the rows (see
+    `parts`); slices and `confusion` are those of all of them.
     """
     rows: list[tuple[str, str, str, float]] = []
     if "late" in frame.columns and (said := frame["late"].count()):  # earlier releases did not say
-        rows.append(("late_share", "", "all", float(frame["late"].sum() / said)))
+        rows.append(("late_share", "", part, float(frame["late"].sum() / said)))
     frame = frame.with_row_index("_row")
-    for name, part in _slices(frame, project.slices, ("_row", "label", *project.labels.score_columns)):
-        known = part.drop_nulls(["label", *project.labels.score_columns])
-        if part.height:
-            rows.append(("label_coverage", "", name, 1 - part["label"].null_count() / part.height))
+    slices = project.slices if part == "all" else ()
+    for name, sliced in _slices(frame, slices, ("_row", "label", *project.labels.score_columns), part):
+        known = sliced.drop_nulls(["label", *project.labels.score_columns])
+        if sliced.height:
+            rows.append(("label_coverage", "", name, 1 - sliced["label"].null_count() / sliced.height))
         if not known.height or known.height < settings.min_rows:
             continue
         scores = known.select(project.labels.score_columns).to_numpy()
@@ -117,11 +148,11 @@ def performance(
     own = frame.drop("_row").drop_nulls("label")
     if project.metrics and own.height >= settings.min_rows:
         predicted = own.to_pandas()
-        rows += [(name, "", "all", float(measure(predicted))) for name, measure in project.metrics.items()]
-    if project.labels.classes and own.height >= settings.min_rows:
+        rows += [(name, "", part, float(measure(predicted))) for name, measure in project.metrics.items()]
+    if part == "all" and project.labels.classes and own.height >= settings.min_rows:
         counts = own.group_by("label", "prediction").len().sort("label", "prediction")
         rows += [("confusion", cell(label, guess), "all", float(count)) for label, guess, count in counts.iter_rows()]
-    return _frame(window, rows, model_version, window.end + settings.label_delay)
+    return rows_of(window, rows, model_version, window.end + settings.label_delay)
 
 
 def cell(label: str, prediction: str) -> str:
@@ -146,11 +177,13 @@ def pipelines(window: Span, runs: pl.DataFrame) -> pl.DataFrame:
     )
     long = table.unpivot(index="pipeline").drop_nulls().sort("pipeline", "variable")
     rows = [(metric, name, "all", float(value)) for name, metric, value in long.iter_rows()]
-    return _frame(window, rows, None, window.end)
+    return rows_of(window, rows, None, window.end)
 
 
-def _slices(frame: pl.DataFrame, slices: Sequence[str], columns: Sequence[str]) -> Iterator[tuple[str, pl.DataFrame]]:
-    yield "all", frame.select(columns)
+def _slices(
+    frame: pl.DataFrame, slices: Sequence[str], columns: Sequence[str], whole: str
+) -> Iterator[tuple[str, pl.DataFrame]]:
+    yield whole, frame.select(columns)
     for column in slices:
         narrow = frame.select(list(dict.fromkeys((column, *columns))))
         for (value,), part in sorted(narrow.partition_by(column, as_dict=True).items(), key=str):
@@ -173,8 +206,9 @@ def _missing(name: str, dtype: pl.DataType) -> pl.Expr:
     return (1 - present.mean()).alias(name)
 
 
-def _frame(
+def rows_of(
     window: Span, rows: Iterable[tuple[str, str, str, float]], version: int | None, available_at: datetime
 ) -> pl.DataFrame:
+    """Rows of `SCHEMA`, from metric, column, slice and value."""
     records = [(*window, *row, version, available_at) for row in rows if isfinite(row[-1]) or row[-1] == inf]
     return pl.DataFrame(records, SCHEMA, orient="row")

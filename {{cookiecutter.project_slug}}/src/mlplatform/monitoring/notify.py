@@ -21,9 +21,9 @@ def notify(title: str, lines: Iterable[str], services: Sequence[str] = (), conso
     failures = _send(title, body, services) if services and body else []
     if body and (failures or not services):
         console = console or Console(stderr=True)
-        console.print(f"[bold yellow]{escape(title)}[/]\n{escape(body)}")
+        console.print(f"[bold yellow]{escape(title)}[/]\n{escape(body)}", soft_wrap=True)
         for failure in failures:
-            console.print(f"[red]not delivered:[/] {escape(failure)}")
+            console.print(f"[red]not delivered:[/] {escape(failure)}", soft_wrap=True)
     return failures
 
 

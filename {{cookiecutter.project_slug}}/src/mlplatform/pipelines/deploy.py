@@ -5,10 +5,10 @@ from datetime import datetime
 from mlplatform.environment import Environment, Run
 from mlplatform.monitoring.notify import notify
 from mlplatform.registry import approval, compliance
-from mlplatform.registry.comparison import BASELINE, Verdict, compare_versions
+from mlplatform.registry.comparison import BASELINE, compare_versions, record
 from mlplatform.registry.store import Registry
 from mlplatform.registry.transitions import Decision, Transition
-from mlplatform.storage import ops
+from mlplatform.storage.catalog import load
 
 
 def deploy(env: Environment, as_of: datetime) -> Run:
@@ -23,7 +23,8 @@ def deploy(env: Environment, as_of: datetime) -> Run:
             check_compliance(registry, request, run)
         for request in registry.ledger.pending("Production", as_of):
             if approval.waits_for_a_person(registry, request.version):
-                run.note(f"version {request.version} still waits for a person's approval")
+                if _rollout(registry, request, run) is not None:
+                    run.note(f"version {request.version} still waits for a person's approval")
             else:
                 check_comparison(registry, request, run)
         approval.reject_older(registry, as_of)
@@ -44,40 +45,35 @@ def check_comparison(registry: Registry, request: Transition, run: Run) -> None:
     """Compare with the champion, or with the baseline where there is none; then ask for approval."""
     champion = registry.ledger.champion(run.as_of)
     verdict = compare_versions(registry, request.version, champion, run.as_of)
-    _record(registry, request.version, champion, verdict, run)
+    held_out = registry.tags(request.version).held_out.span
+    record(registry, request.version, str(champion or BASELINE), verdict, held_out, run)
     against = f"version {champion}" if champion else BASELINE
     reason = f"against {against}: {verdict.reason}"
     if not verdict.accepted:
         approval.reject(registry, request, Decision(run.as_of, "comparison", reason))
         run.note(f"version {request.version} rejected {reason}")
-    elif registry.settings.approval == "automatic":
+        return
+    shown = _rollout(registry, request, run) if champion else ""
+    if shown is None:
+        return
+    reason += shown
+    if registry.settings.approval == "automatic":
         approval.approve(registry, request, Decision(run.as_of, "automatic approval", reason))
         run.note(f"version {request.version} promoted over {against}: {verdict.reason}")
     else:
         pack = approval.review_pack(registry, request.version, reason)
         title = f"{registry.model} version {request.version} waits for approval"
-        notify(title, [verdict.reason, f"{pack}/review.md"], registry.env.config.monitoring.notify)
+        if services := registry.env.config.monitoring.notify:  # else the note says it
+            notify(title, [verdict.reason, f"{pack}/review.md"], services)
         run.note(f"version {request.version} waits for approval: {pack}/review.md")
 
 
-def _record(registry: Registry, challenger: int, champion: int | None, verdict: Verdict, run: Run) -> None:
-    span = registry.tags(challenger).held_out.span
-    row = {
-        "model": registry.model,
-        "challenger": challenger,
-        "champion": str(champion) if champion else BASELINE,
-        "window_start": span.start,
-        "window_end": span.end,
-        "metric": verdict.metric,
-        "challenger_score": verdict.challenger,
-        "champion_score": verdict.champion,
-        "difference": verdict.difference,
-        "low": verdict.low,
-        "high": verdict.high,
-        "margin": verdict.margin,
-        "accepted": verdict.accepted,
-        "reason": verdict.reason,
-        "as_of": run.as_of,
-    }
-    registry.env.catalog.upsert(ops.COMPARISONS, ops.rows(ops.COMPARISONS, [row]), ops.KEYS[ops.COMPARISONS])
-    run.wrote(ops.COMPARISONS, 1)
+def _rollout(registry: Registry, request: Transition, run: Run) -> str | None:
+    """What a rollout adds to the reason; None where it is not won, or not yet: see `registry.rollout.look`."""
+    mode = registry.env.config.serving.rollout.mode
+    if mode == "none":
+        return ""
+    told: str | None = load({mode: "mlplatform.registry.rollout:look"}, mode, "serving.rollout.mode")(
+        registry, request, run
+    )
+    return told

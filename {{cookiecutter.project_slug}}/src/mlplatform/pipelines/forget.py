@@ -14,7 +14,16 @@ import yaml
 
 from mlplatform.environment import Environment, Run
 from mlplatform.errors import UserError
-from mlplatform.preparation.forgotten import Doomed, count, doomed_rows, entities_of, forget_lines, not_searched, redact
+from mlplatform.preparation.forgotten import (
+    Doomed,
+    count,
+    doomed_rows,
+    entities_of,
+    forget_lines,
+    not_searched,
+    redact,
+    refuse_unknown,
+)
 from mlplatform.registry.forgotten import archive_versions, clean_artifacts
 from mlplatform.registry.store import Registry
 from mlplatform.registry.transitions import Decision
@@ -58,6 +67,7 @@ class Found:
 
 def look(env: Environment, subject: Subject) -> Found:
     """What `forget` would delete; changes nothing. Raises GrowingError while a landing file is being written."""
+    refuse_unknown(env, subject)
     doomed = doomed_rows(env, subject)
     tables = {name: rows for name, keys in doomed.items() if (rows := count(env, name, keys))}
     for name, rows in redact(env, subject, write=False).items():
@@ -75,6 +85,7 @@ def forget(env: Environment, subject: Subject, as_of: datetime, *, by: str, reas
     """
     if not by.strip() or not reason.strip():
         raise UserError("to forget needs a name (--by) and a reason (--reason)")
+    refuse_unknown(env, subject)
     with env.run("forget", as_of) as run:
         request = _begun(env, subject) or _begin(env, subject, as_of, by, reason)
         if request:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from importlib.util import find_spec
 
 import pandas as pd
 import polars as pl
@@ -14,9 +15,11 @@ from mlplatform.monitoring.notify import notify
 from mlplatform.registry.baseline import baseline_scores
 from mlplatform.registry.store import Registry
 from mlplatform.storage import ops
-from mlplatform.storage.catalog import Span, Window
+from mlplatform.storage.catalog import Span, Window, load
 
 _JOINED = 5  # windows whose features are held in memory at once
+# What the prompt `inference` may have left out.
+_SERVER = {name: f"mlplatform.serving.monitored:{name}" for name in ("asked", "measured")}
 
 
 def monitor(env: Environment, as_of: datetime) -> Run:
@@ -46,20 +49,35 @@ def measure(env: Environment, registry: Registry, windows: list[Span]) -> Iterat
     span = Span(windows[0].start, windows[-1].end)
     known = env.catalog.read(ops.RUNS, where=Window("as_of", span.start - timedelta.resolution, span.end))
     runs = pl.DataFrame(known)
-    scored = _predictions(env, registry, span)
-    if not scored.is_empty():
-        seen = pl.DataFrame(entities(env, span.end, span.start, span.end))
-        keys = list(env.project.entity.keys)
-        scored = scored.select(*keys, *env.project.labels.score_columns, "model_version").join(seen, on=keys)
+    predicted = _predictions(env, registry, span)
+    serves = find_spec("mlplatform.serving") is not None
+    requested = predicted.filter(pl.col("inference") == "online") if serves and predicted.height else pl.DataFrame()
+    scored = _joined(env, predicted, requested, span) if predicted.height else predicted
     for window in windows:
         volumes = {t.table: _volume(env, t.table, window) for t in env.project.tables}
         published = env.last_finished("materialize", before=window.end + timedelta.resolution)
         if published is not None:
-            volumes["online"] = Volume(0, published)
+            mine = runs.filter(pl.col("pipeline") == "materialize", pl.col("status") == "finished")
+            inside = mine.filter(pl.col("as_of") > window.start, pl.col("as_of") <= window.end)
+            volumes["online"] = Volume(int(inside["rows"].sum()), published)
         yield metrics.volumes(window, volumes)
         yield metrics.pipelines(window, runs)
+        if serves:
+            yield load(_SERVER, "measured", "")(env, window, requested)
         if not scored.is_empty():
             yield from _inputs(env, registry, window, scored)
+
+
+def _joined(env: Environment, predicted: pl.DataFrame, requested: pl.DataFrame, span: Span) -> pl.DataFrame:
+    """Predictions with what they were made from: joined again, and for requests as the log has kept it."""
+    keys = list(env.project.entity.keys)
+    told = [*keys, *env.project.labels.score_columns, "model_version", "inference", "variant"]
+    seen = pl.DataFrame(entities(env, span.end, span.start, span.end))
+    joined = predicted.filter(pl.col("inference") != "online").select(told).join(seen, on=keys)
+    if requested.is_empty():
+        return joined
+    asked = load(_SERVER, "asked", "")(env, requested, span.end)
+    return pl.concat([joined, asked.select(joined.columns)], how="vertical_relaxed") if asked.height else joined
 
 
 def _inputs(env: Environment, registry: Registry, window: Span, scored: pl.DataFrame) -> Iterator[pl.DataFrame]:
@@ -68,14 +86,14 @@ def _inputs(env: Environment, registry: Registry, window: Span, scored: pl.DataF
     scored = scored.filter(pl.col("prediction_time") > window.start, pl.col("prediction_time") <= window.end)
     # Part of a week is no week: in a window in which the champion changed, no version's inputs are compared.
     steady = len(list(registry.ledger.champions(window.start, window.end))) == 1
-    for (version,), part in sorted(scored.partition_by("model_version", as_dict=True).items()):
+    for place, version, part in _parts(env, scored):
         reference = pl.scan_parquet(registry.files(version, "reference.parquet")) if steady else None
         given = pl.DataFrame(pl.from_pandas(project.model.inputs(part.to_pandas())))
         added = [name for name in (*scores, *project.slices) if name not in given.columns]
         # A column that is newer than the version has nothing to be compared with.
         known = [name for name in (*given.columns, *scores) if reference is None or name in reference.collect_schema()]
         frame = given.with_columns(part[name] for name in added)
-        yield metrics.inputs(window, frame, reference, settings, project.slices, known, version)
+        yield metrics.inputs(window, frame, reference, settings, project.slices, known, version, place)
 
 
 def judge(env: Environment, registry: Registry, window: Span) -> Iterator[pl.DataFrame]:
@@ -86,10 +104,10 @@ def judge(env: Environment, registry: Registry, window: Span) -> Iterator[pl.Dat
         return
     known = with_labels(env, predictions.to_arrow(), window.end + settings.label_delay)
     frame = pl.DataFrame(known)
-    for (version,), part in sorted(frame.partition_by("model_version", as_dict=True).items()):
+    for place, version, part in _parts(env, frame):
         heuristic = pd.read_parquet(registry.files(version, "baseline.parquet"))
         guessed = baseline_scores(heuristic, part.to_pandas(), env.project.labels)
-        yield metrics.performance(window, part, guessed, settings, env.project, version)
+        yield metrics.performance(window, part, guessed, settings, env.project, version, place)
 
 
 def raise_alerts(env: Environment, run: Run, since: datetime) -> None:
@@ -118,7 +136,19 @@ def _predictions(env: Environment, registry: Registry, window: Span) -> pl.DataF
     table = f"predictions.{registry.settings.model}"
     if not env.catalog.exists(table):
         return pl.DataFrame()
-    return pl.DataFrame(env.catalog.read(table, where=Window("prediction_time", *window)))
+    found = pl.DataFrame(env.catalog.read(table, where=Window("prediction_time", *window)))
+    # Batch alone was there before these columns.
+    for name, usual in (("inference", "batch"), ("variant", "champion")):
+        known = pl.col(name).fill_null(usual) if name in found.columns else pl.lit(usual).alias(name)
+        found = found.with_columns(known)
+    return found
+
+
+def _parts(env: Environment, frame: pl.DataFrame) -> Iterator[tuple[str, int, pl.DataFrame]]:
+    """The parts of predictions (see `metrics.parts`), by version."""
+    for place, part in metrics.parts(frame, env.project.entity.keys):
+        for (version,), rows in sorted(part.partition_by("model_version", as_dict=True).items()):
+            yield place, version, rows
 
 
 def _volume(env: Environment, table: str, window: Span) -> Volume:

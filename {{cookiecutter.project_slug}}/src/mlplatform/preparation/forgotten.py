@@ -8,9 +8,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mlplatform.config.loading import suggestion
+from mlplatform.contract import Database
 from mlplatform.environment import READ_TOGETHER, Environment
+from mlplatform.errors import UserError
 from mlplatform.preparation.contracts import PROVENANCE
-from mlplatform.storage import landing, ops
+from mlplatform.storage import deliveries, formats, landing, ops
 from mlplatform.storage.catalog import Window
 from mlplatform.storage.subject import Subject
 
@@ -19,6 +22,14 @@ Doomed = dict[str, pa.Table]
 
 _TEXTS = ("error", "reason", "request_reason", "message", "slice")  # columns that may quote a value
 _READ_BY_PEOPLE = ("dashboard.html", "review/**/*.md", "review/**/*.json")
+
+
+def refuse_unknown(env: Environment, subject: Subject) -> None:
+    """Raise UserError for a column that nothing here has: a misspelt one would find nothing, and all would stay."""
+    known = {*env.project.entity.keys, *(name for source in env.project.sources for name in source.columns)}
+    known |= {name for table in _own(env) for name in env.catalog.snapshot(table).schema.names}
+    for name in subject.values.keys() - known:
+        raise UserError(f"no source and no table of {env.name} has a column {name}{suggestion(name, list(known))}")
 
 
 def doomed_rows(env: Environment, subject: Subject) -> Doomed:
@@ -73,19 +84,19 @@ def forget_lines(env: Environment, subject: Subject, doomed: Doomed, *, write: b
     if env.sources is not env.catalog:
         return {}
     found = {}
-    files = landing.look(env.landing, [source.name for source in env.project.sources]).files
+    files = landing.look(env.landing, env.project.sources).files
     for source in env.project.sources:
         rows = _bronze_rows(env, f"bronze.{source.name}", doomed)
-        for file in files[source.name]:
+        for file in files.get(source.name, ()):
             goes = _judge(subject, rows.get(file.name, ()))
-            if lines := landing.forget(file, source.columns, goes, env.config.lakehouse.settle, write=write):
+            if lines := deliveries.forget(file, source, goes, env.config.lakehouse.settle, write=write):
                 found[file.name] = lines
     return found
 
 
 def not_searched(env: Environment, subject: Subject) -> Iterator[str]:
     """What holds the subject, or may, and stays: files that are no delivery, names of files."""
-    landed = landing.look(env.landing, [source.name for source in env.project.sources])
+    landed = landing.look(env.landing, env.project.sources)
     for name in [*landed.strangers, *(file.name for files in landed.files.values() for file in files)]:
         place = env.landing / name
         if subject.is_in(name):
@@ -95,6 +106,15 @@ def not_searched(env: Environment, subject: Subject) -> Iterator[str]:
                 yield f"{place}: no delivery, and holds the value"
         elif name in landed.strangers:
             yield f"{place}: no delivery, not searched"
+    packed = set()
+    for source in env.project.sources:
+        if isinstance(source.format, Database):
+            yield f"source {source.name} is a database: delete it there first, or it comes again"
+        elif not source.format.suffix.endswith((".csv", ".jsonl")):
+            packed.add(source.name)
+    for entry in env.catalog.read(ops.FILES, ["source_file", "error"]).to_pylist():
+        if entry["source_file"].partition("/")[0] in packed and entry["error"].startswith(formats.UNREADABLE):
+            yield f"{env.landing / entry['source_file']}: damaged, searched as far as it can be read"
 
 
 def redact(env: Environment, subject: Subject, *, write: bool) -> dict[str, int]:
@@ -190,10 +210,10 @@ def _bronze_rows(env: Environment, name: str, doomed: Doomed) -> Mapping[str, li
     return rows
 
 
-def _judge(subject: Subject, rows: "list[dict[str, str]] | tuple[()]") -> landing.Goes:
+def _judge(subject: Subject, rows: "list[dict[str, str]] | tuple[()]") -> deliveries.Goes:
     known = {_content(row) for row in rows}
 
-    def goes(text: str, row: Mapping[str, str] | None) -> bool:
+    def goes(text: str, row: formats.Values | None) -> bool:
         if row is None:
             return subject.is_in(text)
         return subject.is_row(row) or _content(row) in known
@@ -201,7 +221,7 @@ def _judge(subject: Subject, rows: "list[dict[str, str]] | tuple[()]") -> landin
     return goes
 
 
-_OURS = set(landing.PROVENANCE)
+_OURS = set(formats.PROVENANCE)
 
 
 def _content(row: Mapping[str, str | None]) -> frozenset[tuple[str, str]]:

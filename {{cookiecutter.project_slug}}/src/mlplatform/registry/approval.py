@@ -87,9 +87,12 @@ def rollback(registry: Registry, decision: Decision) -> int:
 
 
 def won_comparison(registry: Registry, number: int) -> bool:
-    """Whether a comparison has accepted the version."""
-    compared = registry.env.catalog.read(ops.COMPARISONS, ["model", "challenger", "accepted"]).to_pylist()
-    return {"model": registry.model, "challenger": number, "accepted": True} in compared
+    """Whether a comparison has accepted the version: that of a rollout, where the settings let one decide."""
+    compared = registry.env.catalog.read(ops.COMPARISONS).to_pylist()
+    mine = [row for row in compared if (row["model"], row["challenger"]) == (registry.model, number)]
+    won = [row["champion"] for row in mine if row["accepted"]]
+    decides = registry.env.config.serving.rollout.decides and registry.ledger.champion() is not None
+    return any(" (" in champion for champion in won) if decides else bool(won)
 
 
 def waits_for_a_person(registry: Registry, number: int) -> bool:

@@ -1,4 +1,4 @@
-"""The comparison gate: challenger against champion on the same rows, with a paired block jackknife.
+"""The comparison gate: challenger against champion, with a block jackknife: paired where both scored the same rows.
 
 The interval is Student's, around the observed difference, with the jackknife's standard error (Efron and Tibshirani, An
 Introduction to the Bootstrap, 1993, ch. 11). Whole blocks are left out, because rows of one day have the day in common.
@@ -9,6 +9,7 @@ So equal models are accepted no more often than `confidence` says, for few block
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,10 +18,13 @@ from scipy.special import stdtrit
 
 from mlplatform.config.registry import Comparison
 from mlplatform.contract import Measure, Metric
+from mlplatform.environment import Run
 from mlplatform.features.frames import labelled
 from mlplatform.registry.baseline import baseline_scores
 from mlplatform.registry.scoring import VersionScorer
 from mlplatform.registry.store import Registry
+from mlplatform.storage import ops
+from mlplatform.storage.catalog import Span
 
 BASELINE = "baseline"
 
@@ -40,6 +44,14 @@ class Verdict:
     margin: float
     accepted: bool
     reason: str
+
+
+class Scored(NamedTuple):
+    """Rows as one model has scored them: labels of shape (n,), scores (n,) or (n, classes), and each row's block."""
+
+    labels: np.ndarray
+    scores: np.ndarray
+    blocks: np.ndarray
 
 
 def compare_versions(registry: Registry, challenger: int, champion: int | None, as_of: datetime) -> Verdict:
@@ -63,6 +75,29 @@ def compare_versions(registry: Registry, challenger: int, champion: int | None, 
     )
 
 
+def record(registry: Registry, challenger: int, champion: str, verdict: Verdict, span: Span, run: Run) -> None:
+    """Write a comparison into `ops.comparisons`; `span` are the prediction times of its rows."""
+    row = {
+        "model": registry.model,
+        "challenger": challenger,
+        "champion": champion,
+        "window_start": span.start,
+        "window_end": span.end,
+        "metric": verdict.metric,
+        "challenger_score": verdict.challenger,
+        "champion_score": verdict.champion,
+        "difference": verdict.difference,
+        "low": verdict.low,
+        "high": verdict.high,
+        "margin": verdict.margin,
+        "accepted": verdict.accepted,
+        "reason": verdict.reason,
+        "as_of": run.as_of,
+    }
+    registry.env.catalog.upsert(ops.COMPARISONS, ops.rows(ops.COMPARISONS, [row]), ops.KEYS[ops.COMPARISONS])
+    run.wrote(ops.COMPARISONS, 1)
+
+
 def compare(
     labels: np.ndarray,
     challenger: np.ndarray,
@@ -72,36 +107,44 @@ def compare(
     metric: Metric,
     settings: Comparison,
 ) -> Verdict:
-    """Compare two models' scores of the same rows; `blocks` names each row's block.
+    """Compare two models' scores of the same rows; `blocks` names each row's block. See `compare_scored`."""
+    both = (Scored(labels, scores, blocks) for scores in (challenger, champion))
+    return compare_scored(*both, metric=metric, settings=settings)
+
+
+def compare_scored(challenger: Scored, champion: Scored, *, metric: Metric, settings: Comparison) -> Verdict:
+    """Compare what two models have scored, the same rows or different ones; each has rows of every block.
 
     The challenger is accepted when its metric is better by at least the margin and the whole interval of the
     difference is above zero. Where that cannot be known it is refused, with the setting or the metric that says so.
     """
     sign, measure = 1.0 if metric.greater_is_better else -1.0, metric.measure
-    names, block = np.unique(blocks, return_inverse=True)
+    names, block = np.unique(np.concatenate([challenger.blocks, champion.blocks]), return_inverse=True)
+    fewest = min(len(challenger.labels), len(champion.labels))
 
     def undecided(reason: str, ours: float = np.nan, theirs: float = np.nan) -> Verdict:
         return Verdict(metric.name, ours, theirs, np.nan, np.nan, np.nan, settings.margin, False, reason)
 
-    if len(labels) < settings.min_rows:
+    if fewest < settings.min_rows:
         return undecided(
-            f"{len(labels):,} labelled rows cannot decide: registry.comparison.min_rows is {settings.min_rows:,}"
+            f"{fewest:,} labelled rows cannot decide: registry.comparison.min_rows is {settings.min_rows:,}"
         )
     if len(names) < settings.min_blocks:
         return undecided(
             f"rows of {len(names)} blocks (spans of registry.comparison.block, or groups) cannot decide: "
             f"registry.comparison.min_blocks is {settings.min_blocks}"
         )
-    for whose, scores in (("challenger", challenger), ("champion", champion)):
+    for whose, (labels, scores, _) in (("challenger", challenger), ("champion", champion)):
         if broken := int((~np.isfinite(scores.reshape(len(labels), -1))).any(axis=1).sum()):
             return undecided(f"the {whose}'s scores of {broken:,} of {len(labels):,} rows are not finite numbers")
-    ours, theirs = float(measure(labels, challenger)), float(measure(labels, champion))
+    ours, theirs = (float(measure(rows.labels, rows.scores)) for rows in (challenger, champion))
     if not np.isfinite([ours, theirs]).all():
-        return undecided(f"{metric.name} of the {len(labels):,} labelled rows is not a finite number", ours, theirs)
+        return undecided(f"{metric.name} of the {fewest:,} labelled rows is not a finite number", ours, theirs)
 
     block = block * min(_MOST_BLOCKS, len(names)) // len(names)
-    weights = np.bincount(block) / len(labels)
-    without = zip(_without(measure, labels, challenger, block), _without(measure, labels, champion, block), strict=True)
+    weights = np.bincount(block) / len(block)
+    ours_of, theirs_of = np.split(block, [len(challenger.labels)])
+    without = zip(_without(measure, challenger, ours_of), _without(measure, champion, theirs_of), strict=True)
     left_out = sign * np.array([mine - other for mine, other in without])
     if not np.isfinite(left_out).all():
         return undecided(
@@ -120,8 +163,9 @@ def compare(
     return Verdict(metric.name, ours, theirs, observed, low, high, settings.margin, accepted, reason)
 
 
-def _without(measure: Measure, labels: np.ndarray, scores: np.ndarray, block: np.ndarray) -> Iterator[float]:
+def _without(measure: Measure, rows: Scored, block: np.ndarray) -> Iterator[float]:
     """The metric without each block in turn."""
+    labels, scores, _ = rows
     if scores.ndim == 1:  # most metrics sort rows by score, which is quick where they are sorted already
         order = np.argsort(scores)
         labels, scores, block = labels[order], scores[order], block[order]

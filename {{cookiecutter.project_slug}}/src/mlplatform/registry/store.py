@@ -23,6 +23,7 @@ from mlplatform.errors import ForbiddenError, StorageError, UserError
 from mlplatform.registry.tags import IncompleteVersionError, VersionTags
 from mlplatform.registry.transitions import Ledger
 from mlplatform.storage.address import extra_missing, scheme
+from mlplatform.storage.catalog import load
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 _SQLITE = "sqlite:///"
 _PACKAGES = {"s3": "boto3", "abfss": "azure.storage.filedatalake", "gs": "google.cloud.storage"}
 _LONGEST_RUN = 24 * 3600  # seconds; the run of a version takes as long as it takes to write its files
+_UNITY = "databricks-uc"
+_CLIENTS = {_UNITY: "mlplatform.registry.unity:UnityClient"}
 ALIASES = {"Staging": "challenger", "Production": "champion"}
 
 
@@ -39,7 +42,7 @@ class MissingVersionError(UserError):
 
 
 class Registry:
-    """The registered model `<owner>.<model>`.
+    """The registered model `<owner>.<model>`, or `<catalog>.<schema>.<model>` in Unity Catalog.
 
     `owner` is the environment the model belongs to; opened from another one, every writer raises ForbiddenError.
     `settings`: where the owner keeps its models; default: where this environment does.
@@ -49,11 +52,12 @@ class Registry:
         self.env = env
         self.owner = owner or env.name
         self.settings = settings or env.config.registry
-        self.model = f"{self.owner}.{self.settings.model}"
+        within = (settings or env.config_of(self.owner).registry).unity_schema or self.owner
+        self.model = f"{within}.{self.settings.model}"
 
     @cached_property
     def ledger(self) -> Ledger:
-        return Ledger(self.env, self.model)
+        return Ledger(self.env, self.model, self.owner)
 
     @cached_property
     def client(self) -> "MlflowClient":
@@ -68,6 +72,10 @@ class Registry:
         logging.getLogger("mlflow").setLevel(logging.ERROR)
         uri = tracking_uri(self.env.folder, self.settings.tracking_uri)
         mlflow.set_tracking_uri(uri)
+        if self.settings.unity_schema:
+            mlflow.set_registry_uri(_UNITY)
+            made = load(_CLIENTS, _UNITY, "registry.unity_schema")(mlflow.MlflowClient(uri, _UNITY))
+            return cast("MlflowClient", made)
         with told(uri), _alone(uri):
             client = mlflow.MlflowClient(uri)
             client.search_registered_models(max_results=1)
@@ -75,14 +83,17 @@ class Registry:
 
     def experiment(self) -> str:
         """The id of the model's experiment, which is created where it is missing."""
-        found = self.client.get_experiment_by_name(self.model)
+        name = self.settings.experiment or self.model
+        found = self.client.get_experiment_by_name(name)
         if found:
             return str(found.experiment_id)
+        if self.settings.unity_schema:  # Databricks keeps the artifacts itself
+            return str(self.client.create_experiment(name))
         artifacts = self.settings.artifacts
         location = (
             artifacts if re.match("[a-z][a-z0-9-]+:/", artifacts) else (self.env.folder / artifacts).resolve().as_uri()
         )
-        return str(self.client.create_experiment(self.model, artifact_location=location))
+        return str(self.client.create_experiment(name, artifact_location=location))
 
     def versions(self) -> "list[ModelVersion]":
         """All versions with their tags, oldest first."""
@@ -127,11 +138,8 @@ class Registry:
                 self._remove(run.info.run_id)
         return {"identity": identity, "process": f"{gethostname()}:{os.getpid()}"}
 
-    def register(self, run_id: str, source: str, record: VersionTags) -> int:
-        """Make a version of a logged model; its stage is None. Returns its number.
-
-        Where another process has made the same one meanwhile, the first of them stays and this one is deleted.
-        """
+    def make(self) -> None:
+        """Make the registered model, if it is not there."""
         self._refuse_foreign_write()
         from mlflow.exceptions import MlflowException
 
@@ -140,6 +148,13 @@ class Registry:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
+
+    def register(self, run_id: str, source: str, record: VersionTags) -> int:
+        """Make a version of a logged model; its stage is None. Returns its number.
+
+        Where another process has made the same one meanwhile, the first of them stays and this one is deleted.
+        """
+        self.make()
         tags = {**record.as_tags(), "stage": "None"}
         logged = source.rpartition("/")[2] if source.startswith("models:/") else None
         made = self.client.create_model_version(

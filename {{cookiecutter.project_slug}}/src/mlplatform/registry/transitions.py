@@ -46,10 +46,10 @@ class Transition:
 
 
 class Ledger:
-    """The transitions of a model `<env>.<name>`, kept in the tables of the environment that owns it."""
+    """The transitions of a model, kept in the tables of the environment that owns it."""
 
-    def __init__(self, env: Environment, model: str) -> None:
-        self._catalog = env.catalog_of(model.partition(".")[0])
+    def __init__(self, env: Environment, model: str, owner: str) -> None:
+        self._catalog = env.catalog_of(owner)
         self._model = model
 
     def record(self, *transitions: Transition) -> None:

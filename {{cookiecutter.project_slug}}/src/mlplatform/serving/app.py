@@ -24,7 +24,7 @@ from mlplatform.registry.scoring import score_columns
 from mlplatform.registry.store import Registry
 from mlplatform.serving.access import Keys, Rate
 from mlplatform.serving.champion import Served, Stage, Watch, alarm, joined_schema
-from mlplatform.serving.log import LogFullError, LogWriter
+from mlplatform.serving.log import LogFullError, LogWriter, Tally
 from mlplatform.serving.requests import folder
 from mlplatform.serving.rollout import Challenger
 from mlplatform.serving.schema import Answer, Asked, Refusal, problems
@@ -64,9 +64,7 @@ class Service:
         self.champion = Stage(self.registry, self.schema, clock, ledger.champion)
         staging = Stage(self.registry, self.schema, clock, ledger.challenger)
         keys, rollout = env.project.entity.keys, self.settings.rollout
-        self.challenger = Challenger(
-            staging, rollout, keys, lambda text, value: alarm(self.registry, clock(), text, value)
-        )
+        self.challenger = Challenger(staging, rollout, keys, lambda *told: alarm(self.registry, clock(), *told))
         self._watch = Watch([self.champion, *([staging] if rollout.mode != "none" else [])], self.settings.poll)
         for stage in self._watch.stages:
             stage.look()
@@ -221,6 +219,7 @@ class Service:
                 "request": orjson.dumps({name: plain(row[name]) for name in self._told}).decode(),
                 "scored": columns,
                 "variant": variant,
+                "features": orjson.dumps({name: plain(value) for name, value in features.values.items()}).decode(),
                 "features_missing": len(features.missing),
                 "features_stale": len(features.stale),
                 "model": self.model,
@@ -260,8 +259,16 @@ def application(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.start()
+        told = asyncio.create_task(tell())
         yield
+        told.cancel()
+        await tally.tell(service.log, service.clock())
         await asyncio.to_thread(service.stop)
+
+    async def tell() -> None:
+        while True:
+            await asyncio.sleep(service.settings.log.segment.total_seconds())
+            await tally.tell(service.log, service.clock())
 
     app = FastAPI(
         title=service.env.project.title,
@@ -269,7 +276,7 @@ def application(service: Service) -> FastAPI:
         version=f"{service.model} version {_version(service.champion.current)}",
         lifespan=lifespan,
     )
-    meters, limits, active = Meters(service), service.settings.limits, 0
+    meters, tally, limits, active = Meters(service), Tally(), service.settings.limits, 0
     responses: dict[int | str, dict[str, Any]] = {
         status: {"model": Refusal, "description": text} for status, text in _REFUSALS.items()
     }
@@ -319,7 +326,9 @@ def application(service: Service) -> FastAPI:
             active -= 1
         status = response.status_code
         meters.answers.labels(str(status)).inc()
-        meters.seconds.observe(time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        meters.seconds.observe(seconds)
+        tally.saw(status, seconds)
         return response
 
     @app.get("/health", summary="The process runs")

@@ -137,11 +137,11 @@ def _recent_rows(registry: Registry, span: Span, number: int) -> pa.Table | None
     return found.slice(max(0, found.num_rows - number)) if found.num_rows else None
 
 
-def alarm(registry: Registry, now: datetime, message: str, value: float) -> None:
-    """Write an alert into `ops.alerts` and tell people."""
+def alarm(registry: Registry, now: datetime, message: str, value: float, about: str = "all") -> None:
+    """Write an alert into `ops.alerts`, in the slice `about`, and tell people."""
     env = registry.env
     row = {
-        **{"rule": "serving", "column": registry.model, "slice": "all", "window_end": now, "value": value},
+        **{"rule": "serving", "column": registry.model, "slice": about, "window_end": now, "value": value},
         **{"threshold": 0.0, "raised_at": datetime.now(UTC).replace(tzinfo=None), "action": "notify"},
         "message": message,
     }

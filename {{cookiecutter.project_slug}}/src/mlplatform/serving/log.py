@@ -8,11 +8,15 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
+import orjson
+
 from mlplatform.config.serving import RequestLog
 from mlplatform.errors import UserError
+from mlplatform.features.online import micros
 
 SUFFIX = ".jsonl"
 _Waiting = tuple[bytes, int, "asyncio.Future[None] | None"]
@@ -53,6 +57,8 @@ class LogWriter:
 
     async def write(self, lines: Sequence[bytes]) -> None:
         """Take the lines of one request. Raises LogFullError; then none of them is kept."""
+        if not self._thread.is_alive():
+            raise LogFullError("the request log is closed")
         deadline = time.monotonic() + self._patience
         while self._lines and self._lines + len(lines) > self._settings.pending:
             if time.monotonic() >= deadline:
@@ -130,6 +136,30 @@ class LogWriter:
             self._file.truncate(end)
             self._file.seek(end)
             raise
+
+
+class Tally:
+    """How many requests ended with each status, refused ones too, and how long they took together, in seconds."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, tuple[int, float]] = {}
+
+    def saw(self, status: int, seconds: float, requests: int = 1) -> None:
+        known, together = self._seen.get(status, (0, 0.0))
+        self._seen[status] = known + requests, together + seconds
+
+    async def tell(self, log: LogWriter, now: datetime) -> None:
+        """Put what was counted into the log and begin anew; where the log takes nothing, go on counting."""
+        seen, self._seen = self._seen, {}
+        if not seen:
+            return
+        row = {"tally": uuid.uuid4().hex, "prediction_time": micros(now)}
+        counts = [{**row, "status": status, "requests": n, "seconds": both} for status, (n, both) in seen.items()]
+        try:
+            await log.write([orjson.dumps(count) for count in counts])
+        except LogFullError:
+            for status, (requests, seconds) in seen.items():
+                self.saw(status, seconds, requests)
 
 
 def _answer(done: "asyncio.Future[None]", failure: LogFullError | None) -> None:

@@ -24,6 +24,7 @@ REQUEST = {
     "request_id": ops.TEXT,
     "request_row": ops.WHOLE,
     "request": ops.TEXT,
+    "features": ops.TEXT,
     "variant": ops.TEXT,
     "features_missing": ops.WHOLE,
     "features_stale": ops.WHOLE,
@@ -76,8 +77,12 @@ def _taken(path: Path) -> Iterator[list[bytes]]:
 
 
 def _append(env: Environment, run: Run, rows: list[dict[str, Any]]) -> None:
-    """What was returned into the predictions, what was scored in the shadow into a table beside them."""
+    """What was returned into the predictions, what was scored in the shadow into a table beside them, and tallies."""
     table = f"predictions.{Registry(env).settings.model}"
+    tallies = ops.rows(ops.REQUESTS, [{**row, "until": _time(row)} for row in rows if "tally" in row])
+    if tallies.num_rows:
+        run.wrote(ops.REQUESTS, env.catalog.upsert(ops.REQUESTS, tallies, ops.KEYS[ops.REQUESTS]))
+    rows = [row for row in rows if "tally" not in row]
     for name, of_shadow in ((table, False), (f"{table}_shadow", True)):
         mine = _news(env, name, [row for row in rows if (row["variant"] == "shadow") == of_shadow])
         if mine:
@@ -88,12 +93,16 @@ def _news(env: Environment, table: str, rows: list[dict[str, Any]]) -> list[dict
     """The rows that the table does not have."""
     if not (rows and env.catalog.exists(table) and "request_id" in env.catalog.snapshot(table).schema.names):
         return rows
-    times = [EPOCH + timedelta(microseconds=row["prediction_time"]) for row in rows]
+    times = [_time(row) for row in rows]
     ids = sorted({row["request_id"] for row in rows})
     reach = Window("prediction_time", min(times) - timedelta.resolution, max(times), Among("request_id", ids))
     known = env.catalog.read(table, ["request_id", "request_row"], reach).to_pylist()
     there = {(row["request_id"], row["request_row"]) for row in known}
     return [row for row in rows if (row["request_id"], row["request_row"]) not in there]
+
+
+def _time(row: dict[str, Any]) -> datetime:
+    return EPOCH + timedelta(microseconds=row["prediction_time"])
 
 
 def _rows(env: Environment, rows: list[dict[str, Any]], as_of: datetime) -> pa.Table:

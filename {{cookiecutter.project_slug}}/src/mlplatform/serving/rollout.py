@@ -14,7 +14,7 @@ class Challenger:
     """Decides who answers for an entity, and takes the challenger out of the way when it fails or is slow."""
 
     def __init__(
-        self, stage: Stage, settings: Rollout, keys: Sequence[str], alarm: Callable[[str, float], None]
+        self, stage: Stage, settings: Rollout, keys: Sequence[str], alarm: Callable[[str, float, str], None]
     ) -> None:
         self._stage, self._settings, self._keys, self._alarm = stage, settings, keys, alarm
         self._out: int | None = None
@@ -54,4 +54,5 @@ class Challenger:
             return
         if self._out != served.version:
             self._out = served.version
-            self._alarm(f"version {served.version} is out of the way ({self._settings.mode}): {reason}", float(errors))
+            told = f"version {served.version} is out of the way ({self._settings.mode}): {reason}"
+            self._alarm(told, float(errors), f"version={served.version}")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
@@ -18,6 +18,7 @@ from mlplatform.errors import ConfigError, StorageError
 
 # By scheme, what the project's optional packages for it are called.
 OBJECT_STORES = {"s3": "aws", "abfss": "azure", "gs": "gcp"}
+UNITY = "uc"  # no store: a catalog of tables
 
 # What to do, by the number of the error.
 _FULL = "The disk is full. Nothing is lost: make room, and run the same command again"
@@ -45,14 +46,6 @@ class Remote:
     @property
     def name(self) -> str:
         return self.address.rpartition("/")[2]
-
-    @property
-    def stem(self) -> str:
-        return PurePosixPath(self.name).stem
-
-    @property
-    def suffix(self) -> str:
-        return PurePosixPath(self.name).suffix
 
     @property
     def parent(self) -> "Remote":
@@ -116,7 +109,7 @@ Place: TypeAlias = Path | Remote
 def place(folder: Path, address: str, setting: str) -> Place:
     """What an address means, from `folder`. Raises ConfigError where no tables or deliveries can be."""
     kind = scheme(address)
-    if kind and kind not in OBJECT_STORES:
+    if kind and kind not in OBJECT_STORES and (kind, setting) != (UNITY, "lakehouse.root"):
         known = ", ".join(f"{name}://" for name in OBJECT_STORES)
         raise ConfigError(f"{setting}: {kind}:// is not supported (choose from: a folder, {known})")
     if kind:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from mlplatform.errors import ConfigError
-from mlplatform.storage.address import OBJECT_STORES, filesystem, place, scheme
+from mlplatform.storage.address import OBJECT_STORES, UNITY, filesystem, place, scheme
 from mlplatform.storage.spool import Spool
 
 BatchFunction = Callable[[pa.RecordBatch], pa.RecordBatch]
@@ -194,7 +194,10 @@ class Catalog(Protocol):
 
 
 # By the scheme of the address that `lakehouse.root` holds.
-STORES = dict.fromkeys(("", *OBJECT_STORES), "mlplatform.storage.delta:DeltaCatalog")
+STORES = {
+    **dict.fromkeys(("", *OBJECT_STORES), "mlplatform.storage.delta:DeltaCatalog"),
+    UNITY: "mlplatform.storage.unity:UnityCatalog",
+}
 
 
 def open_catalog(folder: Path, root: str, *, owner: str, reader: str) -> Catalog:

@@ -25,7 +25,7 @@ class Lease:
 
     def __init__(self, root: Remote, holder: str, owner: str) -> None:
         self._root, self._holder, self._owner = root, holder, owner
-        self._api, self._store = _store(root)
+        self._connect()
         self._version: dict[str, str] = {}  # of the object, as it was last seen or written
         self._renewed = 0.0
         self._over = threading.Event()
@@ -38,7 +38,7 @@ class Lease:
             self._version, content = self._read()
             if self._version != before:
                 since = time.monotonic()
-            free = not content.get("holder") or time.monotonic() - since > EXPIRES
+            free = not content.get("holder") or time.monotonic() - since > self._expires
             if free and self._put(self._holder):
                 break
             if not free and not waits:
@@ -54,19 +54,26 @@ class Lease:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._renewing.join()
-        if time.time() - self._renewed < EXPIRES:
+        if time.time() - self._renewed < self._expires:
             self._put("")
+
+    def _connect(self) -> None:
+        self._api, self._store = _store(self._root)
+
+    @property
+    def _expires(self) -> float:
+        return EXPIRES
 
     def check(self) -> None:
         """Raise StorageError where somebody else may have the tables by now."""
-        if time.time() - self._renewed > EXPIRES:
+        if time.time() - self._renewed > self._expires:
             raise StorageError(
-                f"{self._root}: {self._holder} could not renew its lease for {EXPIRES:.0f} seconds, and somebody else "
-                "may have the tables: it writes nothing more; run it again"
+                f"{self._root}: {self._holder} could not renew its lease for {self._expires:.0f} seconds, and somebody "
+                "else may have the tables: it writes nothing more; run it again"
             )
 
     def _renew(self) -> None:
-        while not self._over.wait(EXPIRES / 6):
+        while not self._over.wait(self._expires / 6):
             try:
                 if not self._put(self._holder):
                     return

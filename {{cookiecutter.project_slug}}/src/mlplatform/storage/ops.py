@@ -9,8 +9,9 @@ RUNS = "ops.runs"  # one row per run of a pipeline, as its last act
 FILES = "ops.files"  # which landing files have been read
 QUARANTINE = "quarantine."  # and the name of a source or a Silver table: rows refused, with the reason
 TRANSITIONS = "ops.transitions"  # stages of model versions, requested and decided
-COMPARISONS = "ops.comparisons"  # challengers against champions
+COMPARISONS = "ops.comparisons"  # challengers against champions: `baseline`, `3` or, by a rollout, `3 (shadow)`
 RELEASES = "ops.releases"  # the commits that an environment runs
+REQUESTS = "ops.requests"  # how a server answered, counted for about a minute at a time
 FORGOTTEN = "ops.forgotten"  # what was to be forgotten, without the values
 ALERTS = "ops.alerts"
 METRICS = "monitoring.metrics"
@@ -21,6 +22,7 @@ KEYS = {
     TRANSITIONS: ("model", "version", "from_stage", "to_stage", "requested_at"),
     COMPARISONS: ("model", "challenger", "champion", "as_of"),
     RELEASES: ("as_of",),
+    REQUESTS: ("tally", "status"),
     FORGOTTEN: ("request",),
     ALERTS: ("rule", "column", "slice", "window_end"),
 }
@@ -56,6 +58,7 @@ SCHEMAS = {
         }
     ),
     RELEASES: pa.schema({"as_of": TIME, "code": TEXT, "commit": TEXT}),
+    REQUESTS: pa.schema({"tally": TEXT, "until": TIME, "status": WHOLE, "requests": WHOLE, "seconds": NUMBER}),
     FORGOTTEN: pa.schema(
         {
             **{"request": TEXT, "as_of": TIME, "columns": TEXT, "tables": TEXT, "files": WHOLE, "versions": TEXT},

@@ -33,7 +33,7 @@ class Subject:
         """Whether a table with these columns can say which of its rows are about the subject."""
         return set(self.values) <= set(columns)
 
-    def is_row(self, row: Mapping[str, str]) -> bool:
+    def is_row(self, row: Mapping[str, str | None]) -> bool:
         return all(row.get(name) == value for name, value in self.values.items())
 
     def is_in(self, text: str | None) -> bool:

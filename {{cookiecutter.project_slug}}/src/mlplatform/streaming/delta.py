@@ -4,15 +4,13 @@ Columns of other types than text become text. A column `landed_at` (a timestamp)
 the commit does. Commits that rewrite or delete rows are passed over: what was there had been read.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Any
 
 import pyarrow as pa
 
 from mlplatform.environment import Environment
-from mlplatform.storage import landing, ops
+from mlplatform.storage import deliveries, formats, landing, ops
 from mlplatform.storage.catalog import Catalog, open_catalog
 from mlplatform.streaming.events import Event
 
@@ -49,15 +47,15 @@ def feed(env: Environment, since: datetime, until: datetime) -> dict[str, int]:
     To try a stream, and to replay files as one.
     """
     sent: dict[str, int] = {}
-    landed = landing.look(env.landing, [source.name for source in env.project.sources], until).files
+    landed = landing.look(env.landing, env.project.sources, until).files
     for source in env.project.sources:
         catalog, name = _tables(env, source.name, "events")
         known = catalog.mark(name, "feed") or 0
-        for file in landed[source.name]:
+        for file in landed.get(source.name, ()):
             mark = int((file.landed_at - datetime(1970, 1, 1)).total_seconds() * 1_000_000)
             if file.landed_at <= since or mark <= known:
                 continue
-            delivery = landing.inspect(file, source.columns, env.config.lakehouse.settle)
+            delivery = deliveries.inspect(file, source, env.config.lakehouse.settle)
             if delivery is None or delivery.error or not delivery.rows:
                 continue
             rows = pa.Table.from_batches(delivery.batches()).drop_columns(["source_file", "source_row", "ingested_at"])
@@ -88,12 +86,6 @@ def _texts(batch: pa.RecordBatch) -> Iterator[tuple[dict[str, str | None], datet
     if ARRIVED in names and pa.types.is_timestamp(batch.schema.field(ARRIVED).type):
         arrived = batch[ARRIVED].cast(ops.TIME).to_pylist()
         names = [name for name in names if name != ARRIVED]
-    columns = [_text(batch[name]) for name in names]
+    columns = [formats.as_text(batch[name]).to_pylist() for name in names]
     for values, time in zip(zip(*columns, strict=True), arrived, strict=True):
         yield dict(zip(names, values, strict=True)), time
-
-
-def _text(column: pa.Array) -> list[Any]:
-    if pa.types.is_nested(column.type):
-        return [None if value is None else json.dumps(value, default=str) for value in column.to_pylist()]
-    return list(column.cast(ops.TEXT).to_pylist())

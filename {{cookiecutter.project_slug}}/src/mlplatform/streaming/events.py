@@ -11,12 +11,12 @@ from mlplatform.contract import Source
 from mlplatform.environment import Environment
 from mlplatform.errors import UserError
 from mlplatform.storage import ops
+from mlplatform.storage.formats import REST, bronze_values
 
 # By the names that `streaming.source` and `streaming.sinks` hold.
 SOURCES = {"delta": "mlplatform.streaming.delta:DeltaSource", "kafka": "mlplatform.streaming.kafka:KafkaSource"}
 SINKS = {"kafka": "mlplatform.streaming.kafka:KafkaSink"}
 
-REST = "unexpected"  # the column of Bronze with the fields that the source does not declare, as JSON
 _SHOWN = 1000  # characters of a refused event
 
 
@@ -83,14 +83,7 @@ def as_bronze(source: Source, events: Sequence[Event], as_of: datetime) -> tuple
             raw = (event.raw or json.dumps(values))[:_SHOWN]
             refused.append({**place, "reason": reason, "raw": raw, "available_at": arrived})
             continue
-        rest = {name: value for name, value in values.items() if value is not None and name not in source.columns}
-        rows.append(
-            {
-                **{name: values[name] for name in source.columns},
-                **{REST: json.dumps(rest) if rest else None, "landed_at": arrived, "ingested_at": now},
-                **place,
-            }
-        )
+        rows.append({**bronze_values(values, source.columns), "landed_at": arrived, "ingested_at": now, **place})
     text = dict.fromkeys((*source.columns, REST), ops.TEXT)
     provenance = {"source_file": ops.TEXT, "source_row": ops.WHOLE, "landed_at": ops.TIME, "ingested_at": ops.TIME}
     return (

@@ -17,6 +17,7 @@ from typing import Any
 from mlplatform.config.streaming import KafkaSettings
 from mlplatform.environment import Environment
 from mlplatform.errors import ConfigError, UserError
+from mlplatform.storage.formats import json_values
 from mlplatform.streaming.events import Event, UnavailableError
 
 try:
@@ -181,13 +182,9 @@ def _event(message: Any) -> Event:
     at = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC).replace(tzinfo=None)
     partition, raw = f"{message.topic()}/{message.partition()}", message.value() or b""
     try:
-        values = json.loads(raw, parse_float=str, parse_int=str)
+        return Event(partition, message.offset(), at, json_values(raw))
     except ValueError as error:
-        return Event(partition, message.offset(), at, None, f"no JSON: {error}", raw.decode("utf-8", "replace"))
-    if not isinstance(values, dict):
-        return Event(partition, message.offset(), at, None, "no JSON object", raw.decode("utf-8", "replace"))
-    given = {name: json.dumps(v) if isinstance(v, bool | list | dict) else v for name, v in values.items()}
-    return Event(partition, message.offset(), at, given)
+        return Event(partition, message.offset(), at, None, str(error), raw.decode("utf-8", "replace"))
 
 
 def _plain(value: Any) -> Any:

@@ -3,16 +3,20 @@
 import hashlib
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
+from encodings.aliases import aliases
 from itertools import pairwise
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from mlplatform import contract
 from mlplatform.config.loading import suggestion
-from mlplatform.contract import Deliveries, Model, Project
+from mlplatform.contract import Csv, Database, Deliveries, Model, Project
 from mlplatform.errors import UserError
+from mlplatform.storage.formats import PROVENANCE, REST
 from mlplatform.testing import settings
 from mlplatform.testing.dry_run import DryRun, located, package_folder
 
@@ -28,10 +32,11 @@ def problems(load: Callable[[], tuple[Project, Deliveries]], folder: Path) -> li
     try:
         project, deliveries = load()
     except Exception as error:
-        return [*_unknown_members(folder), located(error, folder)]
+        return [*_unknown_members(folder), located(error, folder) + _meant(error)]
     found = [*_unknown_members(folder), *_wrong_types(project, "PROJECT"), *_wrong_types(deliveries, "DELIVERIES")]
     for name, declared in get_type_hints(Model).items():
         found += _wrong_types(getattr(project.model, name, None), f"PROJECT.model.{name}", declared)
+    found += [] if found else _wrong_formats(project)
     if not found:  # what follows needs objects of the right types
         configs, found = settings.read(folder)
         run = DryRun(project, folder, settings.external_views(configs))
@@ -97,16 +102,54 @@ def _wrong_types(value: Any, name: str, declared: Any = None) -> Iterator[str]:
     if not fits:
         simple = isinstance(declared, type) and not arguments
         what = declared.__name__ if simple else re.sub(r"\b\w+\.", "", str(declared))  # without modules
-        yield f"{name}: {value!r} is {type(value).__name__}, not {what}"
-    elif is_dataclass(declared):
+        meant = _close(value, arguments) if kind is Literal else ""
+        yield f"{name}: {value!r} is {type(value).__name__}, not {what}{meant}"
+    elif is_dataclass(value):
         import pandera.polars
 
-        types = get_type_hints(declared, localns={"pandera": pandera.polars})
-        for member in fields(declared):
+        types = get_type_hints(type(value), localns={"pandera": pandera.polars})
+        for member in fields(value):
             yield from _wrong_types(getattr(value, member.name), f"{name}.{member.name}", types[member.name])
     elif kind is tuple:
         for number, item in enumerate(value):
             yield from _wrong_types(item, f"{name}[{number}]", arguments[0])
+
+
+def _wrong_formats(project: Project) -> Iterator[str]:
+    """Declarations of sources that no file can be read by."""
+    for number, source in enumerate(project.sources):
+        where, kind = f"PROJECT.sources[{number}]", source.format
+        if taken := [name for name in source.columns if name in (*PROVENANCE, REST)]:
+            yield f"{where}.columns: {', '.join(taken)}: ingest gives columns of these names itself"
+        if isinstance(kind, Database):
+            if not re.fullmatch(r"[A-Za-z_]\w*", kind.address):
+                yield f"{where}.format.address: the name of an environment variable, which holds the address"
+            if bool(kind.table) == bool(kind.query):
+                yield f"{where}.format: give a table or a query, one of them"
+            if kind.overlap and not kind.watermark:
+                yield f"{where}.format.overlap: nothing overlaps without a watermark: all rows are read each time"
+        if not isinstance(kind, Csv):
+            continue
+        if len(kind.delimiter) != 1 or not kind.delimiter.isascii() or kind.delimiter in "\r\n":
+            yield f"{where}.format.delimiter: {kind.delimiter!r} is not one ASCII character"
+        if len(kind.quote) > 1 or not kind.quote.isascii() or kind.quote in ("\r", "\n", kind.delimiter):
+            yield f"{where}.format.quote: {kind.quote!r} is not one ASCII character besides the delimiter; none: ''"
+        try:
+            "".encode(kind.encoding)
+        except LookupError:
+            names = [name for name in aliases.values() if not name.endswith("_codec")]
+            yield f"{where}.format.encoding: Python knows no encoding {kind.encoding!r}{_close(kind.encoding, names)}"
+
+
+def _close(wrong: object, known: Iterable[str]) -> str:
+    return "".join(f" (did you mean {name!r}?)" for name in get_close_matches(str(wrong), list(known), n=1))
+
+
+def _meant(error: Exception) -> str:
+    """The name that was probably meant for a parameter of the contract's that there is not."""
+    match = re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    owner = getattr(contract, match[1], None) if match else None
+    return suggestion(match[2], [member.name for member in fields(owner)]) if match and is_dataclass(owner) else ""
 
 
 def _wrong_times(deliveries: Deliveries) -> Iterator[str]:

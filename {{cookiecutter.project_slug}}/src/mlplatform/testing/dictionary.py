@@ -20,7 +20,7 @@ def dictionary(project: Project, run: DryRun) -> str:
 
 def grain(project: Project, path: str) -> str:
     """What one row of a SQL file is: the first sentence of the comment at its beginning."""
-    comment = takewhile(lambda line: line.startswith("--"), project.sql(path).splitlines())
+    comment = takewhile(lambda line: line.startswith("--"), project.sql(path).splitlines()[1:])
     text = " ".join(line.removeprefix("--").strip() for line in comment)
     return text.split(". ")[0].rstrip(".")
 

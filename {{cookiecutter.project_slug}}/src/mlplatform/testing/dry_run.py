@@ -14,13 +14,13 @@ import polars as pl
 import pyarrow as pa
 
 from mlplatform.config.loading import suggestion
-from mlplatform.contract import FeatureView, Labels, Metric, Project, SilverTable
+from mlplatform.contract import FeatureView, JsonLines, Labels, Metric, Project, SilverTable
 from mlplatform.engine import ENGINES, Engine, View, lint
 from mlplatform.errors import QueryError
 from mlplatform.features.views import TIMES, columns
 from mlplatform.monitoring import metrics
 from mlplatform.storage.catalog import load
-from mlplatform.storage.landing import PROVENANCE
+from mlplatform.storage.formats import PROVENANCE, REST
 
 _TIMESTAMP = pa.timestamp("us")
 _BRONZE = {**dict.fromkeys(PROVENANCE, _TIMESTAMP), "source_file": pa.string(), "source_row": pa.int64()}
@@ -81,7 +81,9 @@ class DryRun:
         if table.source not in sources:
             yield from _unknown(f"SilverTable {table.name!r}", "there is no source", [table.source], sources)
             return
-        bronze = pa.schema(dict.fromkeys(sources[table.source].columns, pa.string()) | _BRONZE)
+        source = sources[table.source]
+        names = (*source.columns, *([REST] if isinstance(source.format, JsonLines) else []))
+        bronze = pa.schema(dict.fromkeys(names, pa.string()) | _BRONZE)
         found = yield from self._run(place, {f"bronze.{table.source}": bronze})
         if found is None:
             return
@@ -202,9 +204,8 @@ class DryRun:
         try:
             found = self._engine.query(sql, given=given).schema
         except QueryError as error:
-            text, _, rest = str(error).partition("LINE ")
-            line = f":{rest.split(':')[0]}" if rest else ""
-            yield f"{self._path(place)}{line}: {' '.join(text.split())}"
+            text = str(error).partition("LINE ")[0]  # not the line itself, which its number names
+            yield f"{self._path(place)}{' '.join(text.split()).removeprefix(f'sql/{place}')}"
             return None
         yield from (f"{self._path(place)}: {problem}" for problem in lint.problems(sql))
         return found

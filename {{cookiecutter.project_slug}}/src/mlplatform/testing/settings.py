@@ -15,17 +15,17 @@ from mlplatform.config.monitoring import Rule
 from mlplatform.config.root import Config
 from mlplatform.contract import Project
 from mlplatform.errors import ConfigError
-from mlplatform.monitoring import drift
+from mlplatform.monitoring import drift, metrics
 from mlplatform.testing.dry_run import DryRun
 
 Layers = tuple[Mapping[str, Any], Config]
 
 
 class Measured(NamedTuple):
-    """Where a metric is measured: for which columns (none where it is of all of them), and by slice or not."""
+    """Where a metric is measured: for which columns (none where it is of all of them), and by slices of what."""
 
     columns: Sequence[str] = ("",)
-    sliced: bool = False
+    slices: Sequence[str] = ()
 
 
 def read(folder: Path) -> tuple[list[Layers], list[str]]:
@@ -65,22 +65,21 @@ def problems(configs: Sequence[Layers], project: Project, run: DryRun) -> Iterat
                 yield from _unknown(f"{where}: the model has no metric", [limit.metric], run.measured)
         where = origin(layers, ("monitoring", "rules"))
         for rule in config.monitoring.rules if run.measured is not None and run.inputs is not None else ():
-            yield from _rule(rule, f"{where}: monitoring.rules, {rule.name!r}", measured, project.slices)
+            yield from _rule(rule, f"{where}: monitoring.rules, {rule.name!r}", measured)
 
 
-def _rule(rule: Rule, where: str, measured: Mapping[str, Measured], slices: Sequence[str]) -> Iterator[str]:
+def _rule(rule: Rule, where: str, measured: Mapping[str, Measured]) -> Iterator[str]:
     if rule.metric not in measured:
         yield f"{where}: nothing measures {rule.metric}{suggestion(rule.metric, list(measured))}"
         return
-    columns, sliced = measured[rule.metric]
+    columns, slices = measured[rule.metric]
     for key, patterns in (("columns", rule.columns), ("except_columns", rule.except_columns)):
         for pattern in [p for p in patterns if not any(fnmatchcase(column, p) for column in columns)]:
             yield f"{where}: {key}: {rule.metric} is not measured for {pattern}{_meant(pattern, columns)}"
-    parts = slices if sliced else ()
     for pattern in [p for p in rule.slices if not fnmatchcase("all", p)]:
         column = pattern.partition("=")[0]
-        if not any(fnmatchcase(name, column) for name in parts):
-            yield f"{where}: slices: {rule.metric} is not measured for {pattern}{_meant(column, parts)}"
+        if not any(fnmatchcase(name, column) for name in slices):
+            yield f"{where}: slices: {rule.metric} is not measured for {pattern}{_meant(column, slices)}"
 
 
 def _measured(project: Project, run: DryRun) -> dict[str, Measured]:
@@ -88,11 +87,13 @@ def _measured(project: Project, run: DryRun) -> dict[str, Measured]:
     scores = project.labels.score_columns
     is_number = pd.api.types.is_numeric_dtype
     inputs = {} if run.inputs is None else {str(name): is_number(kind) for name, kind in run.inputs.dtypes.items()}
-    numbers = Measured((*(name for name, number in inputs.items() if number), *scores))
-    texts, both = Measured([name for name, number in inputs.items() if not number]), Measured((*inputs, *scores))
     tables = [table.table for table in project.tables]
     stream = ["stream"] if find_spec("mlplatform.streaming") else []
-    online = ["online"] if find_spec("mlplatform.serving") else []
+    online, server, variant = [["online"], ["serve"], ["variant"]] if find_spec("mlplatform.serving") else [[], [], []]
+    ways = [*(["inference"] if stream or online else []), *variant]
+    numbers = Measured((*(name for name, number in inputs.items() if number), *scores), ways)
+    texts = Measured([name for name, number in inputs.items() if not number], ways)
+    both, judged = Measured((*inputs, *scores), ways), Measured(slices=(*project.slices, *ways))
     jobs = Measured([*(module.name for module in pkgutil.iter_modules(pipelines.__path__)), *stream])
     return {
         **dict.fromkeys(drift.NUMERIC, numbers),
@@ -100,12 +101,13 @@ def _measured(project: Project, run: DryRun) -> dict[str, Measured]:
         **dict.fromkeys(("psi", "missing_rate"), both),
         **dict.fromkeys(("runs", "failed_runs", "run_seconds", "rows_per_second"), jobs),
         "lag_seconds": Measured(stream),
+        **dict.fromkeys(metrics.SERVER if server else (), Measured(server)),
         "freshness_seconds": Measured([*tables, *online]),
-        "rows": Measured((*tables, ""), sliced=True),
-        "label_coverage": Measured(sliced=True),
-        "late_share": Measured(),
-        **{f"{prefix}{name}": Measured(sliced=True) for prefix in ("", "baseline_") for name in run.measured or ()},
-        **dict.fromkeys(project.metrics, Measured()),
+        "rows": Measured((*tables, *online, ""), judged.slices),
+        "label_coverage": judged,
+        "late_share": Measured(slices=ways),
+        **{f"{prefix}{name}": judged for prefix in ("", "baseline_") for name in run.measured or ()},
+        **dict.fromkeys(project.metrics, Measured(slices=ways)),
     }
 
 

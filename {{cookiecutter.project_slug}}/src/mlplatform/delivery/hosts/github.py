@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from mlplatform.delivery.api import PlatformError, call
+from mlplatform.revision import tag_prefix
 
 CI = "ci.yml"
 APPROVALS = "production-model"  # the environment whose reviewers decide on models
-MARK = "<!-- integration test -->"
+REPORT = "integration test"
 
 
 def checks_passed(commit: str, branch: str) -> bool:
     """Whether the newest run of CI for this commit of `branch`, after its merge, succeeded."""
-    found = _api("GET", f"/actions/workflows/{CI}/runs?head_sha={commit}&branch={branch}&event=push&per_page=100")
+    found = _api("GET", f"/actions/workflows/{_own(CI)}/runs?head_sha={commit}&branch={branch}&event=push&per_page=100")
     runs = [run for run in found["workflow_runs"] if run["head_sha"] == commit]
     return bool(runs) and max(runs, key=lambda run: run["run_number"])["conclusion"] == "success"
 
@@ -29,11 +30,12 @@ def approval() -> tuple[str, str]:
 
     Raises PlatformError where nobody did: an environment without reviewers lets every job pass.
     """
+    gate = _own(APPROVALS)
     for review in _api("GET", f"/actions/runs/{_variable('GITHUB_RUN_ID')}/approvals"):
         environments = {environment["name"] for environment in review["environments"]}
-        if review["state"] == "approved" and APPROVALS in environments:
+        if review["state"] == "approved" and gate in environments:
             return review["user"]["login"], review["comment"] or "approved on GitHub"
-    raise PlatformError(f"nobody has approved this run: give the environment {APPROVALS} required reviewers")
+    raise PlatformError(f"nobody has approved this run: give the environment {gate} required reviewers")
 
 
 def disk_is_lost() -> bool:
@@ -45,9 +47,10 @@ def comment(text: str) -> None:
     """Post `text` on the pull request that the job runs for, in place of what was posted before."""
     event = json.loads(Path(_variable("GITHUB_EVENT_PATH")).read_text(encoding="utf-8"))
     thread = f"/issues/{event['pull_request']['number']}/comments"
-    body = {"body": f"{MARK}\n{text}"}
+    mark = f"<!-- {_own(REPORT)} -->"
+    body = {"body": f"{mark}\n{text}"}
     for posted in _api("GET", f"{thread}?per_page=100"):
-        if posted["body"].startswith(MARK):
+        if posted["body"].startswith(mark):
             _api("PATCH", f"/issues/comments/{posted['id']}", body)
             return
     _api("POST", thread, body)
@@ -57,6 +60,11 @@ def output(name: str, value: str) -> None:
     """Hand a value to the jobs that follow."""
     with Path(_variable("GITHUB_OUTPUT")).open("a", encoding="utf-8") as file:
         file.write(f"{name}={value}\n")
+
+
+def _own(name: str) -> str:
+    """A name as `make workflows` writes it: with the folder of the repository before it, if the project is in one."""
+    return f"{tag_prefix(Path.cwd())}{name}".replace("/", "-")
 
 
 def _api(method: str, path: str, body: object = None) -> Any:

@@ -1,0 +1,62 @@
+"""What monitoring knows of a server from its request log: the inputs of what it answered, and how well it answered."""
+
+from datetime import date, datetime
+from decimal import Decimal
+
+import polars as pl
+
+from mlplatform.environment import Environment
+from mlplatform.monitoring import metrics
+from mlplatform.serving.champion import joined_schema
+from mlplatform.storage import ops
+from mlplatform.storage.catalog import Span, Window
+
+SERVER = "serve"  # the column of the server's metrics
+
+
+def asked(env: Environment, rows: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
+    """The joined rows from which predictions of requests were made, as the log has kept them.
+
+    None where the entity has sensitive fields, which the log has not kept.
+    """
+    if env.project.entity.sensitive or "features" not in rows.columns:
+        return rows.clear()
+    schema = pl.DataFrame(joined_schema(env, as_of).empty_table()).schema
+    kept = {name: kind for name, kind in schema.items() if name not in rows.columns and name != "available_at"}
+    features = {name for name in kept if any(name.startswith(f"{view.name}__") for view in env.project.views)}
+    texts = {"features": features, "request": set(kept) - features}
+    values = [
+        pl.col(text).str.json_decode(pl.Struct({name: _wire(kept[name]) for name in names})).struct.unnest()
+        for text, names in texts.items()
+        if names
+    ]
+    known = rows.filter(pl.col("features").is_not_null()).with_columns(available_at="prediction_time")
+    return known.with_columns(values).with_columns(pl.col(name).cast(kind) for name, kind in kept.items())
+
+
+def _wire(kind: pl.DataType) -> pl.DataType | type[pl.DataType]:
+    """As what `features.online.plain` writes values of a type into JSON."""
+    if isinstance(kind, pl.Datetime):
+        return pl.Int64
+    return pl.String if kind.to_python() in (date, Decimal) else kind
+
+
+def measured(env: Environment, window: Span, predictions: pl.DataFrame) -> pl.DataFrame:
+    """Requests, their rate, the shares that were refused (4xx) and failed (5xx), and of the answered ones latency (the
+    seconds of look-up and scoring) and the share of rows with a stale feature. Nothing where nobody has ever asked."""
+    if not env.catalog.exists(ops.REQUESTS):
+        return metrics.rows_of(window, [], None, window.end)
+    counts = pl.DataFrame(env.catalog.read(ops.REQUESTS, ["status", "requests"], Window("until", *window)))
+    total, seconds = float(counts["requests"].sum()), (window.end - window.start).total_seconds()
+    found = {"requests": total, "requests_per_second": total / seconds}
+    if total:
+        for name, hundred in (("refused_share", 4), ("failed_share", 5)):
+            found[name] = float(counts.filter(pl.col("status") // 100 == hundred)["requests"].sum()) / total
+    rows = predictions
+    if rows.height:
+        rows = rows.filter(pl.col("prediction_time") > window.start, pl.col("prediction_time") <= window.end)
+    if rows.height:
+        one = rows.unique("request_id")["seconds"]
+        found |= {f"latency_p{share}": float(one.quantile(share / 100, "nearest") or 0) for share in (50, 99)}
+        found["stale_share"] = float((rows["features_stale"] > 0).sum()) / rows.height
+    return metrics.rows_of(window, [(name, SERVER, "all", value) for name, value in found.items()], None, window.end)
