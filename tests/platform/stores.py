@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import signal
 import subprocess
 import sys
 import time
@@ -99,7 +100,8 @@ def free_port() -> int:
 @contextmanager
 def serving(command: list[str], port: int, seconds: int = 30) -> Iterator[None]:
     """A server, until the block is left; it has to answer within so many seconds."""
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, stdout=quiet, stderr=quiet, start_new_session=True) as server:
         try:
             for _ in range(20 * seconds):
                 assert server.poll() is None, f"{command[0]} ended with {server.returncode}"
@@ -113,4 +115,4 @@ def serving(command: list[str], port: int, seconds: int = 30) -> Iterator[None]:
                 break
             yield
         finally:
-            server.kill()
+            os.killpg(server.pid, signal.SIGKILL)  # with what it started: MLflow's has workers
