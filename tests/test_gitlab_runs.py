@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gitlab import MERGE_REQUEST, pipeline
+from gitlab_ci import MERGE_REQUEST, pipeline
 from origin import BROKEN_SQL, SECOND, WORSE, Origin, Result, broken, machine_origin
 from platform_api import serve
 

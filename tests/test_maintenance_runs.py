@@ -9,7 +9,7 @@ import pytest
 from act import act
 from azure import azure
 from bake import ROOT
-from gitlab import pipeline
+from gitlab_ci import pipeline
 from origin import Origin, Result, machine_origin
 from synthetic import commit, git, run
 
