@@ -237,6 +237,8 @@ def test_a_server_is_asked_for_what_is_new_only(
             assert read(env, "quarantine.items").height == 1
             assert ingest(env, START + 2 * DAY).written == {}
             assert read(env, "bronze.items")["landed_at"].max() == START + timedelta(minutes=40)
+            with pytest.raises(StorageError, match=r'relation "\*\*\*" does not exist'):
+                ingest(env_of(replace(TABLE, table="secret")), START + 2 * DAY)
             execute(shop, "DROP TABLE items")
             shutil.rmtree(env.folder / "data")
 
@@ -274,7 +276,7 @@ def postgres(folder: Path) -> Iterator[str]:
     options = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={place} -c fsync=off"
     run("pg_ctl", "-D", str(place / "data"), "-w", "-l", str(place / "log"), "-o", options, "start")
     try:
-        yield f"postgresql+psycopg://shop@127.0.0.1:{port}/postgres"
+        yield f"postgresql+psycopg://shop:secret@127.0.0.1:{port}/postgres"
     finally:
         run("pg_ctl", "-D", str(place / "data"), "-m", "immediate", "stop")
         shutil.rmtree(place, ignore_errors=True)

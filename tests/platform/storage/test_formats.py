@@ -226,6 +226,15 @@ def test_a_file_without_its_end_waits_until_it_rests(tmp_path: Path, name: str) 
     assert found.error.startswith(reason)
 
 
+def test_what_is_unpacked_to_be_read_does_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "unpacked").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "unpacked"))
+    found = delivery(tmp_path, Csv(compression="gzip"), PACKED)
+    assert not list((tmp_path / "unpacked").iterdir())
+    assert len(rows(found)) == 5_000
+    assert not list((tmp_path / "unpacked").iterdir())
+
+
 def test_a_quote_that_swallows_rows_is_found_in_each_dialect(tmp_path: Path) -> None:
     text = "item;note\n" + "".join(f"{number};b{number}\n" for number in range(100)).replace("10;", "10;'", 1)
     found = delivery(tmp_path, Csv(delimiter=";", quote="'", compression="gzip"), gzip.compress(text.encode()))

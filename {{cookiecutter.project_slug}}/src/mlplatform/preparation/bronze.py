@@ -130,7 +130,7 @@ def _quarantined(found: list[Delivery]) -> Iterator[pa.RecordBatch]:
 
 def _schema(found: list[Delivery], spelt: list[str]) -> pa.Schema:
     """The columns of all, each as it was spelt first: a table does not tell `Note` from `note`."""
-    fields = {field.name.lower(): field for delivery in found for field in next(delivery.batches()).schema}
+    fields = {field.name.lower(): field for delivery in found for field in delivery.schema or ()}
     names = {name.lower(): name for name in spelt}
     return pa.schema([field.with_name(names.get(name, field.name)) for name, field in fields.items()])
 

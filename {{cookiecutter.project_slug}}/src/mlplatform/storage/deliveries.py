@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -17,10 +16,11 @@ from mlplatform.contract import Source
 from mlplatform.errors import UserError
 from mlplatform.storage import ops
 from mlplatform.storage.address import Place, Remote
-from mlplatform.storage.formats import Bad, Content, UnusableError, open_content
+from mlplatform.storage.formats import PROVENANCE, Bad, Content, UnusableError, open_content
 from mlplatform.storage.landing import LandedFile, now, stamp
 
 _SHOWN = 1000  # characters of a refused line
+_PROVENANCE = dict(zip(PROVENANCE, (ops.TEXT, ops.WHOLE, ops.TIME, ops.TIME), strict=True))
 Goes = Callable[[str, Mapping[str, str | None] | None], bool]
 """Whether a record goes, by its text and, where it is a row, its values by column."""
 
@@ -34,7 +34,8 @@ class Delivery:
     """What a file holds. `name` is the source_file of its rows; lines of text are numbered from 1, a header's too, and
     rows of Parquet from 1.
 
-    `bad` are the lines that do not fit, with reason and text; `error` is why no line can be used at all.
+    `schema` is that of its rows. `bad` are the lines that do not fit, with reason and text; `error` is why no line can
+    be used at all; `refused` counts the lines that are refused, either way.
     """
 
     file: LandedFile
@@ -44,33 +45,31 @@ class Delivery:
     modified: datetime  # naive UTC
     digest: str
     rows: int = 0
+    schema: pa.Schema | None = None
     bad: Bad = field(default_factory=list)
     error: str = ""
+    refused: int = 0
 
-    @cached_property
     def content(self) -> Content:
+        """The content of the file. What has to be unpacked for it goes when this does."""
         return open_content(self.source, self.file.path, self.size)
-
-    @property
-    def refused(self) -> int:
-        return max(1, self.content.lines - self.content.header) if self.error else len(self.bad)
 
     def refused_lines(self) -> Iterator[tuple[int, str, str]]:
         """Every line that is refused: its number, the reason and its text."""
         if not self.error:
             yield from self.bad
             return
-        header = self.content.header if self.content.lines > self.content.header else 0
-        number = 0
-        for number, text in islice(self.content.texts(), header, None):
+        content, number = self.content(), 0
+        header = content.header if content.lines > content.header else 0
+        for number, text in islice(content.texts(), header, None):
             yield number, self.error, text[:_SHOWN]
         if not number:
             yield 0, self.error, ""
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The rows as received, every value text, with their provenance."""
-        ingested = now()
-        for numbers, batch in self.content.rows([]):
+        ingested, content = now(), self.content()
+        for numbers, batch in content.rows([]):
             provenance = {
                 "source_file": pa.repeat(self.name, batch.num_rows),
                 "source_row": pa.array(numbers, pa.int64()),
@@ -89,13 +88,16 @@ def inspect(file: LandedFile, source: Source, settle: timedelta, name: str = "")
     any of the source's columns, or cannot be read, is refused whole.
     """
     delivery = Delivery(file, source, name or file.name, *_scan(file))
-    whole = isinstance(file.place, Remote) or (delivery.size and delivery.content.whole)
+    content = delivery.content()
+    whole = isinstance(file.place, Remote) or (delivery.size and content.whole)
     if not whole and now() - delivery.modified < settle:
         return None
     try:
-        delivery.rows = delivery.content.check(source.columns, delivery.bad)
+        delivery.rows = content.check(source.columns, delivery.bad)
+        delivery.schema = pa.schema(dict.fromkeys(content.names, pa.string()) | _PROVENANCE)
+        delivery.refused = len(delivery.bad)
     except UnusableError as error:
-        delivery.error = str(error)
+        delivery.error, delivery.refused = str(error), max(1, content.lines - content.header)
     delivery.bad = [(number, reason, text[:_SHOWN]) for number, reason, text in delivery.bad]
     place = file.place if isinstance(file.place, Path) else file.place.again()
     return delivery if (delivery.size, delivery.modified) == stamp(place) else None
@@ -118,7 +120,7 @@ def forget(file: LandedFile, source: Source, goes: Goes, settle: timedelta, *, w
     delivery = inspect(file, source, settle)
     if delivery is None:
         raise GrowingError(f"{file.name} is still being written: try again when it is whole")
-    content, gone = delivery.content.without(goes, usable=not delivery.error)
+    content, gone = delivery.content().without(goes, usable=not delivery.error)
     if gone and write:
         digests = [*_same(file), delivery.digest, hashlib.sha256(content).hexdigest()]
         _put(_note(file), json.dumps(list(dict.fromkeys(digests))).encode())

@@ -28,6 +28,7 @@ REST = "unexpected"  # the column of Bronze with the fields of JSON that the sou
 UNREADABLE = "unreadable: "
 _BLOCK = 8 << 20  # bytes read at once: no line is longer
 _PART = 10_000  # rows
+_BUFFER = 1 << 20  # bytes of a column of Parquet
 Bad = list[tuple[int, str, str]]
 """Lines that do not fit: number, reason and text."""
 Values = Mapping[str, str | None]
@@ -41,11 +42,13 @@ class UnusableError(Exception):
 
 class Content(Protocol):
     """What a file holds, up to the size that it had. `lines` is their number, as far as it can be known, `header` how
-    many of them are no rows; `whole` says whether it ends as a finished file does."""
+    many of them are no rows; `whole` says whether it ends as a finished file does. `names` are those of its columns,
+    once it has been checked."""
 
     lines: int
     header: int
     whole: bool
+    names: Sequence[str]
 
     def check(self, columns: Iterable[str], bad: Bad) -> int:
         """Read all of it; returns the number of rows, and adds to `bad`. Raises UnusableError."""
@@ -165,7 +168,7 @@ class _Csv(_Text):
             raise UnusableError(f"{UNREADABLE}{self._wrong}")
         rows, breaks = 0, False
         try:
-            names = self._names()
+            names = self.names = self._names()
             _refuse_lacking(columns, names)
             for _, batch in self.rows(bad):
                 rows += batch.num_rows
@@ -255,13 +258,17 @@ class _Csv(_Text):
 
 
 class _JsonLines(_Text):
+    def __init__(self, source: Source, path: Path, size: int) -> None:
+        super().__init__(source, path, size)
+        self.names = (*source.columns, REST)
+
     def check(self, columns: Iterable[str], bad: Bad) -> int:
         if self._wrong:
             raise UnusableError(f"{UNREADABLE}{self._wrong}")
         return sum(batch.num_rows for _, batch in self.rows(bad))
 
     def rows(self, bad: Bad) -> Rows:
-        schema = pa.schema(dict.fromkeys((*self._columns, REST), pa.string()))
+        schema = pa.schema(dict.fromkeys(self.names, pa.string()))
         found = self._rows(bad)
         while part := list(islice(found, _PART)):
             numbers = np.array([number for number, _ in part])
@@ -311,15 +318,15 @@ class _Parquet:
             self.whole = file.read(4) == b"PAR1"
         try:
             with pq.ParquetFile(path) as found:
-                self.lines, self._names = found.metadata.num_rows, found.schema_arrow.names
+                self.lines, self.names = found.metadata.num_rows, found.schema_arrow.names
         except (pa.ArrowException, OSError) as error:
             self._wrong = _of_content(error)
 
     def check(self, columns: Iterable[str], bad: Bad) -> int:
         if self._wrong:
             raise UnusableError(f"{UNREADABLE}{self._wrong}")
-        _refuse_doubles(self._names)
-        _refuse_lacking(columns, self._names)
+        _refuse_doubles(self.names)
+        _refuse_lacking(columns, self.names)
         try:
             return sum(batch.num_rows for _, batch in self.rows(bad))
         except (pa.ArrowException, OSError) as error:
@@ -327,7 +334,7 @@ class _Parquet:
 
     def rows(self, bad: Bad) -> Rows:
         following = 1
-        with pq.ParquetFile(self._path) as file:
+        with pq.ParquetFile(self._path, buffer_size=_BUFFER) as file:
             for batch in file.iter_batches(_PART):
                 columns = [as_text(column) for column in batch.columns]
                 for column in columns:
@@ -365,21 +372,23 @@ class _Parquet:
 def json_values(line: bytes) -> dict[str, str | None]:
     """The fields of a JSON object as text, numbers as they are written. Raises ValueError for anything else."""
     try:
-        values = json.loads(line.decode(), parse_int=str, parse_float=str, object_pairs_hook=_once)
+        values: Any = _JSON.decode(line.decode().strip())
         if not isinstance(values, dict):
             raise ValueError("it is no object")
-        exact = json.loads(line) if any(isinstance(value, list | dict) for value in values.values()) else values
-        texts = {n: json.dumps(exact[n]) if isinstance(v, bool | list | dict) else v for n, v in values.items()}
-        "".join(text for pair in texts.items() for text in pair if text).encode()  # half a surrogate pair is no text
+        for name in [name for name, value in values.items() if value is not None and type(value) is not str]:
+            values[name] = json.dumps(json.loads(line)[name])
+        if b"\\u" in line:
+            json.dumps(values, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except (ValueError, RecursionError) as error:
         raise ValueError(f"no JSON: {error}") from error
-    return texts
+    return values
 
 
 def bronze_values(values: Values, columns: Sequence[str]) -> dict[str, str | None]:
     """The fields of an object as the columns of Bronze: those that are declared, and the rest as JSON."""
-    rest = {name: value for name, value in values.items() if value is not None and name not in columns}
-    return {**{name: values[name] for name in columns}, REST: json.dumps(rest) if rest else None}
+    found = {name: values[name] for name in columns}
+    rest = {name: value for name, value in values.items() if value is not None and name not in found}
+    return found | {REST: json.dumps(rest) if rest else None}
 
 
 def as_text(column: pa.Array) -> pa.Array:
@@ -395,9 +404,14 @@ def written(value: Any) -> str:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if again := [name for name, times in Counter(name for name, _ in pairs).items() if times > 1]:
-        raise ValueError(f"it names {', '.join(again)} twice")
-    return dict(pairs)
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("it names a field twice")
+    return found
+
+
+# Made once, since `json.loads` with options makes one for each line.
+_JSON = json.JSONDecoder(parse_int=str, parse_float=str, object_pairs_hook=_once)
 
 
 def _refuse_lacking(columns: Iterable[str], names: Sequence[str]) -> None:
