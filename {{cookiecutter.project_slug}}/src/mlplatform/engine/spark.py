@@ -231,9 +231,12 @@ class _Mapped:
 @contextmanager
 def _told(sql: str = "") -> Iterator[None]:
     """What a function raised for people, and what is wrong with a query; anything else stays as it is."""
-    from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
 
+    try:
+        from py4j.protocol import Py4JError
+    except ImportError:  # a session that is somewhere else needs none
+        Py4JError = PySparkException  # noqa: N806
     try:
         yield
     except (PySparkException, Py4JError) as error:
