@@ -119,6 +119,26 @@ def test_every_command_explains_itself(call: Call, words: tuple[str, ...]) -> No
     assert all(option.help for option in command.params), answer.out
 
 
+def test_a_layer_that_is_named_comes_on_top_for_any_command(here: Path, call: Call) -> None:
+    (here / "conf" / "away.yml").write_text("pipelines: {refused: [infer]}\n", encoding="utf-8")
+    expected = "prod does not infer: see pipelines.refused in conf/prod.yml"
+    assert refused(call("--conf", "away", "infer", "--env", "prod")) == expected
+    assert "does not infer" not in call("infer", "--env", "prod").err, "it lasts no longer than the command"
+    assert "conf/nowhere.yml: no such file" in refused(call("--conf", "nowhere", "status", "--env", "prod"))
+
+
+def test_where_databricks_calls_it_a_command_that_ends_well_does_not_exit(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A job there takes any exit for a failure."""
+    monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "client.4.1")
+    monkeypatch.setattr(sys, "argv", ["tiny", "ingest", "--env", "prod", "--as-of", "2025-03-01"])
+    main()
+    monkeypatch.setattr(sys, "argv", ["tiny", "ingest", "--env", "production"])
+    with pytest.raises(SystemExit):
+        main()
+
+
 def test_help_loads_no_heavy_library_and_not_the_owners_project() -> None:
     """What a start costs is imports: none of those that take long is among them."""
     answer = run("-c", HELP, *(".".join(words) for words in COMMANDS if words))

@@ -177,3 +177,17 @@ def test_the_project_is_found_from_any_folder_inside_it(copy: Path) -> None:
 def test_outside_of_a_project_there_is_no_configuration(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="run this inside the project"):
         find_project(tmp_path)
+
+
+def test_the_name_of_the_environment_can_stand_in_a_layer(copy: Path) -> None:
+    write(copy, "cloud", "lakehouse: {landing: 'landing/{env}/files'}\n")
+    for name in ENVIRONMENTS:
+        assert load_config(copy, name, ("cloud",)).lakehouse.landing == f"landing/{name}/files"
+
+
+def test_tables_in_unity_catalog_need_spark(copy: Path) -> None:
+    write(copy, "cloud", "lakehouse: {root: 'uc://{env}/tiny'}\n")
+    (problem,) = problems(copy, "prod", "cloud")
+    assert "tables in Unity Catalog (root: uc://...) need engine: spark" in problem
+    write(copy, "cloud", "lakehouse: {root: 'uc://{env}/tiny', engine: spark}\n")
+    assert load_config(copy, "prod", ("cloud",)).lakehouse.root == "uc://prod/tiny"
