@@ -38,10 +38,12 @@ def schemas() -> Iterator[None]:
     """A session as the one that Databricks gives a job, and the schemas that the bundle makes."""
     cluster = Cluster(SparkSettings.model_validate(HERE), Path(), "tiny")
     Spark(lambda name: None, cluster=cluster).query("SELECT 1 AS one").count()
+    session().conf.set("spark.sql.timestampType", "TIMESTAMP_LTZ")  # as it is there, and cannot be changed
     names = ("bronze", "silver", "quarantine", "features", "predictions", "monitoring", "ops")
     for name in [f"{project}_{schema}" for project in ("tiny", "small") for schema in names]:
         session().sql(f"CREATE SCHEMA IF NOT EXISTS spark_catalog.{name}")
     yield
+    session().conf.set("spark.sql.timestampType", "TIMESTAMP_NTZ")
     for name in [f"{project}_{schema}" for project in ("tiny", "small") for schema in names]:
         session().sql(f"DROP SCHEMA spark_catalog.{name} CASCADE")
 
