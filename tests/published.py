@@ -1,7 +1,7 @@
 """What the CI platforms publish of their APIs: no call and no answer of the stand-in may be unknown to it.
 
-GitHub: its OpenAPI description (@octokit/openapi). GitLab: the calls that python-gitlab knows, and the types of
-answers in @gitbeaker/core. Azure DevOps: calls and types of azure-devops-node-api.
+GitHub: its OpenAPI description (@octokit/openapi). GitLab: what python-gitlab calls, and types of answers
+in @gitbeaker/core. Azure DevOps: calls and types of azure-devops-node-api.
 """
 
 import json
