@@ -49,26 +49,37 @@ class Result:
 
 @dataclass
 class Origin:
-    """The repository on the platform; `venv` has what it installs, `storage` its tables and models."""
+    """The repository on the platform; `venv` has what it installs, `storage` its tables and models.
+
+    `inside`: the folder of the project in the repository, if it is not the root.
+    """
 
     folder: Path
     venv: Path
     storage: Path
+    inside: str = ""
     platform: Platform = field(init=False)
     settings: dict[str, str] = field(default_factory=dict)  # what its machine says on top of the usual
 
     def __post_init__(self) -> None:
         self.platform = Platform(self.folder)
+        self.platform.own = f"{self.inside}-" if self.inside else ""
+
+    @property
+    def project(self) -> Path:
+        return self.folder / self.inside
 
     def begin(self) -> None:
         """Make the render a repository with one commit, and let its sources deliver."""
         self.git("init", "--quiet", "--initial-branch=main")
+        if self.inside:
+            make(self.project, "workflows")
         self.commit("first")
         for moment in (FIRST, SECOND):
             self.run("land", "--as-of", moment)
         self.storage.parent.mkdir(parents=True, exist_ok=True)
-        (self.folder / "data").rename(self.storage)
-        (self.folder / "data").symlink_to(self.storage)
+        (self.project / "data").rename(self.storage)
+        (self.project / "data").symlink_to(self.storage)
 
     def git(self, *arguments: str) -> str:
         identity = ("-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false")
@@ -78,7 +89,7 @@ class Origin:
     def commit(self, message: str, *changes: tuple[str, str, str]) -> str:
         """Commit what is there, after changes in files: (path, old text, new text). Returns the commit."""
         for path, old, new in changes:
-            file = self.folder / path.replace("<package>", self.package())
+            file = self.project / path.replace("<package>", self.package())
             text = file.read_text()
             assert old in text, f"{path} does not hold {old!r}"
             file.write_text(text.replace(old, new, 1))
@@ -87,19 +98,24 @@ class Origin:
         return self.git("rev-parse", "HEAD")
 
     def package(self) -> str:
-        return next(path.parent.name for path in (self.folder / "src").glob("*/project.py"))
+        return next(path.parent.name for path in (self.project / "src").glob("*/project.py"))
 
     def run(self, *arguments: str) -> str:
         """Run the project's command line here, on the same storage."""
         command = [str(self.venv / "bin" / "python"), "-m", self.package(), *arguments]
         variables = {**os.environ, "PYTHONPATH": "src"}
-        done = subprocess.run(command, cwd=self.folder, env=variables, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=self.project, env=variables, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
 
-def machine_origin(template: Path, folder: Path, ci_platform: str, **answers: str) -> Origin:
-    """A repository on a machine that is prepared: what it installs is there already."""
+def machine_origin(
+    template: Path, folder: Path, ci_platform: str, *, inside: bool = False, **answers: str
+) -> Origin:
+    """A repository on a machine that is prepared: what it installs is there already.
+
+    `inside`: the project is a folder of it.
+    """
     project = bake(template, folder, {"ci_platform": ci_platform, "sample": "none", **answers})
     venv = environment(project)
     venv.parent.mkdir(exist_ok=True)
@@ -109,6 +125,10 @@ def machine_origin(template: Path, folder: Path, ci_platform: str, **answers: st
     # A fresh clone's files are newer than the environment, which each job would install again.
     os.utime(venv / ".ready", (time.time(), time.time() + 10**6))
     origin = Origin(project, venv, folder / "storage")
+    if inside:
+        origin = Origin(Path(project.parent, "repository"), venv, folder / "storage", project.name)
+        origin.folder.mkdir()
+        project.rename(origin.project)
     origin.begin()
     return origin
 

@@ -29,6 +29,7 @@ class Platform:
         self.url = ""
         self.outcomes: list[tuple[str, bool]] = []
         self.approver = ""
+        self.own = ""  # what names begin with, of workflows and environments of a project in a folder
         self.comments: list[str] = []
 
     def ci_ended(self, commit: str, *, passed: bool) -> None:
@@ -38,7 +39,7 @@ class Platform:
         """The answer to a request, or None where the path is unknown."""
         match method, path.split("/")[1:]:
             # GitHub
-            case "GET", ["repos", _, _, "actions", "workflows", "ci.yml", "runs"]:
+            case "GET", ["repos", _, _, "actions", "workflows", name, "runs"] if name == f"{self.own}ci.yml":
                 assert query["event"] == "push"
                 return {
                     "workflow_runs": self._runs("run_number", "head_sha", "conclusion", "success", "failure")
@@ -46,7 +47,7 @@ class Platform:
             case "GET", ["repos", _, _, "actions", "runs", _, "approvals"]:
                 return [
                     {
-                        "environments": [{"name": environment}],
+                        "environments": [{"name": f"{self.own}{environment}"}],
                         "state": "approved",
                         "comment": "looks right",
                         "user": {"login": person},
