@@ -29,6 +29,7 @@ UNREADABLE = "unreadable: "
 _BLOCK = 8 << 20  # bytes read at once: no line is longer
 _PART = 10_000  # rows
 _BUFFER = 1 << 20  # bytes of a column of Parquet
+_DAMAGE = (pa.ArrowException, OSError, ValueError)  # what reading damaged Parquet raises; names may be no text
 Bad = list[tuple[int, str, str]]
 """Lines that do not fit: number, reason and text."""
 Values = Mapping[str, str | None]
@@ -319,7 +320,7 @@ class _Parquet:
         try:
             with pq.ParquetFile(path) as found:
                 self.lines, self.names = found.metadata.num_rows, found.schema_arrow.names
-        except (pa.ArrowException, OSError) as error:
+        except _DAMAGE as error:
             self._wrong = _of_content(error)
 
     def check(self, columns: Iterable[str], bad: Bad) -> int:
@@ -329,7 +330,7 @@ class _Parquet:
         _refuse_lacking(columns, self.names)
         try:
             return sum(batch.num_rows for _, batch in self.rows(bad))
-        except (pa.ArrowException, OSError) as error:
+        except _DAMAGE as error:
             raise UnusableError(f"{UNREADABLE}{_of_content(error)}") from error
 
     def rows(self, bad: Bad) -> Rows:
@@ -351,7 +352,7 @@ class _Parquet:
             for numbers, batch in self.rows([]):
                 for number, row in zip(numbers.tolist(), batch.to_pylist(), strict=True):
                     yield number, str(row)
-        except (pa.ArrowException, OSError) as error:
+        except _DAMAGE as error:
             _of_content(error)
         yield from ((later, "") for later in range(number + 1, self.lines + 1))
 
@@ -363,7 +364,7 @@ class _Parquet:
                     stay = [not goes(str(row), row if usable else None) for row in texts.to_pylist()]
                     gone += stay.count(False)
                     kept.write_batch(batch.filter(pa.array(stay)))
-        except (pa.ArrowException, OSError) as error:  # of what is damaged nothing can be found
+        except _DAMAGE as error:  # of what is damaged nothing can be found
             _of_content(error)
             return b"", 0
         return target.getvalue(), gone

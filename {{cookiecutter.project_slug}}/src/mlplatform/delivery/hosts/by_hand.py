@@ -4,7 +4,6 @@ import os
 import subprocess
 
 
-
 def checks_passed(commit: str, branch: str) -> bool:
     """Whether the commit carries the note that `make release` writes after its checks."""
     folder = subprocess.run(["git", "rev-parse", "--show-prefix"], capture_output=True, text=True, check=True)
