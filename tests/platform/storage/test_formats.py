@@ -186,7 +186,9 @@ DAMAGED: dict[str, tuple[Format, bytes, str]] = {
     "nothing as gzip": (Csv(compression="gzip"), b"", "the header lacks item, note: it is "),
     "Parquet without a column": (Parquet(), table([{"item": 1}, {"item": 2}]), "the header lacks note: it is item"),
     "Parquet with a column twice": (Parquet(), table([{"item": 1, "Item": 2, "note": 3}]), "the header names a column"),
-    "a name in Parquet that is no text": (Parquet(), table(ROWS).replace(b"note", b"no\xff\xfe"), "unreadable: 'utf-8'"),
+    "a name in Parquet that is no text": (
+        Parquet(), table(ROWS).replace(b"note", b"no\xff\xfe"), "unreadable: 'utf-8'"
+    ),
     "text of Parquet that is none": (
         Parquet(), table([{"item": "aaaa", "note": "zzzz"}]).replace(b"zzzz", b"zz\xe9z"), "unreadable: "
     ),
