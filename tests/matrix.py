@@ -19,8 +19,7 @@ NAMED: dict[str, dict[str, str]] = {
     "smallest": {"sample": "none"},
     "regression": {"problem_type": "regression"},
     "classes": {"problem_type": "multiclass", "sample": "none"},
-    "served": {"inference": "all", "sample": "none"},
-    "spark": {"compute": "spark", "sample": "none"},
+    "served on spark": {"inference": "all", "compute": "spark", "sample": "none"},
     "databricks": {"compute": "databricks", "cloud": "aws", "sample": "none"},
     "promoted": {"problem_type": "regression", "sample": "none", "deployment_pattern": "deploy_models"},
 }
