@@ -27,7 +27,7 @@ MODES = ("shadow", "canary", "ab")
 def rolled_out(
     prod: Environment, load_env: LoadEnv, now: datetime, mode: str, noise: float, **rollout: Any
 ) -> Environment:
-    """Version 2 has been in Staging for 40 days, and has answered for 35. `noise` is that of its scores, 0.6 the champion's.
+    """Version 2 has been in Staging for 40 days, and has answered for 35. Its scores have `noise`, the champion's 0.6.
 
     In the shadow it has scored all requests; otherwise it has answered for each second item.
     """
