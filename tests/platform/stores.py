@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -116,3 +118,29 @@ def serving(command: list[str], port: int, seconds: int = 30) -> Iterator[None]:
             yield
         finally:
             os.killpg(server.pid, signal.SIGKILL)  # with what it started: MLflow's has workers
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """A server with an empty database, on loopback; PostgreSQL refuses to be root, and becomes its own user then."""
+    found = [*Path("/usr/lib/postgresql").glob("*/bin"), *Path("/usr/local/bin").glob("initdb")]
+    if not found:
+        pytest.skip("there is no PostgreSQL here")
+    tools = found[0] if found[0].is_dir() else found[0].parent
+    place = Path(tempfile.mkdtemp(prefix="mlplatform-postgres-"))
+    user = "postgres" if os.geteuid() == 0 else None
+    if user:
+        shutil.chown(place, user)
+    port = free_port()
+
+    def run(*command: str) -> None:
+        subprocess.run([str(tools / command[0]), *command[1:]], check=True, user=user, capture_output=True, cwd=place)
+
+    run("initdb", "-D", str(place / "data"), "-U", "shop", "-A", "trust")
+    options = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={place} -c fsync=off"
+    run("pg_ctl", "-D", str(place / "data"), "-w", "-l", str(place / "log"), "-o", options, "start")
+    try:
+        yield f"postgresql+psycopg://shop:secret@127.0.0.1:{port}/postgres"
+    finally:
+        run("pg_ctl", "-D", str(place / "data"), "-m", "immediate", "stop")
+        shutil.rmtree(place, ignore_errors=True)

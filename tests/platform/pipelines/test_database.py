@@ -1,11 +1,7 @@
 """Sources in databases: each row is read once, at the time from which it counts, and what goes wrong is told."""
 
-import os
 import shutil
-import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +15,7 @@ from mlplatform.environment import Environment
 from mlplatform.errors import ContractError, StorageError, UserError
 from mlplatform.pipelines.ingest import ingest
 from steps import overlay, read
-from stores import free_port
+from stores import postgres
 from tiny.project import PROJECT
 
 LoadEnv = Callable[..., Environment]
@@ -218,10 +214,10 @@ def test_what_cannot_be_asked_is_told_in_one_line(
 
 @pytest.mark.storage
 def test_a_server_is_asked_for_what_is_new_only(
-    env_of: Callable[..., Environment], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    env_of: Callable[..., Environment], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("psycopg")
-    with postgres(tmp_path) as address:
+    with postgres() as address:
         monkeypatch.setenv("SHOP", address)
         for column in ("TIMESTAMP", "TIMESTAMPTZ"):
             shop = filled(address, column)
@@ -254,29 +250,3 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(sa.Connection, "execute", noted)
     return seen
-
-
-@contextmanager
-def postgres(folder: Path) -> Iterator[str]:
-    """A server with an empty database, on loopback; PostgreSQL refuses to be root, and becomes its own user then."""
-    found = [*Path("/usr/lib/postgresql").glob("*/bin"), *Path("/usr/local/bin").glob("initdb")]
-    if not found:
-        pytest.skip("there is no PostgreSQL here")
-    tools = found[0] if found[0].is_dir() else found[0].parent
-    place = Path(tempfile.mkdtemp(prefix="mlplatform-postgres-"))
-    user = "postgres" if os.geteuid() == 0 else None
-    if user:
-        shutil.chown(place, user)
-    port = free_port()
-
-    def run(*command: str) -> None:
-        subprocess.run([str(tools / command[0]), *command[1:]], check=True, user=user, capture_output=True, cwd=place)
-
-    run("initdb", "-D", str(place / "data"), "-U", "shop", "-A", "trust")
-    options = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={place} -c fsync=off"
-    run("pg_ctl", "-D", str(place / "data"), "-w", "-l", str(place / "log"), "-o", options, "start")
-    try:
-        yield f"postgresql+psycopg://shop:secret@127.0.0.1:{port}/postgres"
-    finally:
-        run("pg_ctl", "-D", str(place / "data"), "-m", "immediate", "stop")
-        shutil.rmtree(place, ignore_errors=True)

@@ -86,7 +86,8 @@ def _describe(layers: Mapping[str, Any], item: Any) -> str:
     elif item["type"] == "missing":
         reason = "missing"
     else:
-        reason = f"{item['msg'].removeprefix('Value error, ')} (found {item['input']!r})"
+        reason = item["msg"].removeprefix("Value error, ")
+        reason += "" if "secret" in reason else f" (found {item['input']!r})"  # it may be one
     return f"{origin(layers, path)}: {'.'.join(map(str, path))}: {reason}"
 
 

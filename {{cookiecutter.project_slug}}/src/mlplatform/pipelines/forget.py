@@ -248,6 +248,8 @@ def _elsewhere(env: Environment) -> Iterator[str]:
         yield "requests are searched once `ingest` or `collect` has taken their log in: do that first"
     if find_spec("mlplatform.streaming"):
         yield "events are deleted here, not where the stream reads them from"
+    for sink in env.config.pipelines.inference.sinks:
+        yield f"predictions that went to {sink.to} (pipelines.inference.sinks) are deleted there by whoever keeps it"
     for name in ("dev", "staging", "prod"):
         if name != env.name and env.config_of(name).lakehouse.features_from == env.name:
             yield f"{name} reads these tables: forget there, too, and first, while its versions can be told by them"

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from mlplatform.environment import Environment, Run
 from mlplatform.features.frames import entities
 from mlplatform.inference.predictions import in_batch, predictions
+from mlplatform.inference.sinks import publish, sinks
 from mlplatform.registry.store import Registry
 from mlplatform.storage.catalog import Relation, Window
 
@@ -15,9 +16,9 @@ def infer(env: Environment, as_of: datetime, *, again: bool = False) -> Run:
 
     What landed after the run of its prediction time is scored as it would have been then, and marked late; one
     `first_window` before the last run it is given up. What is scored stays as it is; with `again` the prediction times
-    since the last run are scored once more, by the champion of their time.
+    since the last run are scored once more, by the champion of their time. Then everything goes to the sinks.
     """
-    registry = Registry(env)
+    registry, places = Registry(env), sinks(env)
     with env.run("infer", as_of) as run:
         table, reach = f"predictions.{registry.settings.model}", env.config.pipelines.inference.first_window
         last = env.last_finished("infer", before=as_of)
@@ -35,6 +36,7 @@ def infer(env: Environment, as_of: datetime, *, again: bool = False) -> Run:
                 run.wrote(table, env.catalog.replace(table, scored, where))
             else:
                 run.wrote(table, _score_what_is_due(env, registry, champion, begin, end, table, late))
+        publish(env, run, table, places)
         if not run.notes and not any(run.written.values()):
             run.note(f"prediction times up to {as_of} are scored; nothing to do")
         return run

@@ -29,7 +29,10 @@ def read(source: Source, since: datetime | None, as_of: datetime) -> Iterator[pa
     assert isinstance(kind, Database)
     schema, _, name = kind.table.rpartition(".")
     rows: Any = sa.table(name, schema=schema or None) if name else sa.text(f"({kind.query}) source")
-    with _told(source, kind), sa.create_engine(_address(source, kind), poolclass=sa.NullPool).connect() as connection:
+    with (
+        told(f"source {source.name}", kind.address),
+        sa.create_engine(address(f"source {source.name}", kind.address), poolclass=sa.NullPool).connect() as connection,
+    ):
         asked = sa.select(sa.text("*")).select_from(rows)
         if kind.watermark:
             mark: Any = sa.column(kind.watermark)
@@ -74,37 +77,34 @@ def _refuse_columns(source: Source, names: list[str]) -> None:
         raise ContractError(f"source {source.name}: it lacks {', '.join(missing)}: its columns are {', '.join(names)}")
 
 
-def _address(source: Source, kind: Database) -> Any:
+def address(where: str, variable: str) -> Any:
+    """The SQLAlchemy address that an environment variable holds. Raises UserError, whose message begins with `where`."""
     import sqlalchemy as sa
 
-    address = os.environ.get(kind.address)
-    if not address:
-        raise UserError(
-            f"source {source.name}: the environment variable {kind.address} is not set: a database's address"
-        )
+    text = os.environ.get(variable)
+    if not text:
+        raise UserError(f"{where}: the environment variable {variable} is not set: a database's address")
     try:
-        return sa.make_url(address)
+        return sa.make_url(text)
     except sa.exc.ArgumentError as error:  # whose message may hold a password
-        raise UserError(f"source {source.name}: {kind.address} holds no address that SQLAlchemy can read") from error
+        raise UserError(f"{where}: {variable} holds no address that SQLAlchemy can read") from error
 
 
 @contextmanager
-def _told(source: Source, kind: Database) -> Iterator[None]:
+def told(where: str, variable: str) -> Iterator[None]:
     """What a database or its driver answers is told in one line, without its password."""
     import sqlalchemy as sa
 
     try:
         yield
     except (sa.exc.NoSuchModuleError, ModuleNotFoundError) as error:
-        raise UserError(
-            f"source {source.name}: {kind.address} needs a driver that is not installed: {error}"
-        ) from error
+        raise UserError(f"{where}: {variable} needs a driver that is not installed: {error}") from error
     except sa.exc.SQLAlchemyError as error:
         said = " ".join(str(getattr(error, "orig", None) or error).split())[:400]
-        secret = _address(source, kind).password
+        secret = address(where, variable).password
         said = said.replace(secret, "***") if secret else said
         raise StorageError(
-            f"source {source.name}: the database of {kind.address} answers: {said}. Nothing is lost: run again later"
+            f"{where}: the database of {variable} answers: {said}. Nothing is lost: run again later"
         ) from error
 
 

@@ -16,6 +16,7 @@ from mlplatform.config.root import Config
 from mlplatform.contract import Project
 from mlplatform.errors import ConfigError
 from mlplatform.monitoring import drift, metrics
+from mlplatform.storage.address import place
 from mlplatform.testing.dry_run import DryRun
 
 Layers = tuple[Mapping[str, Any], Config]
@@ -63,6 +64,12 @@ def problems(configs: Sequence[Layers], project: Project, run: DryRun) -> Iterat
             yield from _unknown(f"{where}: PROJECT.slices has no", [limit.column], project.slices)
             if run.measured is not None:
                 yield from _unknown(f"{where}: the model has no metric", [limit.metric], run.measured)
+        for sink in config.pipelines.inference.sinks:
+            where = f"{origin(layers, ('pipelines', 'inference', 'sinks'))}: pipelines.inference.sinks"
+            try:
+                place(Path(), sink.to if sink.kind != "database" else "", where)
+            except ConfigError as error:
+                yield str(error)
         where = origin(layers, ("monitoring", "rules"))
         for rule in config.monitoring.rules if run.measured is not None and run.inputs is not None else ():
             yield from _rule(rule, f"{where}: monitoring.rules, {rule.name!r}", measured)
