@@ -22,7 +22,7 @@ def sinks(env: Environment) -> list[Sink]:
 
 
 def publish(env: Environment, run: Run, table: str, to: Iterable[Sink]) -> None:
-    """Bring sinks to what batch has predicted: each day in which the table changed is put there whole, last the version.
+    """Bring sinks to what batch has predicted: each day in which the table changed, whole, then the version.
 
     So whoever is killed in between puts some days there again. One day is held in memory.
     """

@@ -78,7 +78,7 @@ def _refuse_columns(source: Source, names: list[str]) -> None:
 
 
 def address(where: str, variable: str) -> Any:
-    """The SQLAlchemy address that an environment variable holds. Raises UserError, whose message begins with `where`."""
+    """The SQLAlchemy address that an environment variable holds. Raises UserError, which begins with `where`."""
     import sqlalchemy as sa
 
     text = os.environ.get(variable)
