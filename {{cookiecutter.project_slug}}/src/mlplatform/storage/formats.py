@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
+from mlplatform.errors import UserError
 from mlplatform.contract import Csv, JsonLines, Parquet, Source
 from mlplatform.storage.address import told
 
@@ -37,7 +38,7 @@ Rows = Iterator[tuple[np.ndarray, pa.RecordBatch]]
 """Rows, every value text, with the numbers of their lines."""
 
 
-class UnusableError(Exception):
+class UnusableError(UserError):
     """Why no line of a file can be used."""
 
 
