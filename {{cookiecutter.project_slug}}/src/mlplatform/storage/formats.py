@@ -20,8 +20,8 @@ import pyarrow.compute as pc
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from mlplatform.errors import UserError
 from mlplatform.contract import Csv, JsonLines, Parquet, Source
+from mlplatform.errors import UserError
 from mlplatform.storage.address import told
 
 PROVENANCE = ("source_file", "source_row", "landed_at", "ingested_at")
