@@ -80,3 +80,17 @@ def test_a_render_of_files_without_history_says_that_there_is_nothing_to_compare
     done = call((alone, template), "platform-diff")
     assert done.returncode != 0
     assert ".cruft.json records no commit to compare with" in done.stderr
+
+
+def test_extras_are_installed_into_an_environment_that_is_there(template: Path, tmp_path: Path) -> None:
+    project = bake(template, tmp_path, {"sample": "none"})
+    for name in ("bin/uv", ".ready"):
+        (tmp_path / "venv" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "venv" / name).touch()
+
+    def installs(*extras: str) -> bool:
+        command = ["make", "-n", "setup", f"VENV={tmp_path / 'venv'}", *extras]
+        return "--editable" in subprocess.check_output(command, cwd=project, env=ENVIRONMENT, text=True)
+
+    assert installs("EXTRAS=aws")
+    assert not installs()

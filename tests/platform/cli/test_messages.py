@@ -12,6 +12,8 @@ import pytest
 from copies import Copy, make
 from mlplatform.cli import main
 from mlplatform.environment import Environment
+from mlplatform.errors import ConfigError
+from mlplatform.storage.unity import session
 from steps import advance
 from tiny.deliveries import land
 
@@ -68,6 +70,7 @@ def prepared(copy: Copy, weeks: Path) -> Copy:
 def test_pipelines_out_of_order_are_told_which_comes_first(copy: Copy, say: Say) -> None:
     first = "prod has no silver.outcomes yet: run `ingest --env prod`, which reads data/landing/outcomes/"
     assert say("train", *AS_OF) == first
+    assert f"s: {first}" in say("status", *AS_OF)
     assert say("featurize", *AS_OF) == first
     items = "prod has no silver.items yet: run `ingest --env prod`, which reads data/landing/items/"
     assert say("monitor", *AS_OF) == items
@@ -97,6 +100,17 @@ def test_a_misspelt_table_is_told_with_the_one_that_was_meant(say: Say) -> None:
     assert asked("predictions.tiny") == (
         "prod has no predictions.tiny yet: run `infer --env prod`, once there is a champion"
     )
+
+
+def test_tables_that_could_be_meant_are_listed_once(prepared: Copy, say: Say) -> None:
+    assert say("sql", "select * from ops.nothing", "--env", "prod").count("silver.items") == 1
+
+
+def test_databricks_without_its_packages_is_told_where_it_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("databricks.connect", "pyspark.sql"):
+        monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ConfigError, match="works in a job there, or with Databricks Connect"):
+        session()
 
 
 def test_a_holdout_longer_than_the_data_is_told(prepared: Copy, say: Say) -> None:

@@ -10,7 +10,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from mlplatform.environment import Environment
-from mlplatform.errors import ContractError, ForbiddenError
+from mlplatform.errors import ContractError, ForbiddenError, UserError
 from mlplatform.pipelines.featurize import featurize
 from mlplatform.pipelines.infer import infer
 from mlplatform.pipelines.ingest import ingest
@@ -130,6 +130,15 @@ def test_the_lag_of_a_stream_is_measured_and_old_events_go_with_their_day(
         (f"events.{source}@{now:%Y-%m-%d}", now + timedelta(days=1)) for source in ("items", "outcomes")
     ]
     assert set(read(env, "bronze.items")["source_file"]) > {f"events.items@{now:%Y-%m-%d}"}
+
+
+def test_a_replay_that_would_end_before_it_begins_is_refused(project: Path, load_env: LoadEnv, now: datetime) -> None:
+    env = load_env("prod", project)
+    with pytest.raises(UserError, match=r"--until .*: the stream of prod would begin at .*: give an earlier --since"):
+        Stream(env, until=now)
+    assert Stream(env, now, now).last == now  # nothing was recorded before
+    with pytest.raises(UserError, match=f"the stream of prod is at {now} already, and does not go back"):
+        Stream(env, now - HOUR, now - HOUR / 2)
 
 
 def test_who_reads_the_features_of_another_environment_streams_none(project: Path, load_env: LoadEnv) -> None:

@@ -16,7 +16,7 @@ from mlplatform.config.loading import find_project, load_config, suggestion
 from mlplatform.config.root import Config
 from mlplatform.contract import Project
 from mlplatform.engine import ENGINES, Cluster, Engine
-from mlplatform.errors import ForbiddenError, MissingTableError, StorageError
+from mlplatform.errors import ForbiddenError, MissingTableError, StorageError, UserError
 from mlplatform.revision import NotReleasedError, code_version, released_version
 from mlplatform.storage import ops
 from mlplatform.storage.address import place
@@ -148,7 +148,7 @@ class Environment:
         made[f"predictions.{self.config.registry.model}"] = f"run `infer --env {owner}`, once there is a champion"
         made |= {table: "nothing has been recorded in it" for table in ops.SCHEMAS if not table.endswith(".")}
         if name not in made:
-            return f"there is no table {name}{suggestion(name, [*made, *self.catalog.names()])}"
+            return f"there is no table {name}{suggestion(name, list({*made, *self.catalog.names()}))}"
         reads = f" ({self.name} reads {owner}'s: lakehouse.features_from in conf/{self.name}.yml)" if borrowed else ""
         return f"{owner} has no {name} yet: {made[name]}{reads}"
 
@@ -178,8 +178,9 @@ class Environment:
             try:
                 yield run
             except BaseException as error:
+                told = [str(error)] if isinstance(error, UserError) else traceback.format_exception_only(error)
                 with suppress(StorageError):  # where the disk is full, for one: what went wrong first is told
-                    self._record(run, started, clock, "failed", "".join(traceback.format_exception_only(error)).strip())
+                    self._record(run, started, clock, "failed", "".join(told).strip())
                 raise
             if run.kept:
                 self._record(run, started, clock, "finished", "")

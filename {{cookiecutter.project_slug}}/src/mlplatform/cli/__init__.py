@@ -38,7 +38,7 @@ def application() -> typer.Typer:
 def _before_any(
     conf: Annotated[
         list[str] | None,
-        typer.Option("--conf", envvar="CONF", help="Lay conf/<name>.yml on top of the environment's settings."),
+        typer.Option("--conf", envvar="CONF", metavar="NAME", help="Lay conf/NAME.yml on the environment's settings."),
     ] = None,
 ) -> None:
     lay_on_top(conf or [])

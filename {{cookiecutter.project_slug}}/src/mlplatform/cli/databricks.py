@@ -1,5 +1,6 @@
 """Commands that the bundle's jobs call beside those of the pipelines."""
 
+from importlib.util import find_spec
 from typing import Annotated
 
 import typer
@@ -49,7 +50,7 @@ def approve(
         typer.echo(databricks.approve(Registry(at), version, now))
 
 
-@app.command()
+@app.command(hidden=find_spec("mlplatform.serving") is None)  # an endpoint is for online inference
 def publish(env: EnvOption = "dev", as_of: AsOfOption = None) -> None:
     """Let the serving endpoint answer with the champion; it is made once there is one."""
     from mlplatform.delivery import databricks

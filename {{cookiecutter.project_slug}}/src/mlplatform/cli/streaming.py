@@ -23,7 +23,7 @@ def stream_command(
     ] = None,
     step: Annotated[str, typer.Option(help="Replay: the time from one micro-batch to the next.")] = "1h",
     speed: Annotated[
-        float | None, typer.Option(min=0, help="Replay: seconds that pass in one. Default: as many as can be.")
+        float | None, typer.Option(min=0, help="Replay: how many times as fast as the clock. Default: as fast as it can.")
     ] = None,
     from_landing: Annotated[
         bool, typer.Option("--from-landing", help="Replay: first send the files that have landed as events.")
@@ -42,7 +42,7 @@ def stream_command(
     at, stop = checked(env), Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stop.set())
-    stream = Stream(at, since)
+    stream = Stream(at, since, until)
     if from_landing:
         for source, events in feed(at, stream.began, until or datetime.max).items():
             typer.echo(f"stream: {source}: {events:,} events sent")

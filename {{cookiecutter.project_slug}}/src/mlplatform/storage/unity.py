@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mlplatform.errors import ForbiddenError, GoneError, MissingTableError
+from mlplatform.errors import ConfigError, ForbiddenError, GoneError, MissingTableError
 from mlplatform.storage import ops
 from mlplatform.storage.address import UNITY, Place, Remote
 from mlplatform.storage.catalog import Among, Change, Distributed, Rows, Snapshot, Window
@@ -29,7 +29,11 @@ def session() -> Any:
     try:
         from databricks.connect import DatabricksSession as Session
     except ImportError:
-        from pyspark.sql import SparkSession as Session
+        try:
+            from pyspark.sql import SparkSession as Session
+        except ImportError as error:
+            where = "in a job there, or with Databricks Connect (docs/databricks.md, From your machine)"
+            raise ConfigError(f"lakehouse.spark: {{master: databricks}} works {where}: {error}") from error
     return Session.builder.getOrCreate()
 
 

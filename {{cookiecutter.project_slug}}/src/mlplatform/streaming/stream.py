@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from mlplatform.contract import Source
 from mlplatform.environment import Environment, Run
-from mlplatform.errors import GoneError
+from mlplatform.errors import GoneError, UserError
 from mlplatform.features.frames import entities
 from mlplatform.features.views import compute
 from mlplatform.inference.predictions import predictor
@@ -32,9 +32,12 @@ Say = Callable[[str], None]
 
 
 class Stream:
-    """An environment's stream. It begins at `since`, or where it was; the first time without `since`, now."""
+    """An environment's stream. It begins at `since`, or where it was; the first time without `since`, now.
 
-    def __init__(self, env: Environment, since: datetime | None = None) -> None:
+    Raises UserError where it would end before that, at `until`.
+    """
+
+    def __init__(self, env: Environment, since: datetime | None = None, until: datetime | None = None) -> None:
         env.refuse_to_build_what_is_borrowed()
         env.permit("stream")
         settings = env.config.streaming
@@ -49,7 +52,7 @@ class Stream:
         self._predictors: dict[tuple[int, bool], BatchFunction] = {}
         self._days: set[str] = set()
         self._unsettled = True  # a stream that was killed may have left something half done
-        self.began, self.last = self._begin(since)
+        self.began, self.last = self._begin(since, until)
 
     def advance(self, as_of: datetime, waits: Callable[[datetime], bool]) -> Run:
         """One micro-batch: take what has arrived, and bring everything up to `as_of`. Raises UnavailableError.
@@ -85,12 +88,16 @@ class Stream:
         for sink in self._sinks:
             sink.close()
 
-    def _begin(self, since: datetime | None) -> tuple[datetime, datetime]:
+    def _begin(self, since: datetime | None, until: datetime | None) -> tuple[datetime, datetime]:
         """When the stream of this environment began, and how far it is. The first start is recorded."""
         runs = self.env.catalog.read(ops.RUNS, ["pipeline", "status", "as_of"]).to_pylist()
         times = [run["as_of"] for run in runs if (run["pipeline"], run["status"]) == ("stream", "finished")]
-        if not times:
-            times = [since or datetime.now(UTC).replace(tzinfo=None)]
+        begun = bool(times)
+        times = times or [since or datetime.now(UTC).replace(tzinfo=None)]
+        if until and until < max(times):
+            where = "is at {} already, and does not go back" if begun else "would begin at {}: give an earlier --since"
+            raise UserError(f"--until {until}: the stream of {self.env.name} {where.format(max(times))}")
+        if not begun:
             with self.env.run("stream", times[0], permitted=True):
                 pass
         return min(times), max(times)
