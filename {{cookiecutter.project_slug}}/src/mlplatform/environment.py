@@ -2,7 +2,6 @@
 
 import os
 import time
-import traceback
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -178,9 +177,9 @@ class Environment:
             try:
                 yield run
             except BaseException as error:
-                told = [str(error)] if isinstance(error, UserError) else traceback.format_exception_only(error)
+                told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
                 with suppress(StorageError):  # where the disk is full, for one: what went wrong first is told
-                    self._record(run, started, clock, "failed", "".join(told).strip())
+                    self._record(run, started, clock, "failed", told)
                 raise
             if run.kept:
                 self._record(run, started, clock, "finished", "")
