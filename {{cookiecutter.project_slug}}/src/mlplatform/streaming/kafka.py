@@ -23,7 +23,7 @@ from mlplatform.streaming.events import Event, UnavailableError
 try:
     kafka: Any = import_module("confluent_kafka")
 except ImportError as error:
-    raise ConfigError("streaming: kafka needs the package confluent-kafka (pip install '.[kafka]')") from error
+    raise ConfigError("streaming: kafka needs the package confluent-kafka (`make setup EXTRAS=kafka`)") from error
 
 _TIMEOUT = 10  # seconds for one answer of a broker
 
