@@ -24,12 +24,13 @@ from synthetic import ENVIRONMENT, Outcome, commit, git, run, state, tree, write
 NEXT, LATER, LAST = "90.0.0", "90.1.0", "90.2.0"
 PACKAGE = "early_warning"
 RELEASES = releases(ROOT)
-# The defaults, and each other choice of each option beside them.
+# The defaults, and each other choice of each option beside them. A cloud and Databricks are chosen together.
 ROWS: dict[str, dict[str, str]] = {"defaults": {}} | {
-    f"{name}={choice}": {name: choice}
+    f"{name}={choice}": {name: choice} | ({"compute": "databricks"} if name == "cloud" else {})
     for name, choices in PROMPTS.items()
     if isinstance(choices, list) and not name.startswith("_") and name != "license"
     for choice in choices[1:]
+    if choice != "databricks"
 }
 Render = Callable[[str, str], Path]
 Start = Callable[..., Path]

@@ -6,6 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from mlplatform.errors import UserError
+
 from {{ cookiecutter.package_name }} import deliveries
 from {{ cookiecutter.package_name }}.deliveries import PUBLISHED, land
 
@@ -108,5 +110,5 @@ def test_a_missing_value_is_empty(tmp_path: Path) -> None:
 def test_without_the_package_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deliveries, "find_spec", lambda name: None)
     deliveries._read.cache_clear()
-    with pytest.raises(ModuleNotFoundError, match="make setup"):
+    with pytest.raises(UserError, match="make setup"):
         land(tmp_path, NOON)
