@@ -23,7 +23,7 @@ def stream_command(
     ] = None,
     step: Annotated[str, typer.Option(help="Replay: the time from one micro-batch to the next.")] = "1h",
     speed: Annotated[
-        float | None, typer.Option(min=0, help="Replay: how many times as fast as the clock. Default: as fast as it can.")
+        float | None, typer.Option(min=0, help="Replay: times as fast as the clock. Default: as fast as it can.")
     ] = None,
     from_landing: Annotated[
         bool, typer.Option("--from-landing", help="Replay: first send the files that have landed as events.")
