@@ -14,7 +14,9 @@ from time import sleep
 import pytest
 import yaml
 
-from mlplatform.environment import Environment
+from mlplatform.contract import SilverTable
+from mlplatform.environment import Environment, Run
+from mlplatform.preparation.silver import refresh_silver
 from mlplatform.storage.delta import DeltaCatalog
 from steps import overlay, read
 from streams import HOUR, assert_equal, command, facts, send, state, stream
@@ -73,6 +75,30 @@ def test_a_stream_killed_after_any_of_its_writes_ends_the_same(
         stream(env, now, until, 6 * HOUR)
         for name, rows in state(env).items():
             assert_equal(rows, expected[name])
+
+
+def test_what_a_killed_stream_has_landed_is_prepared_when_a_replay_comes_to_its_time(
+    project: Path, load_env: LoadEnv, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Micro-batches in which nothing happens come before it: they are recorded nowhere, and so are run again."""
+    overlay(project, "stream", {"streaming": {}})
+    env = load_env("prod", project, "stream")
+    ((_, time, values), *_) = (fact for fact in facts(now, now + 12 * HOUR) if fact[0] == "items")
+    send(env, "items", [values], time)
+    refresh = refresh_silver
+
+    def dead(env: Environment, run: Run, table: SilverTable) -> None:
+        if run.as_of >= time:
+            raise Killed
+        refresh(env, run, table)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("mlplatform.streaming.stream.refresh_silver", dead)
+        stream(env, now, now + 12 * HOUR)
+    assert values["item_id"] in read(env, "bronze.items")["item_id"].to_list()
+    stream(env, now, now + 12 * HOUR)
+    (row,) = read(env, "predictions.tiny").filter(inference="streaming").to_dicts()
+    assert (row["item_id"], row["late"]) == (values["item_id"], False)
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.nightly)])

@@ -80,7 +80,8 @@ class Stream:
                         sink.publish()
                 run.kept = not behind and any(run.written.values())
                 run.lag_seconds = max([0.0, *((as_of - arrived).total_seconds() for arrived in waited)])
-        self._unsettled, self.last = False, as_of
+        # Not before something is taken: a replay comes only later to the time of what a killed one has landed.
+        self._unsettled, self.last = self._unsettled and not waited, as_of
         return run
 
     def close(self) -> None:
