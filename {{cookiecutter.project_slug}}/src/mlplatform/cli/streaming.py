@@ -31,7 +31,7 @@ def stream_command(
 ) -> None:
     """Score events as they come, until it is told to stop (Ctrl-C, SIGTERM)."""
     import signal
-    from threading import Event
+    from threading import Event, Thread
 
     from pydantic import TypeAdapter
 
@@ -41,7 +41,8 @@ def stream_command(
 
     at, stop = checked(env), Event()
     for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, lambda *_: stop.set())
+        # By a thread: a handler may interrupt the very line that has the lock of the event, and wait for it for ever.
+        signal.signal(name, lambda *_: Thread(target=stop.set).start())
     stream = Stream(at, since, until)
     if from_landing:
         for source, events in feed(at, stream.began, until or datetime.max).items():
