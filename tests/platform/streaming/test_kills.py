@@ -4,11 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from random import Random
+from threading import Timer
 from time import sleep
 
 import pytest
@@ -18,6 +20,7 @@ from mlplatform.contract import SilverTable
 from mlplatform.environment import Environment, Run
 from mlplatform.preparation.silver import refresh_silver
 from mlplatform.storage.delta import DeltaCatalog
+from mlplatform.streaming.stream import told_to_stop
 from steps import overlay, read
 from streams import HOUR, assert_equal, command, facts, send, state, stream
 
@@ -25,6 +28,17 @@ LoadEnv = Callable[..., Environment]
 Duplicate = Callable[[Path, Path], Path]
 PATH = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 WRITERS = ("append", "replace", "upsert")
+
+
+@contextmanager
+def ended(process: "subprocess.Popen[str]", seconds: int) -> Iterator[None]:
+    """Kill the process if it has not ended in so many seconds: what waits for its words goes on."""
+    timer = Timer(seconds, process.kill)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class Killed(BaseException):
@@ -141,6 +155,25 @@ def test_two_streams_started_by_mistake_end_as_one(
         assert_equal(state(env)[name].drop("late", strict=False), expected[name].drop("late", strict=False))
 
 
+@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_a_stream_also_in_the_moment_in_which_it_begins_to_wait(name: signal.Signals) -> None:
+    def give_up(*_: object) -> None:
+        raise TimeoutError
+
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+    alarm = signal.signal(signal.SIGALRM, give_up)
+    try:
+        stop = told_to_stop()
+        signal.alarm(10)
+        with stop._cond:  # what a wait does first
+            signal.raise_signal(name)
+        assert stop.wait(10)
+    finally:
+        signal.alarm(0)
+        for each, handler in {**before, signal.SIGALRM: alarm}.items():
+            signal.signal(each, handler)
+
+
 def test_a_stream_runs_by_the_clock_on_the_wall_until_it_is_told_to_stop(project: Path, load_env: LoadEnv) -> None:
     settings = yaml.safe_load((project / "conf" / "test.yml").read_text())
     settings["pipelines"]["refused"] = []
@@ -149,7 +182,7 @@ def test_a_stream_runs_by_the_clock_on_the_wall_until_it_is_told_to_stop(project
     env, now = load_env("prod", project), datetime.now(UTC).replace(tzinfo=None)
     arguments = [sys.executable, "-m", "tiny", "stream", "--env", "prod", "--since", f"{now - HOUR:%Y-%m-%dT%H:%M:%SZ}"]
     path = {**PATH, "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(arguments, cwd=project, env=path, stdout=subprocess.PIPE, text=True) as run:
+    with subprocess.Popen(arguments, cwd=project, env=path, stdout=subprocess.PIPE, text=True) as run, ended(run, 120):
         assert run.stdout is not None
         values = {"item_id": "item-800000", "kind": "a", "amount": "50.0", "published_at": f"{now:%Y-%m-%dT%H:%M:%SZ}"}
         send(env, "items", [values])

@@ -30,19 +30,13 @@ def stream_command(
     ] = False,
 ) -> None:
     """Score events as they come, until it is told to stop (Ctrl-C, SIGTERM)."""
-    import signal
-    from threading import Event, Thread
-
     from pydantic import TypeAdapter
 
     from mlplatform.config.section import Duration
     from mlplatform.streaming.delta import feed
-    from mlplatform.streaming.stream import Stream, replayed, run, wall_clock
+    from mlplatform.streaming.stream import Stream, replayed, run, told_to_stop, wall_clock
 
-    at, stop = checked(env), Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        # By a thread: a handler may interrupt the very line that has the lock of the event, and wait for it for ever.
-        signal.signal(name, lambda *_: Thread(target=stop.set).start())
+    at, stop = checked(env), told_to_stop()
     stream = Stream(at, since, until)
     if from_landing:
         for source, events in feed(at, stream.began, until or datetime.max).items():

@@ -4,11 +4,13 @@ Events and their offsets are written to Bronze in one transaction. From there on
 SQL for Silver and for features, the champion of the time, and predictions of those entities that have none yet.
 """
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
 from threading import Event as Flag
+from threading import Thread
 from time import perf_counter
 
 import pyarrow as pa
@@ -229,6 +231,15 @@ def run(stream: Stream, times: Iterator[datetime], stop: Flag, say: Say, *, live
             written = ", ".join(f"{table} {rows:,}" for table, rows in done.written.items() if rows)
             say(f"{as_of:%Y-%m-%d %H:%M:%S}: {written} ({perf_counter() - clock:.2f} s, lag {done.lag_seconds:.0f} s)")
     return batches
+
+
+def told_to_stop() -> Flag:
+    """Set from now on by SIGTERM and SIGINT."""
+    stop = Flag()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        # By a thread: a handler may interrupt the very line that has the lock of the flag, and wait for it for ever.
+        signal.signal(name, lambda *_: Thread(target=stop.set).start())
+    return stop
 
 
 def wall_clock(every: timedelta, stop: Flag) -> Iterator[datetime]:
