@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 from polars.testing import assert_frame_equal
 
 from copies import make
+from mlplatform.config.pipelines import Sink
 from mlplatform.environment import Environment
 from mlplatform.errors import StorageError, UserError
 from mlplatform.pipelines.infer import infer
 from mlplatform.storage.delta import DeltaCatalog
-from mlplatform.storage.sinks import DatabaseSink, FileSink
+from mlplatform.storage.sinks import DatabaseSink, FileSink, open_sink
 from steps import Killed, Mortal, advance, overlay, read
 from stores import postgres
 
@@ -93,6 +95,23 @@ def test_sinks_hold_what_the_table_holds(ready: Environment, address: str, now: 
     same(ready, address)
     days = sorted(path.stem for path in (ready.folder / "data" / "out" / "prod").glob("*.parquet"))
     assert days == sorted({f"{time:%Y-%m-%d}" for time in read(ready, "predictions.tiny")["prediction_time"]})
+
+
+def test_a_day_takes_the_place_of_what_a_database_had_for_it_and_for_its_keys(address: str, tmp_path: Path) -> None:
+    first = datetime(2025, 3, 1)
+
+    def rows(day: datetime, *items: str) -> pa.Table:
+        return pa.table({"item": list(items), "at": [day + DAY / 2] * len(items)})
+
+    sink = open_sink(tmp_path, Sink(kind="database", to="PREDICTIONS", table="predictions"), "prod", ["item"], "at")
+    sink.put(first, rows(first, "a", "b"))
+    sink.put(first + DAY, rows(first + DAY, "c"))
+    sink.put(first, rows(first, "a"))
+    sink.put(first + DAY, rows(first + DAY, "a", "c"))
+    with sa.create_engine(address, poolclass=sa.NullPool).connect() as connection:
+        found = connection.execute(sa.text("SELECT item, at FROM predictions ORDER BY item")).all()
+    day = str(first + DAY / 2 + DAY)
+    assert [(item, str(at)[: len(day)]) for item, at in found] == [("a", day), ("c", day)]
 
 
 def test_what_was_scored_otherwise_is_not_batch_s_to_publish(ready: Environment, address: str, now: datetime) -> None:
