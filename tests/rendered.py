@@ -4,11 +4,14 @@ As a script: python tests/rendered.py FOLDER brings FOLDER up to date with the t
 needs; FOLDER/.venv leads to the environment, which the renders of the tests share.
 """
 
+import fcntl
 import hashlib
 import os
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from bake import ROOT, update
@@ -23,15 +26,32 @@ def environment(project: Path) -> Path:
     return (ROOT / "build").resolve() / f"venv-{digest[:8]}"
 
 
+@contextmanager
+def alone(venv: Path) -> Iterator[None]:
+    """Hold off the other processes that would install into `venv`."""
+    venv.parent.mkdir(parents=True, exist_ok=True)
+    with venv.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def make(project: Path, *targets: str, venv: Path | None = None) -> None:
     """Run make there as a person would, without what this test's own make and pytest have set.
 
-    `venv`: an environment that has all that the repository needs; nothing is installed into it.
+    What it needs is installed once for all that have the same dependencies; they may work beside each other.
+    `venv`: an environment that has all of it.
     """
-    if venv:
-        for name in ("pyproject.toml", "constraints.txt"):
-            os.utime(project / name, (0, 0))
-    venv = venv or environment(project)
+    if not venv:
+        venv = environment(project)
+        with alone(venv):
+            if not (venv / ".ready").exists():
+                _make(project, ["setup"], venv)
+    for name in ("pyproject.toml", "constraints.txt"):
+        os.utime(project / name, (0, 0))  # older than what is installed
+    _make(project, targets, venv)
+
+
+def _make(project: Path, targets: Sequence[str], venv: Path) -> None:
     ours = ("MAKE", "MFLAGS", "PYTEST_", "VIRTUAL_ENV")
     settings = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     settings["MYPY_CACHE_DIR"] = f"{venv}/mypy"

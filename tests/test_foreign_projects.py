@@ -11,10 +11,7 @@ import pytest
 import yaml
 from bake import ROOT, bake
 from checks import files
-from rendered import environment, make
-
-# They share an environment with the other rendered projects, and keep both cores busy by themselves.
-pytestmark = pytest.mark.xdist_group("rendered projects")
+from rendered import alone, environment, make
 
 USE_CASES = {
     "seattle_weather": {"problem_type": "regression"},
@@ -58,7 +55,9 @@ def outcome(project: Path, query: str) -> str:
     return subprocess.check_output(command, cwd=project, env=os.environ | {"PYTHONPATH": "src"}, text=True)
 
 
-@pytest.fixture(params=USE_CASES, scope="module")
+@pytest.fixture(
+    params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in USE_CASES], scope="module"
+)
 def foreign(request: pytest.FixtureRequest, template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A blank render in which the example was replaced."""
     answers = {"sample": "none", **USE_CASES[request.param]}
@@ -68,7 +67,8 @@ def foreign(request: pytest.FixtureRequest, template: Path, tmp_path_factory: py
     # One environment serves all: an owner would name the package in pyproject.toml.
     tools = environment(project) / "bin"
     add = f"{tools}/uv pip install --quiet --no-deps --python {tools}/python vega_datasets==0.9.0"
-    subprocess.run(add.split(), check=True)
+    with alone(environment(project)):
+        subprocess.run(add.split(), check=True)
     return project
 
 

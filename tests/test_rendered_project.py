@@ -15,9 +15,6 @@ from pre_gen_project import installed
 from rendered import environment, make
 from test_bundle import commands, read
 
-# One process for all of them: they share environments, and each keeps both cores busy by itself.
-pytestmark = pytest.mark.xdist_group("rendered projects")
-
 IMPORT_NAMES = """
 import importlib.metadata as metadata
 print(*(name for name in metadata.packages_distributions() if name.isidentifier()))
@@ -52,6 +49,7 @@ def everything(render: Callable[..., Path], tmp_path_factory: pytest.TempPathFac
 # Working in a repository leaves caches and data in it, so each of these works in a copy of its own.
 
 
+@pytest.mark.xdist_group("lint")  # one process knows what has been linted
 def test_its_own_lint_and_check_pass(variant: Path, everything: Path, tmp_path: Path) -> None:
     """Every row; of rows whose own Python is the same one is linted."""
     project = Path(shutil.copytree(variant, tmp_path / "project"))
