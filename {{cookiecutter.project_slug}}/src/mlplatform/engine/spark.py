@@ -35,6 +35,7 @@ _SESSION = {
     "spark.sql.timestampType": "TIMESTAMP_NTZ",
     # A cluster's defaults are for tables of terabytes: a query over fewer rows would mostly start tasks.
     "spark.sql.adaptive.coalescePartitions.parallelismFirst": "false",
+    "spark.sql.optimizer.canChangeCachedPlanOutputPartitioning": "true",  # of what is kept, too
     "spark.databricks.delta.snapshotPartitions": "2",
 }
 _DELTA = {
