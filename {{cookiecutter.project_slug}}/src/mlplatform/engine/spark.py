@@ -26,8 +26,7 @@ import pyarrow as pa
 from mlplatform.engine import QUALIFIED_NAME, Cluster, Find, View, located, newest_known, sources
 from mlplatform.errors import ConfigError, ForbiddenError, QueryError, UserError
 from mlplatform.storage.address import UNITY, scheme
-from mlplatform.storage.catalog import BatchFunction, Rows, Snapshot, Window, load
-from mlplatform.storage.spool import Spool
+from mlplatform.storage.catalog import BatchFunction, Rows, Snapshot, Spool, Window, load
 
 DataFrame: TypeAlias = Any  # pyspark has types of its own for each kind of session
 
