@@ -53,9 +53,11 @@ def measure(env: Environment, registry: Registry, windows: list[Span]) -> Iterat
     serves = find_spec("mlplatform.serving") is not None
     requested = predicted.filter(pl.col("inference") == "online") if serves and predicted.height else pl.DataFrame()
     scored = _joined(env, predicted, requested, span) if predicted.height else predicted
+    publishers = ["materialize", *(["stream"] if "online" in env.config.streaming.sinks else [])]
     for window in windows:
         volumes = {t.table: _volume(env, t.table, window) for t in env.project.tables}
-        published = env.last_finished("materialize", before=window.end + timedelta.resolution)
+        times = [env.last_finished(name, before=window.end + timedelta.resolution) for name in publishers]
+        published = max((time for time in times if time), default=None)
         if published is not None:
             mine = runs.filter(pl.col("pipeline") == "materialize", pl.col("status") == "finished")
             inside = mine.filter(pl.col("as_of") > window.start, pl.col("as_of") <= window.end)
