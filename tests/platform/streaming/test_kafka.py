@@ -19,6 +19,7 @@ import pytest
 kafka: Any = pytest.importorskip("confluent_kafka")
 
 from broker import Broker, missing  # noqa: E402 (without the package there is nothing to test)
+from mlplatform.config.streaming import StreamingSettings  # noqa: E402
 from mlplatform.environment import Environment  # noqa: E402
 from mlplatform.streaming.kafka import KafkaSource  # noqa: E402
 from mlplatform.streaming.stream import Stream, replayed, run  # noqa: E402
@@ -147,7 +148,7 @@ def test_a_stream_killed_at_random_moments_publishes_what_an_uninterrupted_one_d
             break
         assert run.returncode == -signal.SIGKILL
     assert died == kills
-    settings = env.config.streaming.model_dump(mode="json") | {"sinks": [], "every": "10s", "on_time": "1m"}
+    settings = env.config.of(StreamingSettings).model_dump(mode="json") | {"sinks": [], "every": "10s", "on_time": "1m"}
     overlay(whole, "stream", {"streaming": settings})
     uninterrupted = load_env("prod", whole, "stream")
     stream(uninterrupted, now, until, 2 * HOUR)

@@ -1,13 +1,20 @@
 """Each conformance check fails on a project that is broken in the way that it looks for."""
 
+import json
+import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from pyarrow import fs
 
 from copies import Copy
+from mlplatform.environment import Environment
+from mlplatform.storage.address import Remote, filesystem
 from mlplatform.testing import conformance
 from mlplatform.testing.conformance import World
+from stores import Store
 
 Edit = tuple[str, str, str]
 CHANCE: Edit = ("sql/features/kind_history.sql", "sum(outcomes) OVER week AS", "random() + sum(outcomes) OVER week AS")
@@ -102,3 +109,49 @@ def test_a_check_fails_on_a_project_that_breaks_its_promise(copy: Copy, broken: 
 
 def test_every_check_has_a_project_on_which_it_fails() -> None:
     assert {broken.check for broken in BROKEN.values()} == set(conformance.CHECKS)
+
+
+class AwayWorld(World):
+    """The same ways, with tables, deliveries and artifacts at addresses below one that is empty before."""
+
+    root: str
+
+    def environment(self, name: str, *, registry: bool = False) -> Environment:
+        made = super().environment(name, registry=registry)
+        at = f"{self.root}/{uuid.uuid4().hex}"
+        kept = {
+            "lakehouse": {"root": f"{at}/tables", "landing": f"{at}/landing"},
+            "registry": {"artifacts": f"{at}/artifacts"},
+        }
+        (made.folder / "conf" / "away.yml").write_text(json.dumps(kept), encoding="utf-8")
+        return Environment.load("staging", self.project, made.folder, ("conformance", "away"))
+
+    def copy_of_backfill(self, name: str, *, registry: bool = False) -> Environment:
+        made = self.environment(name, registry=registry)
+        for ours, theirs in ((made.landing, self.backfill.landing), (_tables(made), _tables(self.backfill))):
+            (system, source), (_, target) = filesystem(str(theirs)), filesystem(str(ours))
+            fs.copy_files(source, target, source_filesystem=system, destination_filesystem=system)
+        return made
+
+
+def _tables(env: Environment) -> Remote:
+    return Remote(env.config.lakehouse.root)
+
+
+@pytest.fixture(scope="module")
+def away() -> AwayWorld:
+    from tiny.deliveries import DELIVERIES
+    from tiny.project import PROJECT
+
+    return AwayWorld(PROJECT, DELIVERIES)
+
+
+@pytest.mark.storage
+@pytest.mark.xdist_group("object-stores")
+@pytest.mark.parametrize("check", conformance.CHECKS, ids=lambda check: check.__name__)
+def test_a_project_conforms_with_all_that_it_keeps_at_addresses(
+    check: Callable[[World], None], away: AwayWorld, store: Store
+) -> None:
+    away.root = store.root
+    check(away)
+    assert {path.name for path in Path(away._folder.name).glob("*/data/*")} <= {"mlflow.db", "mlflow.db.lock"}

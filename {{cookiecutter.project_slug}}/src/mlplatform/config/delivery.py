@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from mlplatform.config.section import Section
+from mlplatform.config import Section
 
 
 def _cron(value: str) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field, PositiveInt
 
-from mlplatform.config.section import Duration, Section
+from mlplatform.config import Duration, Section
 
 
 class KafkaSettings(Section):

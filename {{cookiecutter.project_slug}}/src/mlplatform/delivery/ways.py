@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import polars as pl
 import uvicorn
 
-from mlplatform.config.serving import Online, Rollout
+from mlplatform.config.serving import Online, Rollout, ServingSettings
+from mlplatform.config.streaming import StreamingSettings
 from mlplatform.contract import Deliveries
 from mlplatform.delivery.scenario import deliver
 from mlplatform.environment import Environment
@@ -60,8 +61,10 @@ class Agreed(NamedTuple):
 
 
 def compare_ways(env: Environment, deliveries: Deliveries, say: Say) -> Agreed:
-    """Compare the three ways between the first two stops of the demonstration. Raises WaysError."""
-    start, end = deliveries.stops[:2] if len(deliveries.stops) > 1 else (deliveries.first, *deliveries.stops)
+    """Compare the three ways between the first two stops of the demonstration, or up to its only one. Raises WaysError."""
+    *_, start, end = (deliveries.first, *deliveries.stops)[:3]
+    if len(deliveries.stops) == 1:  # the first run in batch reaches back no further
+        start = max(start, end - env.config.pipelines.inference.first_window)
     table = f"predictions.{env.config.registry.model}"
     batch = pl.DataFrame(env.catalog.read(table, where=Window("prediction_time", start, end)))
     batch = batch.filter(pl.col("inference").fill_null("batch") == "batch") if "inference" in batch.columns else batch
@@ -105,16 +108,17 @@ def beside(env: Environment) -> Environment:
     """The same environment with no data in it, its model's stages known: all it writes is below `FOLDER`."""
     shutil.rmtree(env.folder / FOLDER, ignore_errors=True)
     tables = {"root": f"{FOLDER}/{env.name}", "landing": f"{FOLDER}/landing"}
-    log = env.config.serving.log.model_copy(update={"folder": f"{FOLDER}/requests"})
-    limits = env.config.serving.limits.model_copy(update={"per_second": float("inf")})
+    server, stream = env.config.of(ServingSettings), env.config.of(StreamingSettings)
+    log = server.log.model_copy(update={"folder": f"{FOLDER}/requests"})
+    limits = server.limits.model_copy(update={"per_second": float("inf")})
     served = {"online": Online(folder=f"{FOLDER}/online"), "log": log, "limits": limits, "rollout": Rollout()}
     alone = {"keys": "none", "poll": timedelta(days=1)}
     streamed = {"source": "delta", "sinks": (), "events": f"{FOLDER}/events"}
     config = env.config.model_copy(
         update={
             "lakehouse": env.config.lakehouse.model_copy(update=tables),
-            "serving": env.config.serving.model_copy(update=served | alone),
-            "streaming": env.config.streaming.model_copy(update=streamed),
+            "serving": server.model_copy(update=served | alone),
+            "streaming": stream.model_copy(update=streamed),
         }
     )
     other = Environment(env.name, env.project, env.folder, config)
@@ -147,7 +151,7 @@ def serves(env: Environment, start: datetime, end: datetime) -> int:
     change, clock = next(changes), [start]
     publish(env, start)
     service = Service(env, lambda: clock[0])
-    with serving(service) as client:
+    with listening(service) as client:
         for row in rows.to_pylist():
             asked_at = row.pop("asked_at")
             if change <= asked_at:
@@ -177,7 +181,7 @@ def _changes(env: Environment, start: datetime, end: datetime) -> list[datetime]
 
 
 @contextmanager
-def serving(service: Service) -> Iterator[http.client.HTTPConnection]:
+def listening(service: Service) -> Iterator[http.client.HTTPConnection]:
     """A connection to a server on a free port of this machine."""
     config: Any = uvicorn.Config(application(service), host="127.0.0.1", port=0, log_level="warning", access_log=False)
     server = uvicorn.Server(config)

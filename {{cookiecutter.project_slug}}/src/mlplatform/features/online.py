@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mlplatform.config.serving import ServingSettings
 from mlplatform.contract import FeatureView
 from mlplatform.environment import Environment
 from mlplatform.errors import GoneError, UserError
@@ -78,7 +79,7 @@ class Layout:
 def open_store(env: Environment, *, write: bool = False) -> Store:
     """The store of the environment whose features are read here. Raises ConfigError and OnlineStoreError."""
     owner = env.sources.owner
-    settings = env.config_of(owner).serving.online
+    settings = env.config_of(owner).of(ServingSettings).online
     file = env.folder / settings.folder / f"{owner}.db"
     store: Store = load(STORES, settings.store, "serving.online.store")(
         file, os.environ.get(settings.url, ""), f"{env.project.package}:{owner}", settings.url, write

@@ -212,5 +212,11 @@ def load(members: Mapping[str, str], name: str, setting: str) -> Any:
     there = [name for name, member in members.items() if find_spec(member.partition(":")[0])]
     if name not in there:
         raise ConfigError(f"{setting}: {name!r} is not supported here (choose from: {', '.join(there)})")
-    module, _, attribute = members[name].partition(":")
-    return getattr(import_module(module), attribute)
+    return option(members[name])
+
+
+def option(member: str) -> Any | None:
+    """`<module>:<name>` of the platform, for what an option adds; None where that was not chosen."""
+    module, _, attribute = member.partition(":")
+    is_here = find_spec(module.rpartition(".")[0]) and find_spec(module)
+    return getattr(import_module(module), attribute) if is_here else None

@@ -14,7 +14,7 @@ from importlib import import_module
 from time import monotonic
 from typing import Any
 
-from mlplatform.config.streaming import KafkaSettings
+from mlplatform.config.streaming import KafkaSettings, StreamingSettings
 from mlplatform.environment import Environment
 from mlplatform.errors import ConfigError, UserError
 from mlplatform.storage.formats import json_values
@@ -164,7 +164,7 @@ class KafkaSink:
 
 
 def _settings(env: Environment) -> KafkaSettings:
-    settings = env.config.streaming.kafka
+    settings = env.config.of(StreamingSettings).kafka
     if settings is None:
         raise ConfigError("streaming.kafka: properties are missing, bootstrap.servers among them")
     return settings

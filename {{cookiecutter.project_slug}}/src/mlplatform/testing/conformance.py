@@ -68,7 +68,6 @@ _ROWS = 40  # scored one by one
 _BUDGET = {
     "lakehouse": {"root": "data/tables", "landing": "data/landing", "features_from": None, "expire_after": None},
     "pipelines": {"released_code_only": False, "refused": []},
-    "promotion": {"source": None},
     "training": {"tuning": {"enabled": False}},
     "monitoring": {"notify": []},
     "registry": {"approval": "automatic", "tracking_uri": "sqlite:///data/mlflow.db", "artifacts": "data/artifacts"},
