@@ -61,7 +61,7 @@ class Agreed(NamedTuple):
 
 
 def compare_ways(env: Environment, deliveries: Deliveries, say: Say) -> Agreed:
-    """Compare the three ways between the first two stops of the demonstration, or up to its only one. Raises WaysError."""
+    """Compare them between the first two stops of the demonstration, or up to its only one. Raises WaysError."""
     *_, start, end = (deliveries.first, *deliveries.stops)[:3]
     if len(deliveries.stops) == 1:  # the first run in batch reaches back no further
         start = max(start, end - env.config.pipelines.inference.first_window)
