@@ -7,8 +7,8 @@ from mlplatform.contract import Database, Source
 from mlplatform.environment import Environment, Run
 from mlplatform.preparation.contracts import stop_if_too_many
 from mlplatform.storage import database, ops
+from mlplatform.storage.catalog import Spool
 from mlplatform.storage.database import REFUSED
-from mlplatform.storage.spool import Spool
 
 _OURS = ("source_row", "landed_at", REFUSED)
 _NOW = timedelta(minutes=10)  # what is there now stands for what was there so long ago

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from mlplatform.config.serving import ServingSettings
 from mlplatform.environment import Environment
 from mlplatform.features.online import Found, OnlineFeatures, OnlineStoreError, micros, plain
-from mlplatform.inference.predictions import kept
+from mlplatform.inference import kept
 from mlplatform.registry.scoring import score_columns
 from mlplatform.registry.store import Registry
 from mlplatform.serving.access import Keys, Rate

@@ -14,7 +14,7 @@ from mlplatform.config.serving import ServingSettings
 from mlplatform.environment import Environment, Run
 from mlplatform.features.frames import entities
 from mlplatform.features.online import EPOCH, micros
-from mlplatform.inference.predictions import kept
+from mlplatform.inference import kept
 from mlplatform.registry.store import Registry
 from mlplatform.serving.log import SUFFIX
 from mlplatform.storage import ops

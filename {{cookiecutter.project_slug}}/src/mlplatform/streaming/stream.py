@@ -21,7 +21,7 @@ from mlplatform.environment import Environment, Run
 from mlplatform.errors import GoneError, UserError
 from mlplatform.features.frames import entities
 from mlplatform.features.views import compute
-from mlplatform.inference.predictions import predictor
+from mlplatform.inference import predictor
 from mlplatform.preparation.contracts import stop_if_too_many
 from mlplatform.preparation.silver import refresh_silver
 from mlplatform.registry.store import Registry
