@@ -13,7 +13,7 @@ from mlplatform.errors import UserError
 
 GROUPS = (
     *("check", "pipelines", "promotion", "serving", "streaming"),
-    *("lakehouse", "registry", "delivery", "databricks"),
+    *("lakehouse", "registry", "delivery", "databricks", "ways"),
 )
 
 
