@@ -40,9 +40,12 @@ PLATFORM = {
     "pipelines/materialize.py": "inference=online+all",
     "testing/online.py": "inference=online+all",
     "serving": "inference=online+all",
+    "cli/ways.py": "inference=all",
+    "delivery/ways.py": "inference=all",
     "config/streaming.py": "inference=streaming+all",
     "cli/streaming.py": "inference=streaming+all",
     "streaming": "inference=streaming+all",
+    "streaming/online.py": "inference=all",
     "testing/streaming.py": "inference=streaming+all",
 }
 

@@ -23,7 +23,8 @@ def load_database(env: Environment, run: Run, source: Source) -> None:
     assert isinstance(kind, Database)
     now = datetime.now(UTC).replace(tzinfo=None)
     if not kind.watermark and run.as_of < now - _NOW:
-        run.note(f"source {source.name} is not read: without a watermark nobody knows what was there at {run.as_of}")
+        unknown = f"without a watermark nobody knows what was there at {run.as_of}: name one, or run without --as-of"
+        run.note(f"source {source.name} is not read: {unknown}")
         return
     newest = _newest(env, source.name) if kind.watermark else None
     since = newest - kind.overlap if newest else None

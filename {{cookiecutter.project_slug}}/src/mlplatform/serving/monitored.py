@@ -47,7 +47,10 @@ def _wire(kind: pl.DataType) -> pl.DataType | type[pl.DataType]:
 def measured(env: Environment, window: Span, predictions: pl.DataFrame) -> Iterator[pl.DataFrame]:
     """What a window shows of the online store (the values that were published, and how old the newest are) and of
     servers. Nothing of what there has never been."""
-    if published := env.last_finished("materialize", before=window.end + timedelta.resolution):
+    streamed = "online" in getattr(getattr(env.config, "streaming", None), "sinks", ())  # where there are streams
+    publishers, known = ("materialize", *["stream"] * streamed), window.end + timedelta.resolution
+    times = [time for name in publishers if (time := env.last_finished(name, before=known))]
+    if published := max(times, default=None):
         runs = pl.DataFrame(env.catalog.read(ops.RUNS, where=Window("as_of", *window)))
         mine = runs.filter(pl.col("pipeline") == "materialize", pl.col("status") == "finished")
         yield metrics.volumes(window, {"online": Volume(int(mine["rows"].sum()), published)})

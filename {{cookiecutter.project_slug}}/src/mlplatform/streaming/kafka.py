@@ -122,7 +122,7 @@ class KafkaSink:
                 self._at.offset = env.catalog.snapshot(self._table).version + 1 if there else 0
                 self._group.commit(offsets=[self._at], asynchronous=False)
 
-    def publish(self) -> int:
+    def publish(self, as_of: datetime) -> int:
         sent = 0
         with _told(self._forget):
             if self._producer is None:

@@ -80,7 +80,7 @@ class Stream:
                     self._featurize(run)
                     self._score(run, arrived=bool(waited))
                     for sink in self._sinks:
-                        sink.publish()
+                        sink.publish(as_of)
                 run.kept = not behind and any(run.written.values())
                 run.lag_seconds = max([0.0, *((as_of - arrived).total_seconds() for arrived in waited)])
         # Not before something is taken: a replay comes only later to the time of what a killed one has landed.
