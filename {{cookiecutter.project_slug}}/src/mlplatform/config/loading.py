@@ -134,7 +134,8 @@ def _describe(layers: Mapping[str, Any], item: Any) -> str:
         reason = "missing"
     else:
         reason = item["msg"].removeprefix("Value error, ")
-        reason += "" if "secret" in reason else f" (found {item['input']!r})"  # it may be one
+        hidden = "secret" in reason or isinstance(item["input"], dict)  # it may be one; or is the whole section
+        reason += "" if hidden else f" (found {item['input']!r})"
     return f"{origin(layers, path)}: {'.'.join(map(str, path))}: {reason}"
 
 
