@@ -301,6 +301,18 @@ def test_the_tasks_name_the_wheel_and_its_command(project: Path, bundle: Bundle)
     assert command in about["scripts"]
 
 
+def test_what_the_deliveries_replay_is_installed_where_they_are_integrated(
+    project: Path, bundle: Bundle
+) -> None:
+    groups = tomllib.loads((project / "pyproject.toml").read_text())["dependency-groups"]
+    named = [re.match(r"[\w-]+", package) for package in groups.get("sample", [])]
+    default = bundle["variables"]["environments"]["default"]
+    (there,) = bundle["targets"]["test"]["variables"].get("environments", default)
+    common = default[0]["spec"]
+    wheel, *pins = common["dependencies"]
+    assert there["spec"] == common | {"dependencies": [wheel, *(name[0] for name in named if name), *pins]}
+
+
 def layers(project: Path, *names: str) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for name in names:

@@ -63,7 +63,7 @@ def test_its_own_lint_and_check_pass(variant: Path, everything: Path, tmp_path: 
     ("name", "line"),
     [
         ("src/early_warning/project.py", "NUMBER: int = PROJECT.package"),
-        ("src/mlplatform/errors.py", "import mlplatform.config.root  # noqa: E402, F401"),
+        ("src/mlplatform/errors.py", "import mlplatform.config.loading  # noqa: E402, F401"),
         ("src/mlplatform/errors.py", "import early_warning.project  # noqa: E402, F401"),
     ],
     ids=["a wrong type", "an import upward", "an import of the owner's"],

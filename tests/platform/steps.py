@@ -15,6 +15,9 @@ from mlplatform.contract import Project
 from mlplatform.environment import Environment
 from mlplatform.pipelines.featurize import featurize
 from mlplatform.pipelines.ingest import ingest
+from mlplatform.registry import approval
+from mlplatform.registry.store import Registry
+from mlplatform.registry.transitions import Decision, Transition
 from tiny.deliveries import land
 
 Writer = tuple[Any, str]
@@ -32,6 +35,21 @@ def advance(env: Environment, as_of: datetime) -> None:
     land(env.landing, as_of)
     ingest(env, as_of)
     featurize(env, as_of)
+
+
+def another(env: Environment, number: int, to: str, at: datetime) -> None:
+    """Make version `number` of what version 1 is made of, and move it to a stage."""
+    registry = Registry(env)
+    first = registry.version(1)
+    tags = {**first.tags, "identity": f"another {number}"}
+    registry.client.create_model_version(registry.model, first.source, first.run_id, tags)
+    decision = Decision(at, "a test", "a newer one")
+    if to == "Production":
+        request = Transition(registry.model, number, "None", "Production", at, "a test", "a newer one")
+        approval.approve(registry, request, decision)
+    else:
+        move = Transition(registry.model, number, "None", "Staging", at, "a test", "a newer one")
+        registry.ledger.record(move.closed("approved", at, "a test", "a newer one"))
 
 
 def read(env: Environment, name: str) -> pl.DataFrame:

@@ -66,6 +66,19 @@ def send(env: Environment, source: str, events: Iterable[dict[str, Any]], arrive
     open_catalog(env.folder, "data", owner="events", reader="events").append(f"events.{source}", rows)
 
 
+def interleaved(env: Environment, since: datetime, until: datetime, seed: int) -> set[str]:
+    """Send what happens in (`since`, `until`], much of it late and out of order; returns the items that were sent."""
+    chance = Random(seed)
+    delayed = [
+        (time + chance.choice((0, 1, 30)) * chance.random() * HOUR, source, values)
+        for source, time, values in facts(since, until - 10 * HOUR)
+    ]
+    arrivals = sorted((event for event in delayed if event[0] <= until), key=lambda event: event[0])
+    for arrived, source, values in arrivals:
+        send(env, source, [values], arrived)
+    return {values["item_id"] for _, source, values in arrivals if source == "items"}
+
+
 def stream(env: Environment, since: datetime, until: datetime, step: timedelta = HOUR) -> None:
     """Replay what has been sent."""
     going = Stream(env, since)

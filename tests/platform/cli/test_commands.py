@@ -163,12 +163,12 @@ def test_help_answers_in_less_than_half_a_second() -> None:
 def test_a_group_of_commands_that_was_not_chosen_is_absent(tmp_path: Path) -> None:
     """The hook deletes what was not chosen; nothing else has to know."""
     platform = Path(shutil.copytree(PLATFORM, tmp_path / "mlplatform"))
-    (platform / "cli" / "demo.py").unlink()
+    (platform / "cli" / "serving.py").unlink()
     whole, part = run("-m", "tiny", "--help"), run("-m", "tiny", "--help", platform=platform)
     assert (whole.code, part.code) == (0, 0)
-    assert set(whole.out.split()) - set(part.out.split()) >= {"demo", "land"}
+    assert set(whole.out.split()) - set(part.out.split()) >= {"load-test", "serving-key"}
     assert {"ingest", "train", "registry"} <= set(part.out.split())
-    assert run("-m", "tiny", "demo", platform=platform).code == 2
+    assert run("-m", "tiny", "serve", platform=platform).code == 2
 
 
 def test_help_names_the_pipelines_and_the_rest() -> None:

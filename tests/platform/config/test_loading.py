@@ -115,6 +115,12 @@ def test_a_wrong_value_is_one_line_with_the_file_the_key_and_the_reason(copy: Pa
     assert says in line
 
 
+def test_a_wrong_section_is_told_without_all_that_it_holds(copy: Path) -> None:
+    write(copy, "late", "training: {split: group}\n")
+    (line,) = problems(copy, "dev", "late")
+    assert line == "conf/late.yml: training: 'group' names the column of split: group, and is for no other split"
+
+
 def test_a_missing_key_is_reported(copy: Path) -> None:
     write(copy, "prod", "lakehouse: {landing: data/landing}\n")
     assert problems(copy) == ["conf/prod.yml: lakehouse.root: missing"]

@@ -8,18 +8,16 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from conftest import CONF
-from mlplatform.config import root
-from mlplatform.config.loading import load_config
-from mlplatform.config.root import Config
-from mlplatform.config.section import Section
+from mlplatform.config import Section, loading
+from mlplatform.config.loading import Settings, load_config
 
-MACHINERY = {"__init__", "loading", "root", "section"}
+MACHINERY = {"__init__", "loading"}
 
 
 def test_each_section_is_declared_by_the_module_of_its_name() -> None:
-    modules = {path.stem for path in Path(str(root.__file__)).parent.glob("*.py")} - MACHINERY
-    assert modules == set(Config.model_fields)
-    for name, declared in Config.model_fields.items():
+    modules = {path.stem for path in Path(str(loading.__file__)).parent.glob("*.py")} - MACHINERY
+    assert modules == set(Settings.model_fields)
+    for name, declared in Settings.model_fields.items():
         assert isinstance(declared.annotation, type)
         assert declared.annotation.__module__ == f"mlplatform.config.{name}"
 
@@ -37,7 +35,7 @@ def models(annotation: object) -> set[type[BaseModel]]:
 
 
 def test_every_part_is_frozen_strict_and_closed_to_unknown_keys() -> None:
-    found = parts(Config)
+    found = parts(Settings)
     assert len(found) > 12
     for model in found:
         assert issubclass(model, Section)
@@ -54,7 +52,7 @@ def test_the_settings_can_be_written_as_json() -> None:
     assert written["registry"]["model"] == "tiny"
 
 
-@pytest.mark.parametrize("section", list(Config.model_fields))
+@pytest.mark.parametrize("section", list(Settings.model_fields))
 def test_every_section_counts_in_the_digest(section: str) -> None:
     """A value anywhere can change a model; which ones cannot is not worth guessing."""
     config = load_config(CONF.parent, "prod")
@@ -72,5 +70,5 @@ def test_a_section_that_no_file_has_keeps_its_defaults_or_names_the_keys_that_it
     (tmp_path / "conf" / "prod.yml").write_text("lakehouse: {root: data/prod}\n", encoding="utf-8")
     assert load_config(tmp_path, "prod").monitoring.rules == ()
     with pytest.raises(ValidationError) as caught:
-        Config.model_validate({name: {} for name in Config.model_fields})
+        Settings.model_validate({name: {} for name in Settings.model_fields})
     assert {".".join(map(str, error["loc"][:2])) for error in caught.value.errors()} >= {"lakehouse.root"}

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from conftest import CONF
-from mlplatform.delivery.schedules import job, schedules
+from mlplatform.config.delivery import DeliverySettings
+from mlplatform.config.loading import load_config
 from mlplatform.errors import ConfigError
 
 TIMES = {
@@ -18,6 +19,10 @@ TIMES = {
     "maintain": "30 3 * * *",
     "dependencies": "0 4 * * 1",
 }
+
+
+def settings(folder: Path) -> DeliverySettings:
+    return load_config(folder, "prod").delivery
 
 
 @pytest.fixture
@@ -34,20 +39,20 @@ def scheduled(folder: Path, times: dict[str, str]) -> Path:
 
 
 def test_a_time_stands_for_its_job_and_no_other_does(folder: Path) -> None:
-    assert schedules(folder) == TIMES
+    assert settings(folder).jobs() == TIMES
     for name, time in TIMES.items():
-        assert job(folder, time) == name
+        assert settings(folder).job(time) == name
     with pytest.raises(ConfigError, match="no schedule in conf"):
-        job(folder, "1 1 1 1 1")
+        settings(folder).job("1 1 1 1 1")
 
 
 def test_settings_of_before_maintain_was_a_job_still_give_it_a_time(tmp_path: Path) -> None:
     earlier = {name: time for name, time in TIMES.items() if name != "maintain"}
-    assert job(scheduled(tmp_path, earlier), TIMES["maintain"]) == "maintain"
+    assert settings(scheduled(tmp_path, earlier)).job(TIMES["maintain"]) == "maintain"
 
 
 def test_a_project_without_a_ci_platform_has_no_schedules() -> None:
-    assert schedules(CONF.parent) == {}
+    assert settings(CONF.parent).jobs() == {}
 
 
 @pytest.mark.parametrize(
@@ -62,4 +67,4 @@ def test_a_project_without_a_ci_platform_has_no_schedules() -> None:
 )
 def test_times_that_do_not_tell_jobs_apart_are_refused(tmp_path: Path, times: dict[str, str], why: str) -> None:
     with pytest.raises(ConfigError, match=why):
-        schedules(scheduled(tmp_path, times))
+        settings(scheduled(tmp_path, times))

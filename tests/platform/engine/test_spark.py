@@ -134,6 +134,17 @@ def test_text_means_the_same_time(engine: Spark, text: str) -> None:
     assert engine.query(sql).arrow().to_pylist() == DuckDb().query(sql).arrow().to_pylist()
 
 
+def test_few_rows_are_kept_in_few_parts(engine: Spark) -> None:
+    """With as many as a cluster sorts into, each step would start hundreds of tasks for nothing."""
+    engine.query("SELECT 1 AS x").count()
+    engine._session.conf.set("spark.sql.shuffle.partitions", "20")
+    try:
+        rows = engine.query("SELECT * FROM VALUES (1), (2), (3), (4), (5) AS t (x) ORDER BY x")
+        assert (rows.count(), rows.kept.rdd.getNumPartitions()) == (5, 1)
+    finally:
+        engine._session.conf.set("spark.sql.shuffle.partitions", "1")
+
+
 def test_what_is_wrong_is_told_as_on_duckdb(engine: Spark) -> None:
     for sql in ("DROP TABLE silver.items", "INSERT INTO t SELECT 1"):
         with pytest.raises(ForbiddenError):

@@ -126,6 +126,21 @@ def test_a_table_that_an_earlier_release_wrote_is_marked_at_its_next_refresh(env
     assert read(env, "features.made").sort("value")["superseded"].to_list() == [False, True, False, True, False]
 
 
+@pytest.mark.parametrize("hours", [[29], [6, 29], [7, 8, 29]], ids=str)
+def test_what_is_superseded_is_never_published(env: Environment, hours: list[int]) -> None:
+    online = pytest.importorskip("mlplatform.features.online")
+    refreshed(env, LATE, hours)
+    view = FeatureView("made", ("kind",), ttl=9 * HOUR, lookback=timedelta(days=9))
+    edited = Edited(**vars(PROJECT) | {"views": (view,)}, edits={"features/made.sql": SQL})
+    serves, found = Environment("prod", edited, env.folder, env.config), []
+    for hour in range(30):
+        online.publish(serves, START + hour * HOUR)
+        looked = [online.OnlineFeatures(serves).at({"kind": kind}, START + hour * HOUR) for kind in "ab"]
+        found.append([one.values["made__value"] for one in looked])
+    answers = expected(LATE, 9)
+    assert found == [list(pair) for pair in zip(answers[:30], answers[30:], strict=True)]
+
+
 def test_the_name_of_the_mark_is_the_platform_s(env: Environment) -> None:
     edited = Edited(**vars(PROJECT), edits={"features/made.sql": f"SELECT *, true AS superseded FROM ({SQL})"})
     with pytest.raises(ContractError, match=r"sql/features/made\.sql gives superseded"):

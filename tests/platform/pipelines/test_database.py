@@ -147,7 +147,10 @@ def test_a_query_without_a_watermark_is_read_whole_and_as_it_is_now(
         ingest(env_of(Database(address="SHOP", query=query)), now())
     env = env_of(Database(address="SHOP", query="SELECT item_id, kind, amount, published_at FROM items"))
     (note, *_) = ingest(env, START + DAY).notes
-    assert note == f"source items is not read: without a watermark nobody knows what was there at {START + DAY}"
+    assert note == (
+        f"source items is not read: without a watermark nobody knows what was there at {START + DAY}: "
+        "name one, or run without --as-of"
+    )
     moment = now()
     ingest(env, moment)
     assert ids(env) == [0, 1, 2]

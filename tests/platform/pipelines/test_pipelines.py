@@ -1,6 +1,7 @@
 """All pipelines on a subset, in staging: from landing files to a dashboard."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -160,6 +161,16 @@ def test_every_run_is_on_record_and_status_tells(staging: Environment, now: date
     assert runs.height == 8
     lines = list(status(staging, now + WEEKS))
     assert f"champion: {Registry(staging).model} version 1" in lines
+
+
+def test_status_tells_of_the_run_that_started_last(project: Path, load_env: LoadEnv, now: datetime) -> None:
+    """Such as one for an earlier time, which somebody has just repeated."""
+    staging = load_env("staging", project)
+    for as_of in (now, now - WEEKS):
+        with suppress(ZeroDivisionError), staging.run("infer", as_of):
+            assert as_of == now or 1 / 0
+    (line,) = [line for line in status(staging, now) if line.startswith("infer")]
+    assert line.startswith(f"infer      failed as of {now - WEEKS}")
 
 
 def test_retraining_ends_with_a_decision_that_is_on_record(

@@ -1,5 +1,6 @@
 """Rollouts end in a comparison of what was answered: a better challenger wins it, an equal one does not."""
 
+import shutil
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -109,12 +110,12 @@ def test_the_gate_waits_for_the_rollout_and_decides_by_it(
     assert note.startswith("version 2 waits for its rollout: so far, average_precision")
     assert registry.ledger.champion(now) == 1
     assert not approval.won_comparison(registry, 2), "a person, too, waits for it"
-    rows = read(env, ops.COMPARISONS).filter(pl.col("challenger") == 2).select("champion", "accepted").rows()
-    assert sorted(rows) == [("1", True), ("1 (shadow)", False)]
+    rows = read(env, ops.COMPARISONS).filter(pl.col("challenger") == 2).select("champion", "rollout", "accepted").rows()
+    assert sorted(rows) == [("1", "", True), ("1", "shadow", False)]
     later = now + 4 * DAY
     deploy(env, later)
     assert registry.ledger.champion(later) == champion
-    (row,) = read(env, ops.COMPARISONS).filter(pl.col("as_of") == later, pl.col("champion") == "1 (shadow)").to_dicts()
+    (row,) = read(env, ops.COMPARISONS).filter(pl.col("as_of") == later, pl.col("rollout") == "shadow").to_dicts()
     assert row["accepted"] == (champion == 2)
     assert row["low"] < row["difference"] < row["high"]
     if champion == 1:
@@ -122,6 +123,24 @@ def test_the_gate_waits_for_the_rollout_and_decides_by_it(
         assert (last.status, registry.ledger.stage(2)) == ("approved", "Archived")
         rejected = next(t for t in registry.ledger.all() if t.status == "rejected")
         assert (rejected.closed_by, "in its rollout" in rejected.reason) == ("rollout", True)
+
+
+@pytest.mark.usefixtures("accepted_offline")
+def test_comparisons_that_an_earlier_release_wrote_still_count(
+    prod: Environment, load_env: LoadEnv, now: datetime
+) -> None:
+    """It wrote of a rollout beside the champion's number; the table is written again with the first new row."""
+    env = rolled_out(prod, load_env, now, "shadow", 0.25, decides_after="40d")
+    registry, early = Registry(env), now - DAY
+    deploy(env, now)
+    written = read(env, ops.COMPARISONS).drop("rollout").filter(pl.col("challenger") == 2)
+    earlier = written.head(1).with_columns(champion=pl.lit("1 (shadow)"), as_of=pl.lit(early), accepted=pl.lit(True))
+    shutil.rmtree(prod.folder / "data" / "prod" / "ops" / "comparisons")
+    env.catalog.append(ops.COMPARISONS, earlier.to_arrow())
+    assert approval.won_comparison(registry, 2)
+    deploy(env, now)
+    rows = read(env, ops.COMPARISONS).select("champion", "rollout", "as_of").rows()
+    assert sorted(rows) == [("1", "", now), ("1", "shadow", early), ("1", "shadow", now)]
 
 
 @pytest.mark.usefixtures("accepted_offline")

@@ -1,6 +1,7 @@
 """Models in Unity Catalog: what its registry refuses is never asked of it, and what it leaves out is looked up."""
 
 import json
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import pytest
 from conftest import Duplicate, LoadEnv
 from mlplatform.delivery import databricks
 from mlplatform.delivery.databricks import NotApprovedError
+from mlplatform.errors import ConfigError, UserError
 from mlplatform.pipelines.deploy import deploy
 from mlplatform.pipelines.train import train
 from mlplatform.registry.store import Registry
@@ -118,8 +120,26 @@ def test_values_are_handed_to_the_tasks_that_follow(monkeypatch: pytest.MonkeyPa
     values = SimpleNamespace(set=lambda key, value: handed.update({key: value}))
     runtime = SimpleNamespace(dbutils=SimpleNamespace(jobs=SimpleNamespace(taskValues=values)))
     monkeypatch.setitem(sys.modules, "databricks.sdk.runtime", runtime)
+    with pytest.raises(UserError, match="due = true is for the next task of a job in Databricks"):
+        databricks.hand_on("due", "true")
+    assert handed == {}
+    monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "client.4.0")
     databricks.hand_on("due", "true")
     assert handed == {"due": "true"}
+
+
+def test_who_is_not_logged_in_is_told_so(
+    blank: Path, load_env: LoadEnv, now: datetime, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in [name for name in os.environ if name.startswith("DATABRICKS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("DATABRICKS_CONFIG_FILE", str(tmp_path / "none"))
+    settings = {"tracking_uri": "databricks", "unity_schema": "prod.tiny_models"}
+    registry = Registry(load_env("prod", blank, overlay(blank, "unity", {"registry": settings})))
+    there: Any = SimpleNamespace(model=MODEL, ledger=SimpleNamespace(champion=lambda as_of: 3))
+    for ask in (lambda: databricks.connect(registry, 17), lambda: databricks.publish(there, now)):
+        with pytest.raises(ConfigError, match="lets nobody in without a log-in"):
+            ask()
 
 
 @pytest.fixture

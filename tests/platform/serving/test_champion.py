@@ -13,32 +13,14 @@ import pytest
 
 from mlplatform.environment import Environment
 from mlplatform.pipelines.collect import collect
-from mlplatform.registry import approval
-from mlplatform.registry.store import Registry
-from mlplatform.registry.transitions import Decision, Transition
 from mlplatform.serving import champion
 from mlplatform.serving.requests import folder
 from server import Running, Start
-from steps import read
+from steps import another, read
 from tiny.model import Estimate
 
 ITEM = {"item_id": "item-000001", "kind": "a", "amount": 40.0}
 pytestmark = pytest.mark.serving
-
-
-def another(env: Environment, number: int, to: str, at: datetime) -> None:
-    """Make version `number` of what version 1 is made of, and move it to a stage."""
-    registry = Registry(env)
-    first = registry.version(1)
-    tags = {**first.tags, "identity": f"another {number}"}
-    registry.client.create_model_version(registry.model, first.source, first.run_id, tags)
-    decision = Decision(at, "a test", "a newer one")
-    if to == "Production":
-        request = Transition(registry.model, number, "None", "Production", at, "a test", "a newer one")
-        approval.approve(registry, request, decision)
-    else:
-        move = Transition(registry.model, number, "None", "Staging", at, "a test", "a newer one")
-        registry.ledger.record(move.closed("approved", at, "a test", "a newer one"))
 
 
 def test_no_request_is_lost_or_answered_twice_while_the_champion_changes(

@@ -74,6 +74,6 @@ def test_a_folder_below_which_nothing_can_be_stored_is_refused(tmp_path: Path, n
 
 
 def test_a_member_is_loaded_by_its_name_and_an_unknown_one_refused_with_those_there_are() -> None:
-    assert load({"paths": "pathlib:Path"}, "paths", "lakehouse.engine") is Path
-    with pytest.raises(ConfigError, match=r"lakehouse\.engine: 'fast' is not supported here \(choose from: paths\)"):
-        load({"paths": "pathlib:Path"}, "fast", "lakehouse.engine")
+    assert load({"windows": "mlplatform.storage.catalog:Window"}, "windows", "lakehouse.engine") is Window
+    with pytest.raises(ConfigError, match=r"lakehouse\.engine: 'fast' is not supported here \(choose from: windows\)"):
+        load({"windows": "mlplatform.storage.catalog:Window"}, "fast", "lakehouse.engine")

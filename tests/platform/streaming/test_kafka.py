@@ -19,7 +19,9 @@ import pytest
 kafka: Any = pytest.importorskip("confluent_kafka")
 
 from broker import Broker, missing  # noqa: E402 (without the package there is nothing to test)
+from mlplatform.config.streaming import StreamingSettings  # noqa: E402
 from mlplatform.environment import Environment  # noqa: E402
+from mlplatform.errors import UserError  # noqa: E402
 from mlplatform.streaming.kafka import KafkaSource  # noqa: E402
 from mlplatform.streaming.stream import Stream, replayed, run  # noqa: E402
 from steps import overlay, read  # noqa: E402
@@ -147,7 +149,7 @@ def test_a_stream_killed_at_random_moments_publishes_what_an_uninterrupted_one_d
             break
         assert run.returncode == -signal.SIGKILL
     assert died == kills
-    settings = env.config.streaming.model_dump(mode="json") | {"sinks": [], "every": "10s", "on_time": "1m"}
+    settings = env.config.of(StreamingSettings).model_dump(mode="json") | {"sinks": [], "every": "10s", "on_time": "1m"}
     overlay(whole, "stream", {"streaming": settings})
     uninterrupted = load_env("prod", whole, "stream")
     stream(uninterrupted, now, until, 2 * HOUR)
@@ -156,6 +158,29 @@ def test_a_stream_killed_at_random_moments_publishes_what_an_uninterrupted_one_d
         assert_equal(rows, expected[name])
     sent = sorted(row["item_id"] for row in published(broker, f"{prefix}predictions"))
     assert sent == sorted(expected["predictions.tiny"]["item_id"])
+
+
+def test_of_two_streams_that_publish_the_later_goes_on_and_the_earlier_ends(
+    project: Path, load_env: LoadEnv, now: datetime, broker: Broker
+) -> None:
+    env = on_kafka(project, load_env, broker, "two.")
+    prepared(env, broker, "two.", now, 24)
+
+    def advance(stream: Stream, hours: int) -> None:
+        stream.advance(now + hours * HOUR, lambda arrived: arrived > now + hours * HOUR)
+
+    earlier = Stream(env, now)
+    advance(earlier, 6)
+    later = Stream(env, now)
+    advance(later, 12)
+    with pytest.raises(UserError, match="another stream of this environment publishes now: this one ends"):
+        advance(earlier, 18)
+    advance(later, 24)
+    predicted = read(env, "predictions.tiny")["item_id"].to_list()
+    assert sorted(row["item_id"] for row in published(broker, "two.predictions")) == sorted(predicted)
+    assert len(set(predicted)) == len(predicted) == 10
+    for stream_ in (earlier, later):
+        stream_.close()
 
 
 def test_messages_that_the_broker_has_deleted_unread_are_said_to_be_lost(

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
-from random import Random
 
 import polars as pl
 import pytest
@@ -18,7 +17,7 @@ from mlplatform.pipelines.monitor import monitor
 from mlplatform.streaming.delta import feed
 from mlplatform.streaming.stream import Stream
 from steps import overlay, read
-from streams import HOUR, TABLES, assert_equal, facts, send, stream, tidy
+from streams import HOUR, TABLES, assert_equal, facts, interleaved, send, stream, tidy
 from tiny.deliveries import land
 
 LoadEnv = Callable[..., Environment]
@@ -52,20 +51,13 @@ def test_features_equal_a_batch_rebuild_after_any_interleaving_also_in_small_bit
     seed: int, project: Path, load_env: LoadEnv, now: datetime
 ) -> None:
     overlay(project, "stream", {"streaming": {"max_events": 4}})
-    env, until, chance = load_env("prod", project, "stream"), now + 40 * HOUR, Random(seed)
-    delayed = [
-        (time + chance.choice((0, 1, 30)) * chance.random() * HOUR, source, values)
-        for source, time, values in facts(now, until - 10 * HOUR)
-    ]
-    arrivals = sorted((event for event in delayed if event[0] <= until), key=lambda event: event[0])
-    for arrived, source, values in arrivals:
-        send(env, source, [values], arrived)
+    env, until = load_env("prod", project, "stream"), now + 40 * HOUR
+    sent = interleaved(env, now, until, seed)
     stream(env, now, until, 5 * HOUR)
     streamed = [tidy(read(env, name)) for name in TABLES]
     featurize(env, until, backfill=True)
     for name, found in zip(TABLES, streamed, strict=True):
         assert_equal(found, tidy(read(env, name)))
-    sent = {values["item_id"] for _, source, values in arrivals if source == "items"}
     predicted = read(env, "predictions.tiny")
     assert sorted(predicted["item_id"]) == sorted(sent)
     assert predicted["late"].any()

@@ -71,6 +71,18 @@ MISTAKES = {
         "Entity(keys=()",
         "PROJECT.entity.keys: there are none: what tells one row to predict for from another?",
     ),
+    "a sensitive field that there is not": Mistake(
+        "features.py",
+        'Entity(keys=("item_id",)',
+        'Entity(keys=("item_id",), sensitive=("amuont",)',
+        "PROJECT.entity.sensitive: there is no column amuont (did you mean 'amount'?)",
+    ),
+    "a field of requests that there is not": Mistake(
+        "features.py",
+        'Entity(keys=("item_id",)',
+        'Entity(keys=("item_id",), fields=("knid",)',
+        "PROJECT.entity.fields: entities.sql gives no knid (did you mean 'kind'?)",
+    ),
     "a kind of labels that there is not": Mistake(
         "project.py",
         'Labels("binary")',

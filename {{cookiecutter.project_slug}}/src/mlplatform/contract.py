@@ -275,7 +275,8 @@ class Model(ABC):
 class Baseline:
     """The heuristic that a first model has to beat: the mean label (for classes: their shares) of each group.
 
-    `groups` are columns of joined rows; none means one guess for all.
+    For numbers it is the mean or the median, whichever the primary metric prefers on training rows. `groups` are
+    columns of joined rows; none means one guess for all.
     """
 
     groups: tuple[str, ...] = ()

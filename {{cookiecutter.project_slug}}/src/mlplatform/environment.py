@@ -11,8 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mlplatform.config.loading import find_project, load_config, suggestion
-from mlplatform.config.root import Config
+from mlplatform.config.loading import Config, find_project, load_config, suggestion
 from mlplatform.contract import Project
 from mlplatform.engine import ENGINES, Cluster, Engine
 from mlplatform.errors import ForbiddenError, MissingTableError, StorageError, UserError

@@ -13,7 +13,7 @@ from mlplatform.errors import UserError
 
 GROUPS = (
     *("check", "pipelines", "promotion", "serving", "streaming"),
-    *("lakehouse", "monitoring", "registry", "delivery", "databricks", "demo"),
+    *("lakehouse", "registry", "delivery", "databricks", "ways"),
 )
 
 

@@ -8,6 +8,7 @@ import typer
 from mlplatform.cli.options import AsOfOption, EnvOption, checked, environment, logical_time, owner
 
 if TYPE_CHECKING:
+    from mlplatform.config.delivery import DeliverySettings
     from mlplatform.delivery.hosts import Host
     from mlplatform.environment import Environment
 
@@ -133,13 +134,11 @@ def comment(file: Annotated[Path, typer.Argument(help="Markdown to post.", exist
 @app.command()
 def schedules(cron: Annotated[str, typer.Argument(help="For example '5 * * * *'.")] = "") -> None:
     """List the schedules of conf/base.yml with their jobs; with a schedule, print the job that it stands for."""
-    from mlplatform.config.loading import find_project
-    from mlplatform.delivery.schedules import job, schedules
-
+    settings = _settings()
     if cron:
-        typer.echo(job(find_project(), cron))
+        typer.echo(settings.job(cron))
     else:
-        for name, time in schedules(find_project()).items():
+        for name, time in settings.jobs().items():
             typer.echo(f"{time:<12} JOB={name}")
 
 
@@ -153,7 +152,12 @@ def _kept(name: str) -> "Environment":
 
 
 def _host() -> "Host":
-    from mlplatform.config.loading import find_project, load_config
     from mlplatform.delivery.hosts import host
 
-    return host(load_config(find_project(), "prod").delivery.host)
+    return host(_settings().host)
+
+
+def _settings() -> "DeliverySettings":
+    from mlplatform.config.loading import find_project, load_config
+
+    return load_config(find_project(), "prod").delivery

@@ -1,5 +1,6 @@
-"""Commands of the lakehouse: ask it anything."""
+"""Commands of the lakehouse: ask it anything, see it on a page, delete from it."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -44,6 +45,20 @@ def sql(
             typer.echo("\n".join([f"-- row {number}", *(f"{name:<32} {value}" for name, value in row.items())]))
     if result.num_rows > rows:
         typer.echo(f"{rows} of {result.num_rows:,} rows (--rows shows more)")
+
+
+@app.command()
+def dashboard(
+    env: EnvOption = "dev",
+    output: Annotated[
+        Path | None,
+        typer.Option(help="File to write. Default: dashboard.html beside the environment's tables.", dir_okay=False),
+    ] = None,
+) -> None:
+    """Write the dashboard: one HTML file that needs neither a server nor a network."""
+    from mlplatform.monitoring.dashboard import publish
+
+    typer.echo(publish(environment(env), output))
 
 
 @app.command()

@@ -32,7 +32,8 @@ def stream_command(
     """Score events as they come, until it is told to stop (Ctrl-C, SIGTERM)."""
     from pydantic import TypeAdapter
 
-    from mlplatform.config.section import Duration
+    from mlplatform.config import Duration
+    from mlplatform.config.streaming import StreamingSettings
     from mlplatform.streaming.delta import feed
     from mlplatform.streaming.stream import Stream, replayed, run, told_to_stop, wall_clock
 
@@ -41,7 +42,7 @@ def stream_command(
     if from_landing:
         for source, events in feed(at, stream.began, until or datetime.max).items():
             typer.echo(f"stream: {source}: {events:,} events sent")
-    every = at.config.streaming.every
+    every = at.config.of(StreamingSettings).every
     length = TypeAdapter(Duration).validate_python(step)
     times = replayed(stream.last, until, length, speed, stop) if until else wall_clock(every, stop)
     batches = run(stream, times, stop, lambda text: typer.echo(f"stream: {text}"), live=until is None)

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from mlplatform.config.section import Section
+from mlplatform.config import Section
+from mlplatform.errors import ConfigError
 
 
 def _cron(value: str) -> str:
@@ -39,3 +40,14 @@ class DeliverySettings(Section):
         "by_hand", description="the CI platform whose API is asked what passed and who approved"
     )
     schedules: Schedules | None = None
+
+    def jobs(self) -> dict[str, str]:
+        """The cron expression of each job that the CI platform starts."""
+        return self.schedules.model_dump() if self.schedules else {}
+
+    def job(self, cron: str) -> str:
+        """The job that runs at `cron`; raises ConfigError where there is none."""
+        for name, time in self.jobs().items():
+            if time == cron:
+                return name
+        raise ConfigError(f"no schedule in conf/base.yml, delivery.schedules, says {cron!r}")

@@ -1,18 +1,65 @@
-"""Reading settings: the layers of conf/*.yml, merged and checked. Here unchecked input becomes checked input."""
+"""All settings of one environment, and how they are read: the layers of conf/*.yml, merged and checked.
+
+Here unchecked input becomes checked input.
+"""
 
 import difflib
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, create_model
 
-from mlplatform.config.root import Config
+from mlplatform.config import Section
+from mlplatform.config.delivery import DeliverySettings
+from mlplatform.config.lakehouse import LakehouseSettings
+from mlplatform.config.monitoring import MonitoringSettings
+from mlplatform.config.pipelines import PipelineSettings
+from mlplatform.config.registry import RegistrySettings
+from mlplatform.config.training import TrainingSettings
 from mlplatform.errors import ConfigError
 
 ENVIRONMENTS = ("dev", "staging", "prod")
+# Sections that a repository has, with the modules of their names, where the option was chosen.
+OPTIONS = ("promotion", "serving", "streaming")
+_Chosen = TypeVar("_Chosen", bound=Section)
+
+
+class Config(Section):
+    """The checked sections of one environment; a section is declared by the module of its name."""
+
+    lakehouse: LakehouseSettings
+    training: TrainingSettings
+    pipelines: PipelineSettings
+    registry: RegistrySettings
+    monitoring: MonitoringSettings
+    delivery: DeliverySettings
+
+    def of(self, section: type[_Chosen]) -> _Chosen:
+        """The section of an option, by its class."""
+        return next(found for found in vars(self).values() if isinstance(found, section))
+
+    def as_dict(self) -> dict[str, Any]:
+        """All values, ready for JSON."""
+        return self.model_dump(mode="json")
+
+    @property
+    def digest(self) -> str:
+        """Identifies what can change a model: every section's values, as 12 hexadecimal characters."""
+        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()[:12]
+
+
+_chosen: dict[str, Any] = {
+    name: (getattr(import_module(f"{__package__}.{name}"), f"{name.title()}Settings"), ...)
+    for name in OPTIONS
+    if find_spec(f"{__package__}.{name}")
+}
+Settings: type[Config] = create_model("Settings", __base__=Config, __module__=__name__, **_chosen)
 
 
 def find_project(start: Path | None = None) -> Path:
@@ -46,10 +93,10 @@ def checked(layers: Mapping[str, dict[str, Any]]) -> Config:
     for layer in layers.values():
         merged = _merge(merged, layer)
 
-    sections = {name: merged.pop(name, None) or {} for name in Config.model_fields}
+    sections = {name: merged.pop(name, None) or {} for name in Settings.model_fields}
     try:
         # As JSON, where strict models take a list for a tuple but still no text for a number.
-        return Config.model_validate_json(json.dumps({**sections, **merged}, default=str))
+        return Settings.model_validate_json(json.dumps({**sections, **merged}, default=str))
     except ValidationError as error:
         raise ConfigError("\n".join(_describe(layers, item) for item in error.errors())) from error
 
@@ -82,12 +129,13 @@ def _describe(layers: Mapping[str, Any], item: Any) -> str:
     path = item["loc"]
     if item["type"] == "extra_forbidden":
         what = "key" if len(path) > 1 else "section"
-        reason = f"unknown {what}{suggestion(str(path[-1]), _fields(Config, path[:-1]))}"
+        reason = f"unknown {what}{suggestion(str(path[-1]), _fields(Settings, path[:-1]))}"
     elif item["type"] == "missing":
         reason = "missing"
     else:
         reason = item["msg"].removeprefix("Value error, ")
-        reason += "" if "secret" in reason else f" (found {item['input']!r})"  # it may be one
+        hidden = "secret" in reason or isinstance(item["input"], dict)  # it may be one; or is the whole section
+        reason += "" if hidden else f" (found {item['input']!r})"
     return f"{origin(layers, path)}: {'.'.join(map(str, path))}: {reason}"
 
 

@@ -12,7 +12,7 @@ from pydantic import (
     model_validator,
 )
 
-from mlplatform.config.section import Duration, Section
+from mlplatform.config import Duration, Section
 
 
 class Breaches(NamedTuple):

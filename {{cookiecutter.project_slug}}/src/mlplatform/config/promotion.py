@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from mlplatform.config.section import Section
+from mlplatform.config import Section
 
 
 class PromotionSettings(Section):

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from mlplatform.config.section import Duration, Section
+from mlplatform.config import Duration, Section
 
 
 class SliceLimit(Section):

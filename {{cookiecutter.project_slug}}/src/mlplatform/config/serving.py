@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from mlplatform.config.section import Duration, Section
+from mlplatform.config import Duration, Section
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field, PositiveInt
 
-from mlplatform.config.section import Duration, Section
+from mlplatform.config import Duration, Section
 
 
 class KafkaSettings(Section):
@@ -19,7 +19,7 @@ class KafkaSettings(Section):
 class StreamingSettings(Section):
     source: str = "delta"
     events: str = Field("data/events", description="delta: address of the tables of events, one per source")
-    sinks: tuple[str, ...] = Field((), description="where predictions go besides predictions.*: kafka")
+    sinks: tuple[str, ...] = Field((), description="kafka: predictions go there, too; online: features to the server")
     kafka: KafkaSettings | None = None
     every: Duration = Field(timedelta(seconds=10), description="the time from one micro-batch to the next")
     max_events: PositiveInt = Field(10_000, description="of one source in one micro-batch: it bounds the memory")

@@ -1,10 +1,11 @@
 """What only Databricks has: values for the tasks that follow, deployment jobs, and the approval on a version's page."""
 
+import os
 from datetime import datetime
 
 from mlplatform.errors import UserError
 from mlplatform.registry.approval import decide
-from mlplatform.registry.store import Registry
+from mlplatform.registry.store import Registry, told
 from mlplatform.registry.transitions import Decision
 
 APPROVAL = "approval"  # the task of the deployment job, by whose name Databricks tags what a person approves
@@ -15,7 +16,12 @@ class NotApprovedError(UserError):
 
 
 def hand_on(name: str, value: str) -> None:
-    """Give a value to the tasks that follow: `{{tasks.<task>.values.<name>}}` is what they call it."""
+    """Give a value to the tasks that follow: `{{tasks.<task>.values.<name>}}` is what they call it.
+
+    Raises UserError where no job of Databricks runs this.
+    """
+    if "DATABRICKS_RUNTIME_VERSION" not in os.environ:
+        raise UserError(f"{name} = {value} is for the next task of a job in Databricks, and none runs this command")
     from databricks.sdk.runtime import dbutils
 
     dbutils.jobs.taskValues.set(key=name, value=value)
@@ -58,7 +64,8 @@ def publish(registry: Registry, as_of: datetime) -> str:
     settings = {"served_entities": [{**served, "workload_size": "Small", "scale_to_zero_enabled": True}]}
     client = get_deploy_client("databricks")
     try:
-        client.get_endpoint(name)
+        with told("databricks"):
+            client.get_endpoint(name)
     except HTTPError as error:
         if error.response is None or error.response.status_code != 404:
             raise

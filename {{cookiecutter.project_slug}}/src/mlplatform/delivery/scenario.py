@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
-from importlib import import_module
 from typing import NamedTuple
 
 from mlplatform.contract import Deliveries
@@ -15,6 +14,7 @@ from mlplatform.pipelines.ingest import ingest
 from mlplatform.pipelines.monitor import monitor
 from mlplatform.pipelines.retrain import retrain
 from mlplatform.pipelines.train import train
+from mlplatform.storage.catalog import option
 from mlplatform.storage.landing import delivering
 
 
@@ -30,7 +30,7 @@ class Step(NamedTuple):
 def demonstration(envs: Mapping[str, Environment], deliveries: Deliveries) -> Iterator[Step]:
     """First the history that the first models learn from; then time goes forward, stop by stop."""
     dev, staging, prod = envs["dev"], envs["staging"], envs["prod"]
-    promoted, start = prod.config.promotion.source is not None, deliveries.first
+    promoted, start = promoting(prod) is not None, deliveries.first
     yield deliver(prod, deliveries, start)
     yield from prepare(prod, start)
     yield from prepare(dev, start)
@@ -85,12 +85,18 @@ def prepare(env: Environment, as_of: datetime) -> Iterator[Step]:
 
 def new_model(env: Environment, as_of: datetime, reason: str) -> Iterator[Step]:
     """A version of the environment's own, trained here or promoted, and its way through the gates."""
-    if env.config.promotion.source:
-        promote = import_module("mlplatform.pipelines.promote").promote  # only where models are promoted
+    if promote := promoting(env):
         yield Step(env.name, "promote", as_of, partial(promote, env, as_of))
     else:
         yield Step(env.name, "train", as_of, partial(train, env, as_of, reason=reason))
     yield Step(env.name, "deploy", as_of, partial(deploy, env, as_of))
+
+
+def promoting(env: Environment) -> Callable[..., object] | None:
+    """The pipeline that promotes models, where the environment's come from another one."""
+    found = option("mlplatform.pipelines.promote:promoting")
+    promote: Callable[..., object] | None = found(env) if found else None
+    return promote
 
 
 def use(env: Environment, as_of: datetime) -> Iterator[Step]:

@@ -19,8 +19,7 @@ from mlplatform.config.loading import suggestion
 from mlplatform.engine import SCHEMAS, Cluster, Find, View, located, newest_known, sources
 from mlplatform.errors import ForbiddenError, QueryError
 from mlplatform.storage.address import scheme
-from mlplatform.storage.catalog import BatchFunction, Rows, Snapshot, Window
-from mlplatform.storage.spool import Spool
+from mlplatform.storage.catalog import BatchFunction, Rows, Snapshot, Spool, Window
 
 BATCH = 100_000  # rows
 _Table = tuple[str, Rows | Snapshot, str]  # name, what it holds, and the rows that are shown (SQL)

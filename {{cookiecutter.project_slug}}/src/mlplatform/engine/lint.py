@@ -13,7 +13,6 @@ _REFUSED = {
     r"\?|\$\w+|(?<!:):\w+|\{": "parameter: the engine shows each table as it was known, SQL takes none",
     r"\blog\s*\(": "log: natural on Spark, decimal on DuckDB; write ln or log10",
     r"\bto_timestamp\s*\(": "to_timestamp: reads text on Spark, seconds on DuckDB; write to_utc or timestamp_seconds",
-    r"(?<![\w.])\d+\.\d+(?![\de])": "DECIMAL literal: its averages are rounded on Spark; write 0.5 as 5e-1",
 }
 
 
@@ -28,7 +27,12 @@ def problems(sql: str) -> list[str]:
         if not re.search(r"\bNULLS\s+(FIRST|LAST)\b", item, re.IGNORECASE)
     ]
     found += [
-        f"CAST({value} AS {kind}): 2.5 becomes 3 on DuckDB and 2 on Spark; floor it first"
+        f"{whole}.{part}: a DECIMAL, whose averages are rounded on Spark; write {int(whole + part)}e-{len(part)}"
+        for whole, part in re.findall(r"(?<![\w.])(\d+)\.(\d+)(?![\de])", code)[:1]
+    ]
+    found += [
+        f"CAST({value} AS {kind}): 2.5 becomes 3 on DuckDB and 2 on Spark; floor it first "
+        f"(where it is text: floor(TRY_CAST({value} AS DOUBLE)))"
         for value, kind in _casts(code)
         if kind.upper() in _INTEGERS and not re.match(r"floor\s*\(", value, re.IGNORECASE)
     ]

@@ -26,8 +26,7 @@ import pyarrow as pa
 from mlplatform.engine import QUALIFIED_NAME, Cluster, Find, View, located, newest_known, sources
 from mlplatform.errors import ConfigError, ForbiddenError, QueryError, UserError
 from mlplatform.storage.address import UNITY, scheme
-from mlplatform.storage.catalog import BatchFunction, Rows, Snapshot, Window, load
-from mlplatform.storage.spool import Spool
+from mlplatform.storage.catalog import BatchFunction, Rows, Snapshot, Spool, Window, load
 
 DataFrame: TypeAlias = Any  # pyspark has types of its own for each kind of session
 
@@ -36,6 +35,7 @@ _SESSION = {
     "spark.sql.timestampType": "TIMESTAMP_NTZ",
     # A cluster's defaults are for tables of terabytes: a query over fewer rows would mostly start tasks.
     "spark.sql.adaptive.coalescePartitions.parallelismFirst": "false",
+    "spark.sql.optimizer.canChangeCachedPlanOutputPartitioning": "true",  # of what is kept, too
     "spark.databricks.delta.snapshotPartitions": "2",
 }
 _DELTA = {

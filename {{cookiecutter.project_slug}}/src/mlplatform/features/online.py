@@ -13,13 +13,14 @@ from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from mlplatform.config.serving import ServingSettings
 from mlplatform.contract import FeatureView
 from mlplatform.environment import Environment
-from mlplatform.errors import UserError
+from mlplatform.errors import GoneError, UserError
 from mlplatform.features.views import TIMES, columns
-from mlplatform.storage import ops
-from mlplatform.storage.catalog import Window, load
+from mlplatform.storage.catalog import load
 
 # By the name that `serving.online.store` holds.
 STORES = {
@@ -59,28 +60,26 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """What is published: up to when, and the columns of each view with their types."""
+    """What is published: up to when, of which version of each view's table, and the view's columns with their types."""
 
     as_of: datetime
-    through: datetime | None
+    versions: dict[str, int]
     columns: dict[str, list[tuple[str, str]]]
 
     def text(self) -> str:
-        through = self.through.isoformat() if self.through else None
-        return json.dumps({"as_of": self.as_of.isoformat(), "through": through, "columns": self.columns})
+        return json.dumps({"as_of": self.as_of.isoformat(), "versions": self.versions, "columns": self.columns})
 
     @classmethod
     def of(cls, text: str) -> "Layout":
         known = json.loads(text)
         columns = {view: [tuple(pair) for pair in pairs] for view, pairs in known["columns"].items()}
-        through = datetime.fromisoformat(known["through"]) if known["through"] else None
-        return cls(datetime.fromisoformat(known["as_of"]), through, columns)
+        return cls(datetime.fromisoformat(known["as_of"]), known.get("versions", {}), columns)
 
 
 def open_store(env: Environment, *, write: bool = False) -> Store:
     """The store of the environment whose features are read here. Raises ConfigError and OnlineStoreError."""
     owner = env.sources.owner
-    settings = env.config_of(owner).serving.online
+    settings = env.config_of(owner).of(ServingSettings).online
     file = env.folder / settings.folder / f"{owner}.db"
     store: Store = load(STORES, settings.store, "serving.online.store")(
         file, os.environ.get(settings.url, ""), f"{env.project.package}:{owner}", settings.url, write
@@ -91,8 +90,9 @@ def open_store(env: Environment, *, write: bool = False) -> Store:
 def publish(env: Environment, as_of: datetime, *, whole: bool = False) -> dict[str, int]:
     """Bring the store to what is known at `as_of`; returns the values written, by view.
 
-    Only what became available since the last time is looked at. With `whole`, for a time before the last one, and for
-    a view whose columns have changed, everything is published anew.
+    Only what became available since the last time is looked at, and what has been added for earlier times. With
+    `whole`, for a time before the last one, and for a view whose columns or earlier rows have changed, everything is
+    published anew.
     """
     store = open_store(env, write=True)
     (text,) = store.read([STATE])
@@ -101,12 +101,13 @@ def publish(env: Environment, as_of: datetime, *, whole: bool = False) -> dict[s
         last = None
     external = {view.view for view in env.config.lakehouse.external_views}
     fresh: dict[str, list[tuple[str, str]]] = {}
+    versions = {view.name: env.table(view.table).version for view in env.project.views}
     tables: dict[str, Iterator[tuple[Entry, str, Any]]] = {}
     anew = []
     for view in env.project.views:
         fresh[view.name] = _columns(env, view)
         is_known = last is not None and view.name not in external and last.columns.get(view.name) == fresh[view.name]
-        since = last.through if last is not None and is_known else None
+        since = _since(env, view, last) if last is not None and is_known else None
         tables[view.name] = _latest(env, view, as_of, since)
         if since is None:
             anew.append(view.name)
@@ -120,20 +121,24 @@ def publish(env: Environment, as_of: datetime, *, whole: bool = False) -> dict[s
                     if there is None or json.loads(there)[0] <= event:
                         written[name] += 1
                         yield entry, value
-        yield STATE, Layout(as_of, _refreshed(env, as_of), fresh).text()
+        yield STATE, Layout(as_of, versions, fresh).text()
 
     store.publish(texts(), anew)
     return written
 
 
-def _refreshed(env: Environment, as_of: datetime) -> datetime | None:
-    """Up to when, and no later than `as_of`, the feature tables are complete."""
-    later = env.sources.read(
-        ops.RUNS, ["pipeline", "status"], Window("as_of", as_of - timedelta.resolution)
-    ).to_pylist()
-    if any((run["pipeline"], run["status"]) == ("featurize", "finished") for run in later):
-        return as_of
-    return env.last_finished("featurize", before=as_of)
+def _since(env: Environment, view: FeatureView, last: Layout) -> datetime | None:
+    """What became available after this is not published yet; None where rows that are may have been taken away."""
+    since = last.as_of
+    try:
+        for change in env.sources.changes(view.table, last.versions.get(view.name, -1), ["available_at"]):
+            times = [pc.min(batch["available_at"]).as_py() for batch in change.batches if batch.num_rows]
+            if change.rewrites and min(times, default=since) <= last.as_of:
+                return None
+            since = min([since, *(time - timedelta.resolution for time in times)])
+    except GoneError:  # the log of its changes is cleaned up
+        return None
+    return since
 
 
 def _columns(env: Environment, view: FeatureView) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from mlplatform.environment import Environment, Run
 from mlplatform.errors import GoneError
-from mlplatform.inference.predictions import in_batch, kept
+from mlplatform.inference import in_batch, kept
 from mlplatform.storage.catalog import Window
 from mlplatform.storage.sinks import DAY, Sink, open_sink
 

@@ -18,7 +18,7 @@ from mlplatform.config.monitoring import MonitoringSettings
 from mlplatform.contract import Metric
 from mlplatform.environment import Environment
 from mlplatform.monitoring import alerts, metrics
-from mlplatform.storage.catalog import Catalog
+from mlplatform.storage.catalog import Catalog, option
 
 LAST = 60  # windows and runs that the page looks back
 LAYERS = ("bronze", "silver", "features", "predictions")
@@ -111,7 +111,7 @@ def collect(
     transitions = sorted(read("ops.transitions"), key=lambda t: (t["closed_at"] or datetime.max, t["recorded_at"]))
     comparisons = sorted(read("ops.comparisons"), key=itemgetter("as_of"))
     runs = sorted(read("ops.runs"), key=itemgetter("as_of", "started_at"))
-    reigns = _reigns(transitions, comparisons)
+    reigns, charts = _reigns(transitions, comparisons), option("mlplatform.monitoring.service:charts")
     return DashboardData(
         title=title,
         environment=environment,
@@ -122,7 +122,7 @@ def collect(
         series=series,
         limits=_limits(series, settings),
         performance=_performance(series, metric.name),
-        service=_service(series),
+        service=charts(series) if charts else [],
         confusion=_confusion(known, classes),
         versions=_versions(transitions, comparisons, reigns),
         reigns=reigns,
@@ -159,21 +159,6 @@ def _performance(series: Iterable[str], primary: str) -> list[str]:
     measured_here = {*metrics.DRIFT, *metrics.OTHER}
     found = [m for m in series if m not in measured_here and not m.startswith("baseline_")]
     return sorted(found, key=lambda m: (m != primary, m))
-
-
-def _service(series: Mapping[str, Mapping[str, Any]]) -> list[Row]:
-    charts = (
-        ("Requests a second", [("requests_per_second", "serve")]),
-        ("Latency in seconds: 99th percentile, median grey", [("latency_p99", "serve"), ("latency_p50", "serve")]),
-        ("Share of requests that failed, refused ones grey", [("failed_share", "serve"), ("refused_share", "serve")]),
-        ("Share of rows with a stale feature", [("stale_share", "serve")]),
-        ("Age of the online features in seconds", [("freshness_seconds", "online")]),
-        ("Lag of the stream in seconds", [("lag_seconds", "stream")]),
-        ("Rows a second of the stream", [("rows_per_second", "stream")]),
-        ("Seconds of a micro-batch", [("run_seconds", "stream")]),
-    )
-    found = [(title, [line for line in lines if line[1] in series.get(line[0], {})]) for title, lines in charts]
-    return [{"title": title, "lines": lines} for title, lines in found if lines]
 
 
 def _confusion(known: pl.DataFrame, classes: Sequence[str]) -> Row | None:

@@ -17,19 +17,15 @@ from mlplatform.config.monitoring import MonitoringSettings
 from mlplatform.contract import Project
 from mlplatform.monitoring import drift
 from mlplatform.storage import ops
-from mlplatform.storage.catalog import Span
+from mlplatform.storage.catalog import Span, option
 
 SCHEMA = pl.DataFrame(ops.SCHEMAS[ops.METRICS].empty_table()).schema
 # What this module measures itself; any other metric in the table is one of the use case's performance scores.
 DRIFT = tuple(dict.fromkeys(drift.NUMERIC + drift.CATEGORICAL))
-SERVER = (
-    *("requests", "requests_per_second", "refused_share", "failed_share"),
-    *("latency_p50", "latency_p99", "stale_share"),
-)
 OTHER = (
     *("rows", "freshness_seconds", "missing_rate", "label_coverage", "late_share", "confusion"),
     *("runs", "failed_runs", "run_seconds", "rows_per_second", "lag_seconds"),
-    *SERVER,
+    *(option("mlplatform.monitoring.service:MEASURED") or ()),
 )
 WAYS = ("batch", "streaming", "online")  # of an entity that several have scored, the first one's prediction counts
 EPOCH = datetime(2000, 1, 3)  # a Monday: windows of whole weeks start on Mondays

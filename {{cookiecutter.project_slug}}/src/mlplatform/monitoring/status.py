@@ -28,7 +28,7 @@ def status(env: Environment, as_of: datetime) -> Iterator[str]:
 def _last_runs(env: Environment, as_of: datetime) -> Iterator[str]:
     columns = ["pipeline", "as_of", "started_at", "seconds", "status", "error"]
     runs = pl.DataFrame(env.catalog.read(ops.RUNS, columns, Window("as_of", until=as_of)))
-    for run in runs.sort("as_of", "started_at").unique("pipeline", keep="last").sort("pipeline").iter_rows(named=True):
+    for run in runs.sort("started_at").unique("pipeline", keep="last").sort("pipeline").iter_rows(named=True):
         failure = f": {run['error']}" if run["error"] else ""
         yield f"{run['pipeline']:<10} {run['status']} as of {run['as_of']} in {run['seconds']:.1f} s{failure}"
 

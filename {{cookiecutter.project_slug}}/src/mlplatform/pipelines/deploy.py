@@ -8,7 +8,7 @@ from mlplatform.registry import approval, compliance
 from mlplatform.registry.comparison import BASELINE, compare_versions, record
 from mlplatform.registry.store import Registry
 from mlplatform.registry.transitions import Decision, Transition
-from mlplatform.storage.catalog import load
+from mlplatform.storage.catalog import option
 
 
 def deploy(env: Environment, as_of: datetime) -> Run:
@@ -70,10 +70,6 @@ def check_comparison(registry: Registry, request: Transition, run: Run) -> None:
 
 def _rollout(registry: Registry, request: Transition, run: Run) -> str | None:
     """What a rollout adds to the reason; None where it is not won, or not yet: see `registry.rollout.look`."""
-    mode = registry.env.config.serving.rollout.mode
-    if mode == "none":
-        return ""
-    told: str | None = load({mode: "mlplatform.registry.rollout:look"}, mode, "serving.rollout.mode")(
-        registry, request, run
-    )
+    look = option("mlplatform.registry.rollout:look")
+    told: str | None = look(registry, request, run) if look else ""
     return told

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from mlplatform.environment import Environment, Run
 from mlplatform.features.frames import entities
-from mlplatform.inference.predictions import in_batch, predictions
+from mlplatform.inference import in_batch, predictions
 from mlplatform.inference.sinks import publish, sinks
 from mlplatform.registry.store import Registry
 from mlplatform.storage.catalog import Relation, Window

@@ -1,12 +1,11 @@
 """Ingest and prepare: landing files to Bronze as received, Bronze to Silver by SQL and contract."""
 
 from datetime import datetime
-from importlib.util import find_spec
 
 from mlplatform.environment import Environment, Run
 from mlplatform.preparation.bronze import load_bronze
 from mlplatform.preparation.silver import refresh_silver
-from mlplatform.storage.catalog import load
+from mlplatform.storage.catalog import option
 
 
 def ingest(env: Environment, as_of: datetime) -> Run:
@@ -22,8 +21,8 @@ def ingest(env: Environment, as_of: datetime) -> Run:
         load_bronze(env, run)
         for table in env.project.tables:
             refresh_silver(env, run, table)
-        if find_spec("mlplatform.serving"):  # only where the prompt `inference` asked for it
-            load({"requests": "mlplatform.serving.requests:take_in"}, "requests", "")(env, run)
+        if take_in := option("mlplatform.serving.requests:take_in"):
+            take_in(env, run)
         if not run.written and not run.notes:
             run.note(f"nothing new in {env.landing}")
         return run

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from importlib.util import find_spec
 
 import pandas as pd
 import polars as pl
@@ -15,11 +14,9 @@ from mlplatform.monitoring.notify import notify
 from mlplatform.registry.baseline import baseline_scores
 from mlplatform.registry.store import Registry
 from mlplatform.storage import ops
-from mlplatform.storage.catalog import Span, Window, load
+from mlplatform.storage.catalog import Span, Window, option
 
 _JOINED = 5  # windows whose features are held in memory at once
-# What the prompt `inference` may have left out.
-_SERVER = {name: f"mlplatform.serving.monitored:{name}" for name in ("asked", "measured")}
 
 
 def monitor(env: Environment, as_of: datetime) -> Run:
@@ -50,34 +47,27 @@ def measure(env: Environment, registry: Registry, windows: list[Span]) -> Iterat
     known = env.catalog.read(ops.RUNS, where=Window("as_of", span.start - timedelta.resolution, span.end))
     runs = pl.DataFrame(known)
     predicted = _predictions(env, registry, span)
-    serves = find_spec("mlplatform.serving") is not None
-    requested = predicted.filter(pl.col("inference") == "online") if serves and predicted.height else pl.DataFrame()
-    scored = _joined(env, predicted, requested, span) if predicted.height else predicted
+    serving = option("mlplatform.serving.monitored:measured")
+    scored = _joined(env, predicted, span) if predicted.height else predicted
     for window in windows:
         volumes = {t.table: _volume(env, t.table, window) for t in env.project.tables}
-        published = env.last_finished("materialize", before=window.end + timedelta.resolution)
-        if published is not None:
-            mine = runs.filter(pl.col("pipeline") == "materialize", pl.col("status") == "finished")
-            inside = mine.filter(pl.col("as_of") > window.start, pl.col("as_of") <= window.end)
-            volumes["online"] = Volume(int(inside["rows"].sum()), published)
         yield metrics.volumes(window, volumes)
         yield metrics.pipelines(window, runs)
-        if serves:
-            yield load(_SERVER, "measured", "")(env, window, requested)
+        if serving:
+            yield from serving(env, window, predicted)
         if not scored.is_empty():
             yield from _inputs(env, registry, window, scored)
 
 
-def _joined(env: Environment, predicted: pl.DataFrame, requested: pl.DataFrame, span: Span) -> pl.DataFrame:
+def _joined(env: Environment, predicted: pl.DataFrame, span: Span) -> pl.DataFrame:
     """Predictions with what they were made from: joined again, and for requests as the log has kept it."""
     keys = list(env.project.entity.keys)
     told = [*keys, *env.project.labels.score_columns, "model_version", "inference", "variant"]
     seen = pl.DataFrame(entities(env, span.end, span.start, span.end))
     joined = predicted.filter(pl.col("inference") != "online").select(told).join(seen, on=keys)
-    if requested.is_empty():
-        return joined
-    asked = load(_SERVER, "asked", "")(env, requested, span.end)
-    return pl.concat([joined, asked.select(joined.columns)], how="vertical_relaxed") if asked.height else joined
+    asked = option("mlplatform.serving.monitored:asked")
+    requests = asked(env, predicted, span.end) if asked else pl.DataFrame()
+    return pl.concat([joined, requests.select(joined.columns)], how="vertical_relaxed") if requests.height else joined
 
 
 def _inputs(env: Environment, registry: Registry, window: Span, scored: pl.DataFrame) -> Iterator[pl.DataFrame]:

@@ -1,9 +1,11 @@
 """Promote: bring the model that another environment has accepted into this one, and ask for Staging."""
 
 import tempfile
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+from mlplatform.config.promotion import PromotionSettings
 from mlplatform.environment import Environment, Run
 from mlplatform.pipelines.train import request_staging
 from mlplatform.registry.store import Registry
@@ -16,7 +18,7 @@ def promote(env: Environment, as_of: datetime, folder: Path | None = None) -> Ru
     The artifact is the same; a version is looked for before it is made. With `folder` it comes from what
     `export` has written there. Raises PromotionError where that is not allowed.
     """
-    registry, source = Registry(env), env.config.promotion.source
+    registry, source = Registry(env), env.config.of(PromotionSettings).source
     if source is None:
         raise PromotionError(f"{env.name} trains its own models: nothing is promoted here (promotion.source is null)")
     with env.run("promote", as_of) as run:
@@ -29,6 +31,11 @@ def promote(env: Environment, as_of: datetime, folder: Path | None = None) -> Ru
         request_staging(registry, number, as_of, origin, by="promote")
         run.note(f"{registry.model} version {number}: {origin}; {tags.summary}")
         return run
+
+
+def promoting(env: Environment) -> Callable[..., Run] | None:
+    """`promote`, where the environment's models come from another one."""
+    return promote if env.config.of(PromotionSettings).source else None
 
 
 def _fetch(env: Environment, source: str, registry: Registry, as_of: datetime) -> int | None:

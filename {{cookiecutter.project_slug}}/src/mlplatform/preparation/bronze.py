@@ -14,10 +14,9 @@ from mlplatform.environment import Environment, Run
 from mlplatform.preparation.contracts import stop_if_too_many
 from mlplatform.preparation.database import load_database
 from mlplatform.storage import deliveries, landing, ops
-from mlplatform.storage.catalog import Among
+from mlplatform.storage.catalog import Among, Spool
 from mlplatform.storage.deliveries import Delivery
 from mlplatform.storage.landing import LandedFile
-from mlplatform.storage.spool import Spool
 
 _NOT_TAKEN = "not taken: "
 _PART = 10_000  # refused lines in memory at once

@@ -7,8 +7,8 @@ from mlplatform.contract import Database, Source
 from mlplatform.environment import Environment, Run
 from mlplatform.preparation.contracts import stop_if_too_many
 from mlplatform.storage import database, ops
+from mlplatform.storage.catalog import Spool
 from mlplatform.storage.database import REFUSED
-from mlplatform.storage.spool import Spool
 
 _OURS = ("source_row", "landed_at", REFUSED)
 _NOW = timedelta(minutes=10)  # what is there now stands for what was there so long ago
@@ -23,7 +23,8 @@ def load_database(env: Environment, run: Run, source: Source) -> None:
     assert isinstance(kind, Database)
     now = datetime.now(UTC).replace(tzinfo=None)
     if not kind.watermark and run.as_of < now - _NOW:
-        run.note(f"source {source.name} is not read: without a watermark nobody knows what was there at {run.as_of}")
+        unknown = f"without a watermark nobody knows what was there at {run.as_of}: name one, or run without --as-of"
+        run.note(f"source {source.name} is not read: {unknown}")
         return
     newest = _newest(env, source.name) if kind.watermark else None
     since = newest - kind.overlap if newest else None

@@ -4,9 +4,10 @@ from datetime import datetime
 from pathlib import Path
 
 from mlplatform.errors import UserError
+from mlplatform.registry.comparison import comparisons
 from mlplatform.registry.store import Registry
 from mlplatform.registry.transitions import Answer, Decision, Stage, Transition
-from mlplatform.storage import ops
+from mlplatform.storage.catalog import option
 
 
 class ApprovalError(UserError):
@@ -88,11 +89,10 @@ def rollback(registry: Registry, decision: Decision) -> int:
 
 def won_comparison(registry: Registry, number: int) -> bool:
     """Whether a comparison has accepted the version: that of a rollout, where the settings let one decide."""
-    compared = registry.env.catalog.read(ops.COMPARISONS).to_pylist()
-    mine = [row for row in compared if (row["model"], row["challenger"]) == (registry.model, number)]
-    won = [row["champion"] for row in mine if row["accepted"]]
-    decides = registry.env.config.serving.rollout.decides and registry.ledger.champion() is not None
-    return any(" (" in champion for champion in won) if decides else bool(won)
+    mine = [row for row in comparisons(registry) if (row["model"], row["challenger"]) == (registry.model, number)]
+    won = [row["rollout"] for row in mine if row["accepted"]]
+    decides = option("mlplatform.registry.rollout:decides")
+    return any(won) if decides and decides(registry) else bool(won)
 
 
 def waits_for_a_person(registry: Registry, number: int) -> bool:

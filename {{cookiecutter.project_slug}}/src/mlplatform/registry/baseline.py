@@ -1,20 +1,27 @@
-"""The heuristic that a first model has to beat: the mean label of each group of rows, or the share of each class."""
+"""The heuristic that a first model has to beat: the mean or median label of each group, or the share of each class."""
+
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from mlplatform.contract import Baseline, Labels
+from mlplatform.contract import Baseline, Labels, Metric
 
 
-def fit_baseline(train: pd.DataFrame, baseline: Baseline, labels: Labels) -> pd.DataFrame:
-    """One row per group of `train` with its score, in the columns of scores, and that of all rows as `overall...`."""
-    targets = _targets(train["label"], labels)
-    if baseline.groups:
-        keys = [train[column] for column in baseline.groups]
-        means = targets.groupby(keys, observed=True).mean().reset_index()
-    else:
-        means = targets.mean().to_frame().T
-    return means.assign(**{_overall(column): targets[column].mean() for column in labels.score_columns})
+def fit_baseline(train: pd.DataFrame, baseline: Baseline, labels: Labels, metric: Metric | None = None) -> pd.DataFrame:
+    """One row per group of `train` with its score, in the columns of scores, and that of all rows as `overall...`.
+
+    Numbers are guessed by their mean or their median, whichever `metric` prefers on `train`: the absolute error of a
+    model that knows nothing is smaller than the mean's, if it gives the median.
+    """
+    mean = _guess(train, baseline, labels, "mean")
+    if labels.kind != "number" or metric is None:
+        return mean
+    median = _guess(train, baseline, labels, "median")
+    of_mean, of_median = (
+        metric.measure(train["label"].to_numpy(), baseline_scores(guess, train, labels)) for guess in (mean, median)
+    )
+    return median if (of_median > of_mean if metric.greater_is_better else of_median < of_mean) else mean
 
 
 def baseline_scores(fitted: pd.DataFrame, rows: pd.DataFrame, labels: Labels) -> np.ndarray:
@@ -25,6 +32,16 @@ def baseline_scores(fitted: pd.DataFrame, rows: pd.DataFrame, labels: Labels) ->
     found = rows[groups].merge(fitted, **merged)
     scores = np.column_stack([found[c].fillna(fitted[_overall(c)].iloc[0]).to_numpy(dtype=float) for c in columns])
     return scores if labels.classes else scores[:, 0]
+
+
+def _guess(train: pd.DataFrame, baseline: Baseline, labels: Labels, how: Literal["mean", "median"]) -> pd.DataFrame:
+    targets = _targets(train["label"], labels)
+    if baseline.groups:
+        keys = [train[column] for column in baseline.groups]
+        guesses = targets.groupby(keys, observed=True).agg(how).reset_index()
+    else:
+        guesses = targets.agg(how).to_frame().T
+    return guesses.assign(**{_overall(column): targets[column].agg(how) for column in labels.score_columns})
 
 
 def _targets(label: pd.Series, labels: Labels) -> pd.DataFrame:

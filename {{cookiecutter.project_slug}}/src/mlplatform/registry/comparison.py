@@ -9,7 +9,7 @@ So equal models are accepted no more often than `confidence` says, for few block
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ from mlplatform.registry.baseline import baseline_scores
 from mlplatform.registry.scoring import VersionScorer
 from mlplatform.registry.store import Registry
 from mlplatform.storage import ops
-from mlplatform.storage.catalog import Span
+from mlplatform.storage.catalog import Span, Window
 
 BASELINE = "baseline"
 
@@ -75,12 +75,24 @@ def compare_versions(registry: Registry, challenger: int, champion: int | None, 
     )
 
 
-def record(registry: Registry, challenger: int, champion: str, verdict: Verdict, span: Span, run: Run) -> None:
+def comparisons(registry: Registry) -> list[dict[str, Any]]:
+    """The rows of `ops.comparisons`; those of earlier releases say of a rollout in `champion`: `3 (shadow)`."""
+    rows: list[dict[str, Any]] = registry.env.catalog.read(ops.COMPARISONS).to_pylist()
+    for row in rows:
+        row["champion"], _, rollout = row["champion"].partition(" (")
+        row["rollout"] = row["rollout"] or rollout.removesuffix(")")
+    return rows
+
+
+def record(
+    registry: Registry, challenger: int, champion: str, verdict: Verdict, span: Span, run: Run, rollout: str = ""
+) -> None:
     """Write a comparison into `ops.comparisons`; `span` are the prediction times of its rows."""
     row = {
         "model": registry.model,
         "challenger": challenger,
         "champion": champion,
+        "rollout": rollout,
         "window_start": span.start,
         "window_end": span.end,
         "metric": verdict.metric,
@@ -94,7 +106,10 @@ def record(registry: Registry, challenger: int, champion: str, verdict: Verdict,
         "reason": verdict.reason,
         "as_of": run.as_of,
     }
-    registry.env.catalog.upsert(ops.COMPARISONS, ops.rows(ops.COMPARISONS, [row]), ops.KEYS[ops.COMPARISONS])
+    keys = ("model", "challenger", "champion", "rollout", "as_of")
+    others = [other for other in comparisons(registry) if any(other[key] != row[key] for key in keys)]
+    everything = Window("as_of")  # it is small, and may lack the column `rollout`
+    registry.env.catalog.replace(ops.COMPARISONS, ops.rows(ops.COMPARISONS, [*others, row]), everything)
     run.wrote(ops.COMPARISONS, 1)
 
 

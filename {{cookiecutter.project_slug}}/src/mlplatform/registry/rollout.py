@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from mlplatform.config.serving import ServingSettings
 from mlplatform.environment import Run
 from mlplatform.features.frames import with_labels
 from mlplatform.registry import approval
@@ -25,17 +26,22 @@ class Shown(NamedTuple):
     over: bool
 
 
+def decides(registry: Registry) -> bool:
+    """Whether the settings let a rollout decide, and there is a champion for it to be compared with."""
+    return registry.env.config.of(ServingSettings).rollout.decides and registry.ledger.champion() is not None
+
+
 def look(registry: Registry, request: Transition, run: Run) -> str | None:
     """Record what the rollout of a version that waits for Production has shown; returns what that adds to the reason.
 
     Where the settings let a rollout decide: None while it lasts, and None where it is lost, and the version rejected.
     """
-    champion, settings = registry.ledger.champion(run.as_of), registry.env.config.serving.rollout
-    if champion is None:
+    champion, settings = registry.ledger.champion(run.as_of), registry.env.config.of(ServingSettings).rollout
+    if champion is None or settings.mode == "none":
         return ""
     shown = compare_rollout(registry, request.version, champion, run.as_of)
     if shown:
-        record(registry, request.version, f"{champion} ({settings.mode})", shown.verdict, shown.span, run)
+        record(registry, request.version, str(champion), shown.verdict, shown.span, run, settings.mode)
     if settings.decides_after is None:
         return f"; in its rollout: {shown.verdict.reason}" if shown else ""
     fallen = _fallen(registry, request.version)
@@ -58,7 +64,7 @@ def compare_rollout(registry: Registry, challenger: int, champion: int, as_of: d
     which both did. With `serving.rollout.decides_after` only what was answered in so long counts; it is over once the
     labels of that are in, and accepts nothing before.
     """
-    env, settings = registry.env, registry.env.config.serving.rollout
+    env, settings = registry.env, registry.env.config.of(ServingSettings).rollout
     table = f"predictions.{registry.settings.model}"
     moves = registry.ledger.all()
     since = max(t.closed_at for t in moves if t.closed_at and (t.version, t.to_stage) == (challenger, "Staging"))

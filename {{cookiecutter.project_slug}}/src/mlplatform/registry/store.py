@@ -19,7 +19,7 @@ from urllib.request import url2pathname
 
 from mlplatform.config.registry import RegistrySettings
 from mlplatform.environment import Environment
-from mlplatform.errors import ForbiddenError, StorageError, UserError
+from mlplatform.errors import ConfigError, ForbiddenError, StorageError, UserError
 from mlplatform.registry.tags import IncompleteVersionError, VersionTags
 from mlplatform.registry.transitions import Ledger
 from mlplatform.storage.address import extra_missing, scheme
@@ -75,7 +75,7 @@ class Registry:
         if self.settings.unity_schema:
             mlflow.set_registry_uri(_UNITY)
             made = load(_CLIENTS, _UNITY, "registry.unity_schema")(mlflow.MlflowClient(uri, _UNITY))
-            return cast("MlflowClient", made)
+            return cast("MlflowClient", _Told(made, uri))
         with told(uri), _alone(uri):
             client = mlflow.MlflowClient(uri)
             client.search_registered_models(max_results=1)
@@ -264,13 +264,18 @@ class _Told:
 
 @contextmanager
 def told(uri: str) -> Iterator[None]:
-    """Raise StorageError where MLflow's database is locked, damaged, full or read-only."""
+    """Raise StorageError where MLflow's database does not answer, ConfigError where nobody has logged in."""
     try:
         yield
     except Exception as error:  # MLflow wraps what SQLAlchemy raises, or does not
         found = re.search(r"\(sqlite3\.\w+\) ([^\n]+)", str(error))
         if isinstance(error, OSError) and uri.startswith(_SQLITE):
             found = re.search(r"(.+)", str(error))
+        if "Databricks credential configuration failed" in str(error):
+            where = "run it in a job there, or log in (docs/databricks.md)"
+            raise ConfigError(
+                f"the registry is in Databricks, which lets nobody in without a log-in: {where}"
+            ) from error
         if not found:
             raise
         raise StorageError(

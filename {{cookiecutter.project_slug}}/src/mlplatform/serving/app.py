@@ -17,9 +17,10 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from pydantic import ValidationError
 
+from mlplatform.config.serving import ServingSettings
 from mlplatform.environment import Environment
 from mlplatform.features.online import Found, OnlineFeatures, OnlineStoreError, micros, plain
-from mlplatform.inference.predictions import kept
+from mlplatform.inference import kept
 from mlplatform.registry.scoring import score_columns
 from mlplatform.registry.store import Registry
 from mlplatform.serving.access import Keys, Rate
@@ -53,7 +54,7 @@ class Service:
     """What a server holds of an environment. `clock`: the logical time (naive UTC) of its operator, no client's."""
 
     def __init__(self, env: Environment, clock: Callable[[], datetime]) -> None:
-        self.env, self.clock, self.settings = env, clock, env.config.serving
+        self.env, self.clock, self.settings = env, clock, env.config.of(ServingSettings)
         self.registry = Registry(env)
         self.model = self.registry.model
         self.keys = Keys() if self.settings.keys == "required" else None

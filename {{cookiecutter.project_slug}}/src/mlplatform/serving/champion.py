@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from mlplatform.config.serving import ServingSettings
 from mlplatform.contract import RowScorer
 from mlplatform.environment import Environment
 from mlplatform.errors import UserError
@@ -104,7 +105,7 @@ class Watch(threading.Thread):
 
 def open_version(registry: Registry, number: int, schema: pa.Schema) -> Served:
     """Load a version, prove its quick scorer, warm it up. Raises BrokenVersionError, or what the model raises."""
-    project, settings = registry.env.project, registry.env.config.serving
+    project, settings = registry.env.project, registry.env.config.of(ServingSettings)
     files, tags = registry.files(number, "model"), registry.tags(number)
     scorer, example = load(project.model, files), input_example(files)
     if example is not None:

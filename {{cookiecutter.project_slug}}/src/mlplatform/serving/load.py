@@ -15,7 +15,7 @@ from urllib.parse import urlparse
 
 import numpy as np
 
-from mlplatform.config.serving import Load
+from mlplatform.config.serving import Load, ServingSettings
 from mlplatform.environment import Environment
 from mlplatform.errors import UserError
 from mlplatform.features.online import plain
@@ -54,7 +54,7 @@ def load_test(env: Environment, as_of: datetime) -> Measured | None:
     """
     if Registry(env).ledger.champion(as_of) is None:
         return None
-    settings, bodies = env.config.serving.load, bodies_of(env, as_of)
+    settings, bodies = env.config.of(ServingSettings).load, bodies_of(env, as_of)
     key, entry = new_key("load test")
     with started(env, as_of, entry) as url:
         headers = {"X-API-Key": key}

@@ -10,10 +10,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from mlplatform.config.serving import ServingSettings
 from mlplatform.environment import Environment, Run
 from mlplatform.features.frames import entities
 from mlplatform.features.online import EPOCH, micros
-from mlplatform.inference.predictions import kept
+from mlplatform.inference import kept
 from mlplatform.registry.store import Registry
 from mlplatform.serving.log import SUFFIX
 from mlplatform.storage import ops
@@ -42,7 +43,7 @@ WRITTEN = {
 
 def folder(env: Environment) -> Path:
     """Where the environment's request log is."""
-    return env.folder / env.config.serving.log.folder / env.name
+    return env.folder / env.config.of(ServingSettings).log.folder / env.name
 
 
 def take_in(env: Environment, run: Run) -> None:

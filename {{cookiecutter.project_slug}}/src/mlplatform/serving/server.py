@@ -7,7 +7,7 @@ from datetime import datetime
 
 import uvicorn
 
-from mlplatform.config.serving import LOOPBACK
+from mlplatform.config.serving import LOOPBACK, ServingSettings
 from mlplatform.environment import Environment
 from mlplatform.errors import ConfigError
 from mlplatform.revision import NotReleasedError, released_version
@@ -24,7 +24,7 @@ class _Server(uvicorn.Server):
 
 def serve(env: Environment, clock: Callable[[], datetime], host: str | None = None, port: int | None = None) -> None:
     """Serve until a signal says to stop. Raises UserError where it cannot: no keys, no features, unreleased code."""
-    settings = env.config.serving
+    settings = env.config.of(ServingSettings)
     host, port = host or settings.host, settings.port if port is None else port
     if settings.keys == "none" and host not in LOOPBACK:
         raise ConfigError(f"{host}: a server that others reach asks for keys (serving.keys: required)")

@@ -1,5 +1,6 @@
 """What the rooms above speak of: tables by name, rows as a `Relation`, and which rows a write is about."""
 
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -11,12 +12,37 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from mlplatform.errors import ConfigError
-from mlplatform.storage.address import OBJECT_STORES, UNITY, filesystem, place, scheme
-from mlplatform.storage.spool import Spool
+from mlplatform.storage.address import OBJECT_STORES, UNITY, filesystem, place, scheme, told
 
+_BATCH = 100_000  # rows
 BatchFunction = Callable[[pa.RecordBatch], pa.RecordBatch]
+
+
+class Spool:
+    """Rows in a temporary file, which goes when this object does: what several readers need is computed once, however
+    large, and in no reader's thread."""
+
+    def __init__(self, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> None:
+        self.schema = schema
+        self._folder = tempfile.TemporaryDirectory(prefix="mlplatform-")
+        self.path = Path(self._folder.name, "rows.parquet")
+        self.rows = 0
+        with told(str(self.path)), pq.ParquetWriter(self.path, schema) as file:
+            for batch in batches:
+                file.write_batch(batch)
+                self.rows += batch.num_rows
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        with pq.ParquetFile(self.path) as file:
+            yield from file.iter_batches(_BATCH)
+
+    def reader(self) -> pa.RecordBatchReader:
+        """The rows for code that reads them in threads of its own, which must not run any Python."""
+        rows = ds.dataset(self.path, schema=self.schema, format="parquet")
+        return rows.scanner(batch_size=_BATCH, batch_readahead=1, fragment_readahead=1, use_threads=False).to_reader()
 
 
 class Relation(Protocol):
@@ -212,5 +238,11 @@ def load(members: Mapping[str, str], name: str, setting: str) -> Any:
     there = [name for name, member in members.items() if find_spec(member.partition(":")[0])]
     if name not in there:
         raise ConfigError(f"{setting}: {name!r} is not supported here (choose from: {', '.join(there)})")
-    module, _, attribute = members[name].partition(":")
-    return getattr(import_module(module), attribute)
+    return option(members[name])
+
+
+def option(member: str) -> Any | None:
+    """`<module>:<name>` of the platform, for what an option adds; None where that was not chosen."""
+    module, _, attribute = member.partition(":")
+    is_here = find_spec(module.rpartition(".")[0]) and find_spec(module)
+    return getattr(import_module(module), attribute) if is_here else None

@@ -21,9 +21,8 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from mlplatform.errors import ForbiddenError, GoneError, MissingTableError
 from mlplatform.storage import ops
 from mlplatform.storage.address import Place, Remote, filesystem, told
-from mlplatform.storage.catalog import Among, Change, Distributed, Rows, Snapshot, Window
+from mlplatform.storage.catalog import Among, Change, Distributed, Rows, Snapshot, Spool, Window
 from mlplatform.storage.lease import Lease
-from mlplatform.storage.spool import Spool
 
 # Errors of Delta that are not about what is written, but where.
 _OF_FILES = re.compile(r"os error|Object Store|Parquet error|Kernel error")

@@ -9,7 +9,7 @@ RUNS = "ops.runs"  # one row per run of a pipeline, as its last act
 FILES = "ops.files"  # which landing files have been read
 QUARANTINE = "quarantine."  # and the name of a source or a Silver table: rows refused, with the reason
 TRANSITIONS = "ops.transitions"  # stages of model versions, requested and decided
-COMPARISONS = "ops.comparisons"  # challengers against champions: `baseline`, `3` or, by a rollout, `3 (shadow)`
+COMPARISONS = "ops.comparisons"  # challengers against champions (or `baseline`), in a rollout or not
 RELEASES = "ops.releases"  # the commits that an environment runs
 REQUESTS = "ops.requests"  # how a server answered, counted for about a minute at a time
 FORGOTTEN = "ops.forgotten"  # what was to be forgotten, without the values
@@ -20,7 +20,6 @@ TEXT, WHOLE, NUMBER, FLAG, TIME = pa.string(), pa.int64(), pa.float64(), pa.bool
 
 KEYS = {
     TRANSITIONS: ("model", "version", "from_stage", "to_stage", "requested_at"),
-    COMPARISONS: ("model", "challenger", "champion", "as_of"),
     RELEASES: ("as_of",),
     REQUESTS: ("tally", "status"),
     FORGOTTEN: ("request",),
@@ -55,6 +54,7 @@ SCHEMAS = {
             **{"model": TEXT, "challenger": WHOLE, "champion": TEXT, "window_start": TIME, "window_end": TIME},
             **{"metric": TEXT, "challenger_score": NUMBER, "champion_score": NUMBER, "difference": NUMBER},
             **{"low": NUMBER, "high": NUMBER, "margin": NUMBER, "accepted": FLAG, "reason": TEXT, "as_of": TIME},
+            "rollout": TEXT,
         }
     ),
     RELEASES: pa.schema({"as_of": TIME, "code": TEXT, "commit": TEXT}),

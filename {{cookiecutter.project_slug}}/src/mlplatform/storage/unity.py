@@ -16,9 +16,8 @@ import pyarrow as pa
 from mlplatform.errors import ConfigError, ForbiddenError, GoneError, MissingTableError
 from mlplatform.storage import ops
 from mlplatform.storage.address import UNITY, Place, Remote
-from mlplatform.storage.catalog import Among, Change, Distributed, Rows, Snapshot, Window
+from mlplatform.storage.catalog import Among, Change, Distributed, Rows, Snapshot, Spool, Window
 from mlplatform.storage.lease import Lease
-from mlplatform.storage.spool import Spool
 
 _TIME = "TIMESTAMP_NTZ "
 _REFUSED = re.compile(r"\[(INSUFFICIENT_P|PERMISSION_DENIED|UNAUTHORIZED)[^\n]*")

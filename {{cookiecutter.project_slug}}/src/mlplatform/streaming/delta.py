@@ -9,6 +9,7 @@ from datetime import datetime
 
 import pyarrow as pa
 
+from mlplatform.config.streaming import StreamingSettings
 from mlplatform.environment import Environment
 from mlplatform.storage import deliveries, formats, landing, ops
 from mlplatform.storage.catalog import Catalog, open_catalog
@@ -65,7 +66,7 @@ def feed(env: Environment, since: datetime, until: datetime) -> dict[str, int]:
 
 def _tables(env: Environment, source: str, reader: str) -> tuple[Catalog, str]:
     """The tables of events, and the name of the source's. They are nobody's here: only `feed` opens them to write."""
-    *root, schema = env.config.streaming.events.rstrip("/").split("/")
+    *root, schema = env.config.of(StreamingSettings).events.rstrip("/").split("/")
     return open_catalog(env.folder, "/".join(root) or ".", owner="events", reader=reader), f"{schema}.{source}"
 
 

@@ -15,7 +15,7 @@ from mlplatform.storage.formats import REST, bronze_values
 
 # By the names that `streaming.source` and `streaming.sinks` hold.
 SOURCES = {"delta": "mlplatform.streaming.delta:DeltaSource", "kafka": "mlplatform.streaming.kafka:KafkaSource"}
-SINKS = {"kafka": "mlplatform.streaming.kafka:KafkaSink"}
+SINKS = {"kafka": "mlplatform.streaming.kafka:KafkaSink", "online": "mlplatform.streaming.online:OnlineSink"}
 
 _SHOWN = 1000  # characters of a refused event
 
@@ -52,12 +52,12 @@ class EventSource(Protocol):
 
 
 class Sink(Protocol):
-    """Sends on what the stream has added to `predictions.*`, each row once."""
+    """Sends on what a micro-batch has added to the tables, each row once."""
 
     def __init__(self, env: Environment) -> None: ...
 
-    def publish(self) -> int:
-        """Send what was not sent yet; returns the number of rows. Raises UnavailableError."""
+    def publish(self, as_of: datetime) -> int:
+        """Send what was not sent yet, as known at `as_of`; returns the number of rows. Raises UnavailableError."""
 
     def close(self) -> None: ...
 

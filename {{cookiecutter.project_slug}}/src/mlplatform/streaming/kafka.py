@@ -14,7 +14,7 @@ from importlib import import_module
 from time import monotonic
 from typing import Any
 
-from mlplatform.config.streaming import KafkaSettings
+from mlplatform.config.streaming import KafkaSettings, StreamingSettings
 from mlplatform.environment import Environment
 from mlplatform.errors import ConfigError, UserError
 from mlplatform.storage.formats import json_values
@@ -122,7 +122,7 @@ class KafkaSink:
                 self._at.offset = env.catalog.snapshot(self._table).version + 1 if there else 0
                 self._group.commit(offsets=[self._at], asynchronous=False)
 
-    def publish(self) -> int:
+    def publish(self, as_of: datetime) -> int:
         sent = 0
         with _told(self._forget):
             if self._producer is None:
@@ -164,7 +164,7 @@ class KafkaSink:
 
 
 def _settings(env: Environment) -> KafkaSettings:
-    settings = env.config.streaming.kafka
+    settings = env.config.of(StreamingSettings).kafka
     if settings is None:
         raise ConfigError("streaming.kafka: properties are missing, bootstrap.servers among them")
     return settings

@@ -15,12 +15,13 @@ from time import perf_counter
 
 import pyarrow as pa
 
+from mlplatform.config.streaming import StreamingSettings
 from mlplatform.contract import Source
 from mlplatform.environment import Environment, Run
 from mlplatform.errors import GoneError, UserError
 from mlplatform.features.frames import entities
 from mlplatform.features.views import compute
-from mlplatform.inference.predictions import predictor
+from mlplatform.inference import predictor
 from mlplatform.preparation.contracts import stop_if_too_many
 from mlplatform.preparation.silver import refresh_silver
 from mlplatform.registry.store import Registry
@@ -42,7 +43,7 @@ class Stream:
     def __init__(self, env: Environment, since: datetime | None = None, until: datetime | None = None) -> None:
         env.refuse_to_build_what_is_borrowed()
         env.permit("stream")
-        settings = env.config.streaming
+        settings = env.config.of(StreamingSettings)
         tolerated = {"max_refused_share": settings.max_refused_share, "tolerated_rows": settings.tolerated_rows}
         lakehouse = env.config.lakehouse.model_copy(update=tolerated)
         config = env.config.model_copy(update={"lakehouse": lakehouse})
@@ -61,8 +62,8 @@ class Stream:
 
         Of more events than fit in one, all are prepared before anything is scored.
         """
-        limit, waited, behind = self.env.config.streaming.max_events, [], True
-        for name in self.env.config.streaming.sinks[len(self._sinks) :]:  # before anything is predicted
+        limit, waited, behind = self.env.config.of(StreamingSettings).max_events, [], True
+        for name in self.env.config.of(StreamingSettings).sinks[len(self._sinks) :]:  # before anything is predicted
             self._sinks.append(load(SINKS, name, "streaming.sinks")(self.env))
         while behind:
             taken: list[tuple[Source, list[Event]]] = []
@@ -79,7 +80,7 @@ class Stream:
                     self._featurize(run)
                     self._score(run, arrived=bool(waited))
                     for sink in self._sinks:
-                        sink.publish()
+                        sink.publish(as_of)
                 run.kept = not behind and any(run.written.values())
                 run.lag_seconds = max([0.0, *((as_of - arrived).total_seconds() for arrived in waited)])
         # Not before something is taken: a replay comes only later to the time of what a killed one has landed.
@@ -187,7 +188,7 @@ class Stream:
 
     def _score(self, run: Run, *, arrived: bool) -> None:
         """Predict for the entities that are due, and for those due before that have only now become known."""
-        reach, on_time = self.env.config.pipelines.inference.first_window, self.env.config.streaming.on_time
+        reach, on_time = self.env.config.pipelines.inference.first_window, self.env.config.of(StreamingSettings).on_time
         edge = max(self.began, self.last - on_time)
         if arrived or self._unsettled:
             self._score_span(run, max(self.began, self.last - reach), edge, late=True)

@@ -68,7 +68,6 @@ _ROWS = 40  # scored one by one
 _BUDGET = {
     "lakehouse": {"root": "data/tables", "landing": "data/landing", "features_from": None, "expire_after": None},
     "pipelines": {"released_code_only": False, "refused": []},
-    "promotion": {"source": None},
     "training": {"tuning": {"enabled": False}},
     "monitoring": {"notify": []},
     "registry": {"approval": "automatic", "tracking_uri": "sqlite:///data/mlflow.db", "artifacts": "data/artifacts"},
@@ -412,6 +411,10 @@ def _assert_prepared_alike(run: Environment, backfill: Environment, time: dateti
     for name in names:
         ours, theirs = _table(run, name), _query(backfill, f"SELECT * FROM {name}", time)
         assert theirs.height, f"{name} has no row that was available at {time}"
+        early = theirs.height - ours.height
+        assert early <= 0, (
+            f"{name}: {early:,} of its rows say in available_at that they were known at {time}, and were not"
+        )
         _assert_equal(_tidy(ours, _PROVENANCE), _tidy(theirs, _PROVENANCE), f"{name} as of {time}")
 
 

@@ -102,6 +102,8 @@ class DryRun:
             yield from wrong
             if not wrong:
                 self.schemas["entities"] = found
+            fields = self.project.entity.fields
+            yield from _unknown("PROJECT.entity.fields", "entities.sql gives no", fields, found.names)
         if not self.project.entity.keys:
             yield "PROJECT.entity.keys: there are none: what tells one row to predict for from another?"
 
@@ -141,7 +143,11 @@ class DryRun:
         rows, given = self.schemas["entities"].empty_table(), self._empty()
         joined = self._engine.point_in_time(rows, views, as_of=pd.Timestamp(0).to_pydatetime(), given=given)
         self.joined = joined.schema.empty_table().to_pandas()
-        for where, names in (("PROJECT.baseline.groups", project.baseline.groups), ("PROJECT.slices", project.slices)):
+        for where, names in (
+            ("PROJECT.baseline.groups", project.baseline.groups),
+            ("PROJECT.slices", project.slices),
+            ("PROJECT.entity.sensitive", project.entity.sensitive),  # a misspelt one would be written
+        ):
             yield from self._not_joined(where, names, self.joined)
 
     def _model(self) -> Iterator[str]:

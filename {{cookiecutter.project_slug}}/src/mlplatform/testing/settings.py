@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from mlplatform import pipelines
-from mlplatform.config.loading import ENVIRONMENTS, checked, origin, read_layers, suggestion
+from mlplatform.config.loading import ENVIRONMENTS, Config, checked, origin, read_layers, suggestion
 from mlplatform.config.monitoring import Rule
-from mlplatform.config.root import Config
 from mlplatform.contract import Project
 from mlplatform.errors import ConfigError
-from mlplatform.monitoring import drift, metrics
+from mlplatform.monitoring import drift
 from mlplatform.storage.address import place
+from mlplatform.storage.catalog import option
 from mlplatform.testing.dry_run import DryRun
 
 Layers = tuple[Mapping[str, Any], Config]
@@ -97,6 +97,7 @@ def _measured(project: Project, run: DryRun) -> dict[str, Measured]:
     tables = [table.table for table in project.tables]
     stream = ["stream"] if find_spec("mlplatform.streaming") else []
     online, server, variant = [["online"], ["serve"], ["variant"]] if find_spec("mlplatform.serving") else [[], [], []]
+    of_server: Sequence[str] = option("mlplatform.monitoring.service:MEASURED") or ()
     ways = [*(["inference"] if stream or online else []), *variant]
     numbers = Measured((*(name for name, number in inputs.items() if number), *scores), ways)
     texts = Measured([name for name, number in inputs.items() if not number], ways)
@@ -108,7 +109,7 @@ def _measured(project: Project, run: DryRun) -> dict[str, Measured]:
         **dict.fromkeys(("psi", "missing_rate"), both),
         **dict.fromkeys(("runs", "failed_runs", "run_seconds", "rows_per_second"), jobs),
         "lag_seconds": Measured(stream),
-        **dict.fromkeys(metrics.SERVER if server else (), Measured(server)),
+        **dict.fromkeys(of_server if server else (), Measured(server)),
         "freshness_seconds": Measured([*tables, *online]),
         "rows": Measured((*tables, *online, ""), judged.slices),
         "label_coverage": judged,

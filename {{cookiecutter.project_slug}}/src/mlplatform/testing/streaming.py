@@ -4,6 +4,7 @@ from threading import Event
 
 import polars as pl
 
+from mlplatform.config.streaming import StreamingSettings
 from mlplatform.environment import Environment
 from mlplatform.streaming.delta import feed
 from mlplatform.streaming.stream import Stream, replayed, run
@@ -29,7 +30,8 @@ def _streamed(world: World) -> Environment:
     """The model of `start`, and a stream from then on, whose events are the deliveries' files."""
     made = world.environment("streamed", registry=True)
     world.first_model(made, conformance._run)
-    settings = made.config.streaming.model_copy(update={"source": "delta", "sinks": (), "events": "data/events"})
+    update = {"source": "delta", "sinks": (), "events": "data/events"}
+    settings = made.config.of(StreamingSettings).model_copy(update=update)
     env = Environment(made.name, made.project, made.folder, made.config.model_copy(update={"streaming": settings}))
     for time in sorted({*world.times(_DELIVERIES), *world.times(2), world.end}):
         world.deliver(env, time)

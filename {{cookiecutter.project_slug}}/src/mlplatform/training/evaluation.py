@@ -39,7 +39,7 @@ def evaluate(
     wanted = (len(holdout), *[len(project.labels.classes)] * bool(project.labels.classes))
     if scores.shape != wanted or not np.isfinite(scores).all():
         raise ModelError(f"Model.predict gives scores of shape {scores.shape}: wanted are finite ones, {wanted}")
-    heuristic = fit_baseline(train, project.baseline, project.labels)
+    heuristic = fit_baseline(train, project.baseline, project.labels, model.primary)
     explanation = _explain(model, fitted, holdout)
     drawn = {} if explanation.figure is None else {"explanation.png": explanation.figure}
     metrics = _finite(model.metrics(labels, scores))

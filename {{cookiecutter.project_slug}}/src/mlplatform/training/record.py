@@ -227,7 +227,7 @@ def _card(registry: Registry, trained: Trained) -> str:
         evaluation=trained.evaluation,
         baseline=project.baseline.groups,
         split=registry.env.config.training.split,
-        guess="share of each class" if project.labels.classes else "mean label",
+        guess="share of each class" if project.labels.classes else "mean or median label",
         threshold=trained.threshold,
         primary=project.model.primary.name,
         parameters=trained.parameters,

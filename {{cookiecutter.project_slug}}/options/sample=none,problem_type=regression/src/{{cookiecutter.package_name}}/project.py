@@ -18,7 +18,7 @@ PROJECT = Project(
     tables=TABLES,
     views=VIEWS,
     model=Estimate(),
-    # A model has to beat the mean label of each of these groups, and is judged in each slice by itself.
+    # A model has to beat the mean or median label of each of these groups, and is judged in each slice by itself.
     baseline=Baseline(groups=("kind",)),
     slices=("kind",),
     card=Card(
