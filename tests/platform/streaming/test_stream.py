@@ -64,6 +64,21 @@ def test_features_equal_a_batch_rebuild_after_any_interleaving_also_in_small_bit
     assert not predicted["late"].all()
 
 
+def test_a_stream_that_has_nothing_to_do_writes_no_feature_table(
+    project: Path, load_env: LoadEnv, now: datetime
+) -> None:
+    """Also where only the first of the views had news: how far all are is kept with the last of them."""
+    env = load_env("prod", project)
+    time, outcome = next((time, values) for source, time, values in facts(now, now + 72 * HOUR) if source == "outcomes")
+    send(env, "outcomes", [outcome], time)
+    stream(env, now, time, 24 * HOUR)
+    stream(env, now, time + 2 * HOUR, HOUR / 4)
+    written = [env.catalog.snapshot(name).version for name in TABLES]
+    assert read(env, "features.kind_history")["available_at"].max() > now
+    stream(env, now, time + 3 * HOUR, HOUR / 4)
+    assert [env.catalog.snapshot(name).version for name in TABLES] == written
+
+
 def test_what_is_no_event_goes_to_quarantine_with_reason_and_offset_and_a_new_field_is_kept(
     project: Path, load_env: LoadEnv, now: datetime
 ) -> None:

@@ -180,10 +180,12 @@ class Stream:
         late = since is None or (earliest is not None and earliest <= since)
         if since and earliest and late:
             since = earliest - timedelta.resolution
+        moved = late or earliest is not None
         for view in views:
             rows, window = compute(env, view, run.as_of, since), Window("available_at", since, run.as_of)
-            kept = marks if view is views[-1] else None
-            if rows.count() or late or (kept and earliest):
+            kept, found = marks if view is views[-1] else None, rows.count() > 0
+            moved = moved or found
+            if found or late or (kept and moved):  # what no mark covers would be written again in each micro-batch
                 run.wrote(view.table, env.catalog.replace(view.table, rows, window, kept))
 
     def _score(self, run: Run, *, arrived: bool) -> None:
