@@ -195,6 +195,10 @@ def test_what_cannot_be_asked_is_told_in_one_line(
     cases = [
         (StorageError, "no such table: itms", replace(TABLE, table="itms"), None),
         (StorageError, "no such column: changed", replace(TABLE, watermark="changed"), None),
+        (ContractError, "source items: its watermark amount holds numbers, such as 1.5",
+         replace(TABLE, watermark="amount"), None),
+        (ContractError, "its watermark number holds numbers, such as 7",
+         Database(address="SHOP", query="SELECT *, 7 AS number FROM items", watermark="number"), None),
         (ContractError, "source items: it lacks amount, published_at: its columns are item_id, kind",
          Database(address="SHOP", query="SELECT item_id, kind, changed_at FROM items", watermark="changed_at"), None),
         (UserError, "the environment variable SHOP is not set", TABLE, ""),

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -37,6 +38,12 @@ def read(source: Source, since: datetime | None, as_of: datetime) -> Iterator[pa
         if kind.watermark:
             mark: Any = sa.column(kind.watermark)
             example = connection.scalar(sa.select(mark).select_from(rows).where(mark.is_not(None)).limit(1))
+            if isinstance(example, int | float | Decimal):
+                raise ContractError(
+                    f"source {source.name}: its watermark {kind.watermark} holds numbers, such as {example}, and they "
+                    "do not say when a row came to be known: name a column of times, or none, and all rows are read "
+                    "each time"
+                )
             if isinstance(example, datetime):  # a database that keeps times as text cannot compare them
                 zone = UTC if example.tzinfo else None
                 bounds = [mark <= as_of.replace(tzinfo=zone)]
