@@ -106,6 +106,10 @@ bench: render ## Time an upgrade, the join, scoring and drift beside other tools
 	$(BIN)/python benchmarks/upgrade.py
 	PYTHONPATH='$(PLATFORM):$(RENDER)/src' PYTHONDONTWRITEBYTECODE=1 $(TOOLS)/python benchmarks/speed.py $(BIN)/uv
 
+.PHONY: bench-growth
+bench-growth: render ## Time the pipelines on 1 and 10 times the flights (FACTORS), and measure their memory
+	cd '$(RENDER)' && PYTHONPATH=src PYTHONDONTWRITEBYTECODE=1 $(TOOLS)/python '$(CURDIR)/benchmarks/growth.py' $(or $(FACTORS),1 10)
+
 .PHONY: docs
 docs: $(VENV)/.ready-docs ## Build the documentation into build/site, strictly
 	$(BIN)/python docs/generate.py
