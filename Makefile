@@ -42,7 +42,7 @@ test-platform: render ## Run the platform's own tests
 	$(TEST_PLATFORM)
 
 .PHONY: test-nightly
-test-nightly: render ## Run the long campaigns of tests: before a release, and by night
+test-nightly: render build/moto/bin/moto_server ## Run the long campaigns of tests: before a release, and by night
 	$(TEST_PLATFORM) -m nightly
 	$(BIN)/pytest -m nightly -n 2 --dist loadgroup
 
@@ -74,10 +74,12 @@ test-spark: render ## Compare DuckDB and Spark: the sample's SQL, every pipeline
 	$(TEST_PLATFORM) -m spark -n 3 --dist loadfile
 
 # A server of moto's own environment: its packages do not go together with a render's.
+build/moto/bin/moto_server: | $(READY)
+	$(PYTHON) -m venv build/moto
+	$(BIN)/uv pip install --quiet --python build/moto/bin/python 'moto[server]==5.2.5'
+
 .PHONY: test-storage
-test-storage: render ## Run tables, deliveries and the life cycle on servers that stand for S3, Azure and Google, and PostgreSQL
-	@test -e build/moto/bin/moto_server || { $(PYTHON) -m venv build/moto && \
-	$(BIN)/uv pip install --quiet --python build/moto/bin/python 'moto[server]==5.2.5'; }
+test-storage: render build/moto/bin/moto_server ## Run tables, deliveries and the life cycle on servers that stand for S3, Azure and Google, and PostgreSQL
 	@test -e build/azurite || ! command -v npm >/dev/null || \
 	npm install --silent --no-save --no-audit --no-fund --prefix build/azurite azurite@3.37.0
 	@test -e build/bin/fake-gcs-server || ! command -v go >/dev/null || \

@@ -40,6 +40,13 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
     return True if any(not (Path(mlplatform.__path__[0]) / part).exists() for part in parts) else None
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How much a campaign has tried."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            terminalreporter.write_line(f"{report.nodeid}: {name} {value}")
+
+
 @pytest.fixture(scope="session")
 def now() -> datetime:
     """The logical time of `world`: it knows nothing later."""

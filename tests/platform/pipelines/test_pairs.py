@@ -1,52 +1,40 @@
-"""Every pair of pipelines at once, in two processes, one of them killed at some time: the tables are those of a serial
-order."""
+"""Every pair of pipelines at once, in two processes, one or both of them killed at some time: the tables are those of a
+serial order. What chance decides follows from the pair and the number of the round, which a failure names."""
 
-import os
 import random
-import subprocess
-import sys
+import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from importlib import import_module
 from itertools import combinations_with_replacement
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from hands import PIPELINES, at_once
 from mlplatform.environment import Environment
 from mlplatform.registry.store import Registry
+from mlplatform.storage.address import Remote
 from mlplatform.storage.ops import RUNS
 from steps import advance, overlay, read
+from stores import Store
 from tiny.deliveries import land
 
 LoadEnv = Callable[..., Environment]
 Duplicate = Callable[[Path, Path], Path]
 State = dict[str, pl.DataFrame]
 
-PIPELINES = ("ingest", "featurize", "infer", "monitor", "train", "deploy", "maintain")
 PAIRS = list(combinations_with_replacement(PIPELINES, 2))
 SAMPLE = [("ingest", "featurize"), ("train", "train")]
 # What the wall clock, or the number of runs, decides.
-BY_THE_WAY = ("ingested_at", "scored_at", "recorded_at", "run_id")
+BY_THE_WAY = ("ingested_at", "modified", "scored_at", "recorded_at", "run_id")
 RUNS_METRICS = ("run_seconds", "rows_per_second", "runs", "failed_runs")
-RUN = """
-import sys
-from datetime import datetime
-from importlib import import_module
-from pathlib import Path
-from mlplatform.environment import Environment
-from tiny.project import PROJECT
-
-env = Environment.load("prod", PROJECT, Path(sys.argv[1]), ("test", "pairs"))
-pipeline = getattr(import_module(f"mlplatform.pipelines.{sys.argv[2]}"), sys.argv[2])
-env.code, open(f"{sys.argv[1]}/{sys.argv[4]}.ready", "w").close()
-while not Path(sys.argv[1], "go").exists():
-    pass
-pipeline(env, datetime.fromisoformat(sys.argv[3]))
-"""
+SETTINGS: dict[str, Any] = {"lakehouse": {"keep_versions": "1h"}}
 
 
 def state(env: Environment) -> State:
@@ -77,33 +65,13 @@ def run(env: Environment, pipelines: Sequence[str], as_of: datetime) -> None:
         getattr(import_module(f"mlplatform.pipelines.{name}"), name)(env, as_of)
 
 
-def at_once(folder: Path, pair: Sequence[str], as_of: datetime, kill: float | None) -> list[int]:
-    """Run two pipelines at once, and kill the first of them after so many seconds; returns how each has ended."""
-    both = [
-        subprocess.Popen(
-            [sys.executable, "-c", RUN, str(folder), name, as_of.isoformat(), str(number)],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-            stderr=subprocess.DEVNULL,
-        )
-        for number, name in enumerate(pair)
-    ]
-    while not all((folder / f"{number}.ready").exists() for number in range(2)):
-        assert not any(process.poll() for process in both)
-        time.sleep(0.01)
-    (folder / "go").touch()
-    if kill is not None:
-        time.sleep(kill)
-        both[0].kill()
-    return [process.wait() for process in both]
-
-
 @pytest.fixture(scope="module")
 def start(
     world: Path, tmp_path_factory: pytest.TempPathFactory, duplicate: Duplicate, load_env: LoadEnv, now: datetime
 ) -> Path:
     """Ten days after `world`, of which the last day's files have only landed: every pipeline has something to do."""
     project = duplicate(world, tmp_path_factory.mktemp("pairs") / "start")
-    overlay(project, "pairs", {"lakehouse": {"keep_versions": "1h"}})
+    overlay(project, "pairs", SETTINGS)
     env = load_env("prod", project)
     advance(env, now + timedelta(days=9))
     land(env.landing, now + timedelta(days=10))
@@ -111,16 +79,29 @@ def start(
 
 
 @pytest.fixture
-def rounds(start: Path, tmp_path: Path, duplicate: Duplicate, load_env: LoadEnv, now: datetime) -> Callable[..., None]:
-    """rounds(pair, seeds): for each seed run the pair at once; every second time the one of them is killed, and then
-    both run again."""
+def rounds(
+    start: Path,
+    tmp_path: Path,
+    duplicate: Duplicate,
+    load_env: LoadEnv,
+    now: datetime,
+    monkeypatch: pytest.MonkeyPatch,
+    record_property: Callable[[str, object], None],
+) -> Callable[..., None]:
+    """rounds(pair, seeds): for each seed run the pair at once; of four times one of them is killed in two, both in
+    one, and then both run again. With `store`, tables and deliveries lie there."""
     later = now + timedelta(days=10)
     serial: dict[tuple[str, ...], State] = {}
+    took: dict[str, float] = {}
+    monkeypatch.setattr("mlplatform.storage.lease.EXPIRES", 4.0)
 
     def after(*pipelines: str) -> State:
         if pipelines not in serial:
             env = load_env("prod", duplicate(start, tmp_path / "-".join(("serial", *pipelines))), "pairs")
-            run(env, pipelines, later)
+            for name in pipelines:
+                begun = time.monotonic()
+                run(env, [name], later)
+                took.setdefault(name, time.monotonic() - begun)
             serial[pipelines] = state(env)
         return serial[pipelines]
 
@@ -131,30 +112,69 @@ def rounds(start: Path, tmp_path: Path, duplicate: Duplicate, load_env: LoadEnv,
             yield after(second, first, second)
             yield after(first, second, first, second)
 
-    def rounds(pair: tuple[str, str], seeds: Sequence[int]) -> None:
+    def rounds(pair: tuple[str, str], seeds: Sequence[int], store: Store | None = None) -> None:
+        died = 0
         for seed in seeds:
             chance = random.Random(f"{pair} {seed}")
             first, second = chance.sample(pair, 2)
-            kill = chance.uniform(0, 1.5) if seed % 2 else None
+            after(first, second)
+            kills = [
+                chance.uniform(0, 1.5 * took[name]) if dies else None
+                for name, dies in ((first, seed % 4), (second, seed % 4 == 2))
+            ]
             folder = duplicate(start, tmp_path / f"round-{seed}")
-            ended = at_once(folder, (first, second), later, kill)
-            assert ended[1] == 0 and (kill is not None or ended[0] == 0), (first, second, seed, ended)
+            if store is not None:
+                move(folder, store)
+            ended = at_once(folder, (first, second), later, ["pairs"], kills)
+            for number, (code, kill) in enumerate(zip(ended, kills, strict=True)):
+                said = (folder / f"{number}.said").read_text(encoding="utf-8")
+                assert code == 0 or (code == -signal.SIGKILL and kill is not None), (pair, seed, kills, ended, said)
+                died += code != 0
             env = load_env("prod", folder, "pairs")
-            if kill is not None:
+            if seed % 4:
                 run(env, (first, second), later)
             found = state(env)
-            told = [differences(found, expected) for expected in orders(first, second, kill is not None)]
-            assert "" in told, f"{first} and {second}, round {seed}, killed after {kill}: {told}"
+            told = [differences(found, expected) for expected in orders(first, second, bool(seed % 4))]
+            assert "" in told, f"{first} and {second}, round {seed}, killed after {kills}: {told}"
+        record_property("rounds", len(seeds))
+        record_property("killed", died)
 
     return rounds
 
 
+def move(folder: Path, store: Store) -> None:
+    """Put a project's tables and deliveries into an object store."""
+    root, parts = store.fresh(), {"root": "data/prod", "landing": "data/landing"}
+    for name, part in parts.items():
+        Remote(f"{root}/{name}").copy_from(folder / part)
+        shutil.rmtree(folder / part)
+    at = {name: f"{root}/{name}" for name in parts}
+    overlay(folder, "pairs", {"lakehouse": {**SETTINGS["lakehouse"], **at}})
+
+
 @pytest.mark.parametrize("pair", SAMPLE, ids="-".join)
 def test_a_pair_at_once_ends_as_one_after_the_other(pair: tuple[str, str], rounds: Callable[..., None]) -> None:
-    rounds(pair, range(2))
+    rounds(pair, range(3))
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
 def test_every_pair_at_once_ends_as_one_after_the_other(pair: tuple[str, str], rounds: Callable[..., None]) -> None:
     rounds(pair, range(20))
+
+
+@pytest.mark.storage
+@pytest.mark.xdist_group("object-stores")
+@pytest.mark.parametrize("pair", SAMPLE[:1], ids="-".join)
+def test_a_pair_at_once_on_an_object_store_ends_as_on_a_disk(
+    pair: tuple[str, str], rounds: Callable[..., None], store: Store
+) -> None:
+    rounds(pair, range(2), store)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("pair", PAIRS, ids="-".join)
+def test_every_pair_at_once_on_an_object_store_ends_as_on_a_disk(
+    pair: tuple[str, str], rounds: Callable[..., None], store: Store
+) -> None:
+    rounds(pair, range(20), store)

@@ -139,6 +139,16 @@ def test_one_holder_at_a_time_has_the_lease(store: Store, capsys: pytest.Capture
 
 
 @where_tables_can_be
+def test_tables_that_were_copied_from_a_disk_with_its_lock_have_a_lease(store: Store, tmp_path: Path) -> None:
+    root = store.fresh()
+    with catalog(str(tmp_path / "tables")).lease("maintain"):
+        pass
+    Remote(root).copy_from(tmp_path / "tables")
+    with catalog(root).lease("maintain"):
+        catalog(root).append(NAME, items(("a", 1)))
+
+
+@where_tables_can_be
 def test_the_lease_of_a_holder_who_died_is_free_when_it_expires(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     root = store.fresh()
     code = """

@@ -74,7 +74,7 @@ def test_a_stream_that_has_nothing_to_do_writes_no_feature_table(
     stream(env, now, time, 24 * HOUR)
     stream(env, now, time + 2 * HOUR, HOUR / 4)
     written = [env.catalog.snapshot(name).version for name in TABLES]
-    assert read(env, "features.kind_history")["available_at"].max() > now
+    assert (read(env, "features.kind_history")["available_at"] > now).any()
     stream(env, now, time + 3 * HOUR, HOUR / 4)
     assert [env.catalog.snapshot(name).version for name in TABLES] == written
 

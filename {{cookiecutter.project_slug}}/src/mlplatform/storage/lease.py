@@ -84,11 +84,15 @@ class Lease:
         """The object's version and what it says; nothing where it is not there."""
         try:
             found = self._api.get(self._store, _NAME)
-            return _version(found.meta), json.loads(bytes(found.bytes()))
+            content = bytes(found.bytes())
         except FileNotFoundError:
             return {}, {}
         except (self._api.exceptions.BaseError, OSError) as error:
             raise self._told(error) from error
+        try:
+            return _version(found.meta), dict(json.loads(content))
+        except ValueError:  # the lock of a folder on a disk, copied here with the tables
+            return _version(found.meta), {}
 
     def _put(self, holder: str) -> bool:
         """Write the object, if it is still of the version that is known here. Returns whether it was."""
