@@ -61,6 +61,16 @@ def test_a_better_challenger_is_accepted_with_the_numbers() -> None:
     )
 
 
+def test_rows_that_nearly_all_lie_in_one_block_are_as_good_as_one_block() -> None:
+    rows = np.arange(ROWS)
+    uneven = np.where(rows < 0.9 * ROWS, 0, rows // 10)
+    assert len(np.unique(uneven)) > len(np.unique(rows // 100))
+    assert judged(right(0.9), right(0.7), blocks=rows // 100).accepted
+    verdict = judged(right(0.9), right(0.7), blocks=uneven)
+    assert not verdict.accepted
+    assert verdict.low < 0 < verdict.difference
+
+
 def test_a_worse_challenger_is_refused() -> None:
     verdict = judged(right(0.7), right(0.9))
     assert not verdict.accepted

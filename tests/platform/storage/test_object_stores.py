@@ -139,6 +139,17 @@ def test_one_holder_at_a_time_has_the_lease(store: Store, capsys: pytest.Capture
 
 
 @where_tables_can_be
+def test_what_failed_with_the_lease_leaves_no_lease_behind(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "EXPIRES", 1.0)
+    tables = catalog(store.fresh())
+    with pytest.raises(KeyError), tables.lease("featurize"):
+        raise KeyError
+    time.sleep(1.5)
+    tables.append(NAME, items(("a", 1)))
+    assert tables.read(NAME).num_rows == 1
+
+
+@where_tables_can_be
 def test_tables_that_were_copied_from_a_disk_with_its_lock_have_a_lease(store: Store, tmp_path: Path) -> None:
     root = store.fresh()
     with catalog(str(tmp_path / "tables")).lease("maintain"):

@@ -81,8 +81,10 @@ class DeltaCatalog:
         self._refuse_foreign_write("its lease")
         if isinstance(self.root, Remote):
             with Lease(self.root, holder, self.owner) as self._lease:
-                yield
-            self._lease = None
+                try:
+                    yield
+                finally:
+                    self._lease = None
             return
         with _told(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
