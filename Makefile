@@ -71,7 +71,7 @@ test-spark: render ## Compare DuckDB and Spark: the sample's SQL, every pipeline
 	@test -e $(TOOLS)/spark-submit || $(ADD) pyspark==4.1.4 py4j==0.10.9.9
 	@test -e build/jars/.ready || { mvn --quiet --batch-mode --file '$(CURDIR)/{{cookiecutter.project_slug}}/options/compute=spark/jars/pom.xml' \
 		dependency:copy-dependencies -DoutputDirectory='$(CURDIR)/build/jars' && touch build/jars/.ready; }
-	$(TEST_PLATFORM) -m spark -n 3 --dist loadfile
+	$(TEST_PLATFORM) -m spark -n 4 --dist loadfile
 
 # A server of moto's own environment: its packages do not go together with a render's.
 build/moto/bin/moto_server: | $(READY)
