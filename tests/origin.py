@@ -1,6 +1,5 @@
 """A repository on a CI platform: the blank project, its history, its environments' storage."""
 
-import fcntl
 import os
 import subprocess
 import time
@@ -118,10 +117,7 @@ def machine_origin(
     """
     project = bake(template, folder, {"ci_platform": ci_platform, "sample": "none", **answers})
     venv = environment(project)
-    venv.parent.mkdir(exist_ok=True)
-    with venv.with_suffix(".lock").open("w") as lock:  # repositories of several platforms share it
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        make(project, "setup")
+    make(project, "setup")
     # A fresh clone's files are newer than the environment, which each job would install again.
     os.utime(venv / ".ready", (time.time(), time.time() + 10**6))
     origin = Origin(project, venv, folder / "storage")
