@@ -58,8 +58,13 @@ def _refuse_unknown(labels: Labels, both: pd.Series, classes: list[float] | list
         )
     raise LabelError(
         f"sql/labels.sql: {unknown.sum():,} of {len(both):,} labels are none of the {len(classes)} classes in "
-        f"project.py: {_list(unknown)}"
+        f"project.py: {_list(unknown)}. {_unseen(both, classes)}"
     )
+
+
+def _unseen(both: pd.Series, classes: list[float] | list[str]) -> str:
+    unseen = [str(name) for name in classes if name not in set(both)]
+    return f"Never seen: {', '.join(unseen)}" if unseen else "Each of the classes is seen"
 
 
 def _list(counts: "pd.Series[int]") -> str:
