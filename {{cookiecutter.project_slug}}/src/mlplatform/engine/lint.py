@@ -17,7 +17,7 @@ _REFUSED = {
 
 
 def problems(sql: str) -> list[tuple[int, str]]:
-    """What in `sql` gives other results, or none, on the other engine, and what to write instead, each with its line."""
+    """What in `sql` gives other results, or none, on the other engine, by line, and what to write instead."""
     code = plain(sql)
     found = [(m.start(), why) for pattern, why in _REFUSED.items() if (m := re.search(pattern, code, re.IGNORECASE))]
     found += [

@@ -296,7 +296,7 @@ def _unknown(where: str, what: str, names: Iterable[str], known: Iterable[str]) 
 
 
 def _named_labels(sql: str) -> Iterator[tuple[int, str]]:
-    """The labels that a CASE of labels.sql names as texts, with their lines; none where it is not plain what it gives."""
+    """The labels that a plain CASE in labels.sql gives, each with its line; none where it is not plain."""
     code = lint.plain(sql)
     case = re.search(r"\bCASE\b(?:(?!\b(?:CASE|END)\b).)*\bEND\s+AS\s+label\b", code, re.IGNORECASE | re.DOTALL)
     if not case or len(re.findall(r"\blabel\b", code, re.IGNORECASE)) > 1:
