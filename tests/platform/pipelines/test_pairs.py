@@ -154,7 +154,7 @@ def move(folder: Path, store: Store) -> None:
 
 @pytest.mark.parametrize("pair", SAMPLE, ids="-".join)
 def test_a_pair_at_once_ends_as_one_after_the_other(pair: tuple[str, str], rounds: Callable[..., None]) -> None:
-    rounds(pair, range(3))
+    rounds(pair, range(2))
 
 
 @pytest.mark.nightly
