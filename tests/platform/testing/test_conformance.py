@@ -1,5 +1,6 @@
 """Each conformance check fails on a project that is broken in the way that it looks for."""
 
+import gzip
 import json
 import uuid
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pyarrow import fs
 
 from copies import Copy
 from mlplatform.environment import Environment
+from mlplatform.pipelines.ingest import ingest
 from mlplatform.storage.address import Remote, filesystem
 from mlplatform.testing import conformance
 from mlplatform.testing.conformance import World
@@ -120,6 +122,28 @@ def test_a_check_fails_on_a_project_that_breaks_its_promise(copy: Copy, broken: 
 
 def test_every_check_has_a_project_on_which_it_fails() -> None:
     assert {broken.check for broken in BROKEN.values()} == set(conformance.CHECKS)
+
+
+def test_a_project_that_has_nothing_to_score_is_told_so(copy: Copy) -> None:
+    world = World(*copy.load())
+    world.uninterrupted = world.environment("without predictions"), {}
+    with pytest.raises(AssertionError, match="no champion has scored anything"):
+        conformance.running_twice_changes_nothing(world)
+
+
+def test_the_time_of_writing_in_a_delivered_file_does_not_count(copy: Copy) -> None:
+    copy.edit("tables.py", "Csv()", 'Csv(compression="gzip")')
+    world, states = World(*copy.load()), []
+    for time in (0, 1):
+        env = world.environment(f"written-at-{time}")
+        world.deliver(env, world.start)
+        for path in env.landing.glob("outcomes/*.csv"):
+            path.with_suffix(".csv.gz").write_bytes(gzip.compress(path.read_bytes(), mtime=time))
+            path.unlink()
+        ingest(env, world.start)
+        states.append(conformance._state(env))
+    assert states[0]["bronze.outcomes"].height
+    conformance._assert_same(*states)
 
 
 class AwayWorld(World):

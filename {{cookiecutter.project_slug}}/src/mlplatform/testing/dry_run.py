@@ -49,6 +49,10 @@ class DryRun:
     def problems(self) -> Iterator[str]:
         """All that is wrong; of mistakes that follow from another one only that one."""
         yield from self._undeclared_files()
+        unnamable = list(self._unnamable())
+        yield from unnamable
+        if unnamable:
+            return
         for table in self.project.tables:
             yield from self._silver(table)
         yield from self._entities()
@@ -70,6 +74,21 @@ class DryRun:
         found = sorted(path.relative_to(self._sql).as_posix() for path in self._sql.rglob("*.sql"))
         for name in [name for name in found if name not in declared]:
             yield f"{self._path(name)}: nothing declares it{suggestion(name, declared)}"
+
+    def _unnamable(self) -> Iterator[str]:
+        """Names that the platform puts into SQL of its own, and which SQL takes for something else."""
+        named = [("PROJECT.entity.keys", self.project.entity.keys)]
+        named += [(f"SilverTable {table.name!r}: keys", table.keys) for table in self.project.tables]
+        for view in self.project.views:
+            named += [(f"FeatureView {view.name!r}: keys", view.keys), ("FeatureView", (view.name,))]
+        for where, name in [(where, name) for where, names in named for name in names]:
+            sql, rows = f"SELECT t.{name} FROM (SELECT {name} FROM given.rows) AS t", pa.schema({name: pa.string()})
+            try:
+                found = self._engine.query(sql, given={"given.rows": rows.empty_table()}).schema.names
+            except QueryError:
+                found = []
+            if found != [name]:
+                yield f"{where}: {name!r} is a word of SQL, or no plain name: call it otherwise"
 
     def _silver(self, table: SilverTable) -> Iterator[str]:
         import pandera.errors
@@ -119,6 +138,10 @@ class DryRun:
             if not (pa.types.is_string(kind) if labels.classes else _is_number(kind)):
                 meant = "names of classes" if labels.classes else "numbers"
                 yield f"{self._path('labels.sql')}: label is {kind}, but Labels({labels.kind!r}, ...) are {meant}"
+            elif labels.classes:
+                for line, name in _named_labels(self.project.sql("labels.sql")):
+                    where = f"{self._path('labels.sql')}:{line - 1}"
+                    yield from _unknown(where, "Labels(...) have no class", [name], labels.classes)
 
     def _view(self, view: FeatureView) -> Iterator[str]:
         place = f"features/{view.name}.sql"
@@ -213,7 +236,8 @@ class DryRun:
             text = str(error).partition("LINE ")[0]  # not the line itself, which its number names
             yield f"{self._path(place)}{' '.join(text.split()).removeprefix(f'sql/{place}')}"
             return None
-        yield from (f"{self._path(place)}: {problem}" for problem in lint.problems(sql))
+        # The first line is the file's name (see `Project.sql`).
+        yield from (f"{self._path(place)}:{line - 1}: {problem}" for line, problem in lint.problems(sql))
         return found
 
     def _empty(self) -> dict[str, pa.Table]:
@@ -288,6 +312,17 @@ def _relative(path: Path, folder: Path) -> str:
 def _unknown(where: str, what: str, names: Iterable[str], known: Iterable[str]) -> Iterator[str]:
     known = list(known)
     yield from (f"{where}: {what} {name}{suggestion(name, known)}" for name in names if name not in known)
+
+
+def _named_labels(sql: str) -> Iterator[tuple[int, str]]:
+    """The labels that a plain CASE in labels.sql gives, each with its line; none where it is not plain."""
+    code = lint.plain(sql)
+    case = re.search(r"\bCASE\b(?:(?!\b(?:CASE|END)\b).)*\bEND\s+AS\s+label\b", code, re.IGNORECASE | re.DOTALL)
+    if not case or len(re.findall(r"\blabel\b", code, re.IGNORECASE)) > 1:
+        return
+    for text in re.finditer(r"\b(?:THEN|ELSE)\s+('_*')(?=\s+(?:WHEN|ELSE|END)\b)", code, re.IGNORECASE):
+        if case.start() < text.start() < case.end():
+            yield lint.line_of(sql, text.start(1)), sql[text.start(1) + 1 : text.end(1) - 1].replace("''", "'")
 
 
 def _breaches(cases: pl.DataFrame, given: Sequence[str]) -> Iterator[str]:
