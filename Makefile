@@ -112,6 +112,11 @@ bench: render ## Time an upgrade, the join, scoring and drift beside other tools
 bench-growth: render ## Time the pipelines on 1 and 10 times the flights (FACTORS), and measure their memory
 	cd '$(RENDER)' && PYTHONPATH=src PYTHONDONTWRITEBYTECODE=1 $(TOOLS)/python '$(CURDIR)/benchmarks/growth.py' $(or $(FACTORS),1 10)
 
+.PHONY: bench-refreshes
+bench-refreshes: render ## Refresh a small project hourly for 90 days (DAYS); measure the refreshes and what they leave
+	cd tests/platform && PYTHONPATH='$(PLATFORM):.' PYTHONDONTWRITEBYTECODE=1 $(TOOLS)/python \
+	'$(CURDIR)/benchmarks/growth_of_refreshes.py' tiny $(or $(DAYS),90)
+
 .PHONY: docs
 docs: $(VENV)/.ready-docs ## Build the documentation into build/site, strictly
 	$(BIN)/python docs/generate.py

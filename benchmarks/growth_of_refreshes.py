@@ -1,6 +1,6 @@
-"""Refresh the blank project hour by hour, and print what a refresh costs and what it leaves on the disk.
+"""Refresh a small project hour by hour, and print what a refresh costs and what it leaves on the disk.
 
-As a script, in a repository that was rendered with sample=none, with its Python and PYTHONPATH=src:
+As a script, with the packages of a render, in a folder with conf/ and pyproject.toml:
 python growth_of_refreshes.py PACKAGE [DAYS]. Each hour brings new files, which are ingested, featurized and
 scored by a champion; every day ends with monitoring and maintenance. Hours are simulated by `as_of`.
 """

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 import pytest
 import yaml
 
@@ -70,6 +71,19 @@ class Edited(Project):
 
     def sql(self, path: str) -> str:
         return self.edits.get(path) or super().sql(path)
+
+
+def twice(entities: int) -> pa.Table:
+    """Two rows of each entity, which keys of several types name."""
+    numbers = [*range(entities), *range(entities)]
+    return pa.table(
+        {
+            "name": [f"Zoë | {n}'s" for n in numbers],
+            "number": pa.array([n * 10**9 - 5 for n in numbers], pa.int64()),
+            "day": [date(1969, 12, 1) + timedelta(days=n) for n in numbers],
+            "prediction_time": [datetime(2025, 1, 1) + timedelta(hours=place) for place in range(len(numbers))],
+        }
+    )
 
 
 class Killed(BaseException):

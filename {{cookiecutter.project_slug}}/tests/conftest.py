@@ -67,7 +67,7 @@ def score(model: Model, known: pd.DataFrame) -> Score:
 
 
 @pytest.fixture(scope="session")
-def baseline(known: pd.DataFrame) -> Score:
+def baseline(model: Model, known: pd.DataFrame) -> Score:
     """The scores of the heuristic that the model has to beat."""
-    heuristic = fit_baseline(known, PROJECT.baseline, PROJECT.labels)
+    heuristic = fit_baseline(known, PROJECT.baseline, PROJECT.labels, model.primary)
     return lambda rows: baseline_scores(heuristic, rows, PROJECT.labels)

@@ -145,8 +145,9 @@ def test_a_function_gives_what_spark_gives(expression: str, expected: object) ->
 
 
 def test_what_to_write_instead_is_said_in_terms_of_what_is_there() -> None:
-    (literal,) = problems("SELECT avg(a) * 12.50 AS a FROM t")
+    ((line, literal),) = problems("SELECT 'a\n--b' -- 1.5 / c\n, avg(a) * 12.50 AS a FROM t")
+    assert line == 3
     assert literal.startswith("12.50: ") and literal.endswith("write 1250e-2")
-    (cast,) = problems("SELECT TRY_CAST(id AS BIGINT) AS id FROM bronze.t")
+    ((_, cast),) = problems("SELECT TRY_CAST(id AS BIGINT) AS id FROM bronze.t")
     assert "floor(TRY_CAST(id AS DOUBLE))" in cast
     assert problems("SELECT TRY_CAST(floor(TRY_CAST(id AS DOUBLE)) AS BIGINT) AS id, 1250e-2 AS a FROM bronze.t") == []

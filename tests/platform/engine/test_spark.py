@@ -20,19 +20,21 @@ from polars.testing import assert_frame_equal
 
 from conftest import CONF, Duplicate, LoadEnv
 from mlplatform.config.lakehouse import SparkSettings
+from mlplatform.contract import Entity
 from mlplatform.engine import Cluster, View
 from mlplatform.engine.duckdb import DuckDb
 from mlplatform.engine.spark import Spark
 from mlplatform.environment import Environment
 from mlplatform.errors import ContractError, ForbiddenError, MissingTableError, QueryError
-from mlplatform.features.frames import labelled
+from mlplatform.features.frames import labelled, sample
 from mlplatform.pipelines.deploy import deploy
 from mlplatform.pipelines.infer import infer
 from mlplatform.pipelines.monitor import monitor
 from mlplatform.pipelines.train import train
 from sparks import HERE, JARS, SESSION, assert_same, tables
-from steps import advance, overlay
+from steps import Edited, advance, overlay, twice
 from tiny.deliveries import START
+from tiny.project import PROJECT
 
 pytestmark = pytest.mark.spark
 pyspark = pytest.importorskip("pyspark")
@@ -94,6 +96,20 @@ def test_training_rows_are_the_same_and_so_is_their_share(pair: tuple[Environmen
     found = [labelled(env, SECOND, START, SECOND, 0.5).arrow() for env in pair]
     assert 250 < found[0].num_rows < 450
     assert_frame_equal(*(pl.DataFrame(rows) for rows in found), abs_tol=1e-9, rel_tol=0)
+
+
+@pytest.mark.parametrize("keys", [("name",), ("day", "number")])
+def test_of_too_many_rows_the_same_entities_are_taken(
+    pair: tuple[Environment, Environment], keys: tuple[str, ...]
+) -> None:
+    project, found = Edited(**{**vars(PROJECT), "entity": Entity(keys)}), []
+    for env in pair:
+        other = Environment(env.name, project, env.folder, env.config)
+        rows = other.engine.query("SELECT * FROM given.rows", given={"given.rows": twice(400)})
+        found.append(sample(other, rows, 200))
+    assert found[0][1:] == found[1][1:]
+    assert 150 < found[0].taken <= 200
+    assert_frame_equal(*(pl.DataFrame(some.rows) for some in found))
 
 
 def test_the_point_in_time_join_keeps_its_rules(engine: Spark) -> None:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from mlplatform.contract import Database
 from mlplatform.environment import Environment
-from mlplatform.errors import ContractError, StorageError, UserError
+from mlplatform.errors import ContractError, MissingTableError, StorageError, UserError
 from mlplatform.pipelines.ingest import ingest
 from steps import overlay, read
 from stores import postgres
@@ -77,9 +77,12 @@ def test_rows_are_read_once_and_count_from_their_watermark_on(
     shop: sa.Engine, env_of: Callable[..., Environment]
 ) -> None:
     env = env_of(TABLE)
+    with pytest.raises(MissingTableError, match=r"`ingest --env prod`, which reads the database at \$SHOP$"):
+        env.table("silver.items")
     ingest(env, START + timedelta(minutes=20))
     assert ids(env) == ids(env, "bronze.items") == [0, 1]
-    assert ingest(env, START + timedelta(minutes=20)).written == {}
+    again = ingest(env, START + timedelta(minutes=20))
+    assert (again.written, again.notes) == ({}, [f"nothing new in the database at $SHOP, {env.landing}"])
     ingest(env, START + DAY)
     assert ids(env) == [0, 1, 2]
     bronze = read(env, "bronze.items").sort("landed_at")

@@ -181,6 +181,33 @@ def test_an_entity_that_batch_and_a_stream_have_scored_counts_once(
     assert found["ks", "score", "inference=streaming"] > everything["ks", "score"]
 
 
+@pytest.mark.parametrize("most", [70, 40])
+def test_of_too_many_predictions_a_sample_stands_for_all(
+    scored: Path, ordinary: Path, duplicate: Duplicate, load_env: LoadEnv, later: datetime, tmp_path: Path, most: int
+) -> None:
+    """A week has 70: as many as there may be are all measured, each week by itself."""
+    overlay(duplicate(scored, tmp_path / "many"), "many", {"monitoring": {"max_rows": most}})
+    many, order = load_env("prod", tmp_path / "many", "rules", "many"), ["window_end", "metric", "column", "slice"]
+    run = monitor(many, later)
+    measured, whole = (
+        read(env, METRICS).filter(pl.col("model_version").is_not_null()).sort(order)
+        for env in (many, load_env("prod", ordinary, "rules"))
+    )
+    if most == 70:
+        assert run.notes == []
+        assert_frame_equal(measured, whole, rel_tol=1e-12)
+        return
+    assert [note.partition(" of ")[2] for note in run.notes] == [
+        f"70 predictions stand for the window to {end} (monitoring.max_rows)" for end in WEEKS[1:]
+    ]
+    assert all(25 < int(note.partition(" ")[0]) <= 40 for note in run.notes)
+    rows, drift = (pl.col("metric") == "rows") & (pl.col("slice") == "all"), pl.col("column") == "amount"
+    assert_frame_equal(measured.filter(rows), whole.filter(rows))
+    assert measured.filter(drift)["value"].to_list() != whole.filter(drift)["value"].to_list()
+    cells = measured.filter(pl.col("metric") == "confusion").group_by("window_end").agg(pl.col("value").sum())
+    assert cells["value"].is_between(50, 72).all(), "weighted as well"
+
+
 def test_one_odd_week_raises_no_alert(scored: Path, copy: LoadEnv, later: datetime) -> None:
     prod = copy(scored)
     change_scores(prod, WEEKS[1], WEEKS[2])

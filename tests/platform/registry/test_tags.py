@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mlplatform.registry.tags import HeldOut, IncompleteVersionError, VersionTags
+from mlplatform.registry.tags import HeldOut, IncompleteVersionError, Sampled, VersionTags
 from mlplatform.storage.catalog import Span
 
 SPAN = Span(datetime(2025, 3, 1), datetime(2025, 4, 1))
@@ -56,6 +56,7 @@ def test_a_record_is_the_same_after_its_way_through_tags() -> None:
 def test_so_is_one_with_everything() -> None:
     by_shop = HeldOut(SPAN, ("shop", "region"), 0.25, 7)
     more = {**vars(RECORD), "held_out": by_shop, "threshold": 0.1 + 0.2, "feature_views": ()}
+    more["sampled"] = Sampled(26_000 / 65_536, 1.0, 500_000)
     more |= {"promoted_from": "staging", "promoted_version": 4, "promoted_run": "ab"}
     record = VersionTags(**more)
     assert VersionTags.of(record.as_tags()) == record
@@ -66,6 +67,7 @@ def test_a_version_of_an_older_release_was_judged_on_what_came_after_its_trainin
     record = VersionTags.of(OLD)
     assert record.held_out == HeldOut(Span(datetime(2025, 3, 2), datetime(2025, 4, 1)))
     assert (record.threshold, record.promoted_from, record.metrics) == (None, "", {"auc": 0.75})
+    assert record.sampled is None
 
 
 def test_what_is_missing_is_named() -> None:

@@ -134,14 +134,15 @@ def test_who_is_not_logged_in_is_told_so(
     for name in [name for name in os.environ if name.startswith("DATABRICKS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("DATABRICKS_CONFIG_FILE", str(tmp_path / "none"))
-    for name in ("set_tracking_uri", "set_registry_uri"):  # for the whole process, and the tests that follow
-        monkeypatch.setattr(mlflow, name, lambda uri: None)
     settings = {"tracking_uri": "databricks", "unity_schema": "prod.tiny_models"}
     registry = Registry(load_env("prod", blank, overlay(blank, "unity", {"registry": settings})))
     there: Any = SimpleNamespace(model=MODEL, ledger=SimpleNamespace(champion=lambda as_of: 3))
     for ask in (lambda: databricks.connect(registry, 17), lambda: databricks.publish(there, now)):
         with pytest.raises(ConfigError, match="lets nobody in without a log-in"):
             ask()
+    here = Registry(load_env("prod", blank))
+    assert here.client.search_registered_models() == [], "MLflow keeps the addresses for the whole process"
+    assert mlflow.get_registry_uri() == mlflow.get_tracking_uri() != "databricks-uc"
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from mlplatform.engine.duckdb import DuckDb
-from mlplatform.errors import ForbiddenError, MissingTableError
+from mlplatform.errors import ForbiddenError, MissingTableError, StorageError
 from mlplatform.storage import ops
 from mlplatform.storage.catalog import Among, Catalog, Window, open_catalog
 from mlplatform.storage.delta import DeltaCatalog
@@ -78,6 +78,17 @@ def test_every_method_that_writes_is_among_those_tested() -> None:
     readers = {"names", "exists", "snapshot", "read", "count", "history", "mark", "changes"}
     doors = {name for name in vars(DeltaCatalog) if not name.startswith("_")}
     assert doors - readers == {name for name in WRITERS if name.isidentifier()} - {"create"}
+
+
+@pytest.mark.parametrize("name", ["upsert", "remove"])
+def test_a_damaged_file_that_a_writer_needs_is_named_and_nothing_is_changed(catalog: DeltaCatalog, name: str) -> None:
+    (file,) = folder(catalog, NAME).glob("*.parquet")
+    before = file.read_bytes()
+    file.write_bytes(before[: len(before) // 2])
+    with pytest.raises(StorageError, match=rf"^{folder(catalog, NAME)}: .*A file of this table is damaged or missing"):
+        WRITERS[name](catalog)
+    file.write_bytes(before)
+    assert content(catalog) == [("AA1", 5), ("AA2", 50)]
 
 
 def test_text_can_be_compared_in_tables_that_were_merged_and_compacted(catalog: DeltaCatalog) -> None:

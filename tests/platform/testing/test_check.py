@@ -251,7 +251,7 @@ MISTAKES = {
         "sql/features/kind_history.sql",
         "ORDER BY hour NULLS LAST",
         "ORDER BY hour",
-        "sql/features/kind_history.sql: ORDER BY hour: nulls come last on DuckDB and first on Spark; "
+        "sql/features/kind_history.sql:22: ORDER BY hour: nulls come last on DuckDB and first on Spark; "
         "say NULLS FIRST or NULLS LAST",
     ),
     "entities without a prediction time": Mistake(
@@ -447,6 +447,28 @@ def test_a_file_that_nothing_declares_and_one_that_is_missing_are_found(copy: Co
         "sql/label.sql: nothing declares it (did you mean 'labels.sql'?)",
         "sql/labels.sql: the file is missing",
     ]
+
+
+LABEL = "CASE WHEN outcome > 0 THEN 1e0 ELSE 0e0 END AS label"
+CASES = {
+    "CASE WHEN outcome > 9 THEN 'hihg'\n WHEN outcome > 0 THEN 'mid' ELSE 'low' END AS label": [
+        "sql/labels.sql:4: Labels(...) have no class hihg (did you mean 'high'?)"
+    ],
+    "CASE WHEN outcome > 9 THEN 'high'\n WHEN outcome > 0 THEN 'mid' ELSE 'mìd' END AS label": [
+        "sql/labels.sql:5: Labels(...) have no class mìd (did you mean 'mid'?)"
+    ],
+    "CASE WHEN outcome > 9 THEN 'high' ELSE CASE item_id WHEN 'hot' THEN 'mid' ELSE 'low' END END AS label": [],
+    "CASE WHEN CASE WHEN outcome > 0 THEN 'a' ELSE 'b' END = 'a' THEN 'high' ELSE 'low' END AS label": [],
+    "concat('h', CASE WHEN outcome > 9 THEN 'igh' ELSE 'ello' END) AS label": [],
+    "-- THEN 'none' END AS label\n CASE WHEN outcome > 9 THEN 'high' ELSE 'low' END AS label": [],
+}
+
+
+@pytest.mark.parametrize(("given", "said"), CASES.items())
+def test_a_class_that_is_misspelt_in_the_sql_of_labels_is_found(copy: Copy, given: str, said: list[str]) -> None:
+    copy.edit("project.py", 'Labels("binary")', 'Labels("multiclass", classes=("low", "mid", "high"))')
+    copy.edit("sql/labels.sql", LABEL, given)
+    assert [line for line in copy.problems() if line.startswith("sql/labels.sql")] == said
 
 
 def test_everything_is_told_at_once(copy: Copy) -> None:

@@ -122,6 +122,13 @@ def test_every_check_has_a_project_on_which_it_fails() -> None:
     assert {broken.check for broken in BROKEN.values()} == set(conformance.CHECKS)
 
 
+def test_a_project_that_has_nothing_to_score_is_told_so(copy: Copy) -> None:
+    world = World(*copy.load())
+    world.uninterrupted = world.environment("without predictions"), {}
+    with pytest.raises(AssertionError, match="no champion has scored anything"):
+        conformance.running_twice_changes_nothing(world)
+
+
 class AwayWorld(World):
     """The same ways, with tables, deliveries and artifacts at addresses below one that is empty before."""
 

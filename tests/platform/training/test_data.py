@@ -4,18 +4,21 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import pyarrow as pa
 import pytest
 
 from conftest import Duplicate
-from mlplatform.contract import Labels
+from mlplatform.contract import Entity, Labels
 from mlplatform.environment import Environment
-from mlplatform.features.frames import LabelError, labelled
+from mlplatform.features.frames import LabelError, labelled, sample
 from mlplatform.pipelines.deploy import deploy
 from mlplatform.pipelines.infer import infer
 from mlplatform.pipelines.train import train
+from mlplatform.registry.comparison import compare_versions
 from mlplatform.registry.store import Registry
 from mlplatform.training import data
-from steps import Edited, overlay
+from steps import Edited, overlay, twice
 from tiny.project import PROJECT
 
 SNAPSHOT = datetime(2025, 3, 15)
@@ -74,6 +77,65 @@ def test_groups_stay_together(folder: Path, now: datetime) -> None:
     assert set(found.train["amount"]).isdisjoint(found.holdout["amount"])
     with pytest.raises(data.NotEnoughDataError, match=r"training.group: the joined rows have no column shop"):
         data.load(env(folder, split="group", group="shop"), now)
+
+
+@pytest.mark.parametrize("split", ["time", "random"])
+def test_of_too_many_rows_those_of_a_share_of_the_entities_are_taken(folder: Path, now: datetime, split: str) -> None:
+    whole = data.load(env(folder, split=split), now)
+    prod = env(folder, split=split, max_rows=100, min_rows=10)
+    found = data.load(prod, now)
+    for part in ("train", "holdout"):
+        some, all_ = (getattr(rows, part).set_index("item_id") for rows in (found, whole))
+        assert 10 < len(some) <= 100 < len(all_) or split == "random"
+        pd.testing.assert_frame_equal(some, all_.loc[some.index])
+    assert len(found.train) + len(found.holdout) <= (100 if split == "random" else 200)
+    assert len(found.notes) == (1 if split == "random" else 2)
+    assert "rows are taken, those of " in found.notes[0]
+    assert found.sampled.max_rows == 100
+    assert found.sampled.trained < 0.3 <= whole.sampled.trained == 1
+    # From what the version records, without the setting: the same rows.
+    keys = pa.table({"item_id": pd.concat([whole.train, whole.holdout])["item_id"].tolist()})
+    again = data.parts(env(folder), now, found.trained_on, found.held_out, found.sampled, keys)
+    for rows, expected in zip(again, (found.train, found.holdout), strict=True):
+        pd.testing.assert_frame_equal(rows.to_pandas(), expected)
+
+
+def test_as_many_rows_as_there_may_be_are_all_taken(folder: Path, now: datetime) -> None:
+    whole = data.load(env(folder), now)
+    prod = env(folder, max_rows=max(len(whole.train), len(whole.holdout)))
+    found = data.load(prod, now)
+    assert (found.digest, found.notes) == (whole.digest, ())
+    assert data.load(env(folder, max_rows=len(whole.train) - 1), now).digest != whole.digest
+    with pytest.raises(Exception, match="'max_rows' is 29, less than 'min_rows' of 30"):
+        env(folder, max_rows=29, min_rows=30)
+
+
+def test_a_version_records_its_sample_and_is_compared_on_one(
+    trained: Path, duplicate: Duplicate, tmp_path: Path, now: datetime
+) -> None:
+    settings = {"training": {"max_rows": 60}, "registry": {"comparison": {"min_rows": 61}}}
+    name = overlay(duplicate(trained, tmp_path / "project"), "few", settings)
+    prod = Environment.load("prod", PROJECT, tmp_path / "project", ("test", name))
+    run = train(prod, now)
+    assert sum("(training.max_rows)" in note for note in run.notes) == 2
+    registry = Registry(prod)
+    number = max(int(version.version) for version in registry.versions())
+    sampled, held_out = registry.tags(number).sampled, data.load(prod, now).holdout
+    assert sampled == data.load(prod, now).sampled
+    verdict = compare_versions(registry, number, 1, now)
+    assert verdict.reason.startswith(f"{len(held_out)} labelled rows cannot decide")
+
+
+@pytest.mark.parametrize("keys", [("name",), ("number",), ("day",), ("name", "number", "day")])
+def test_rows_of_an_entity_are_sampled_together(folder: Path, keys: tuple[str, ...]) -> None:
+    project = Edited(**{**vars(PROJECT), "entity": Entity(keys)})
+    prod, rows = env(folder, project), twice(400)
+    given = prod.engine.query("SELECT * FROM given.rows", given={"given.rows": rows})
+    found = sample(prod, given, 200)
+    assert found.total == 800
+    assert 150 < found.taken == found.rows.count() <= 200
+    assert set(pd.DataFrame(found.rows.arrow().to_pylist()).groupby(list(keys)).size()) == {2}
+    assert sample(prod, given, 800).rows.count() == 800
 
 
 def test_a_group_without_a_split_by_group_is_a_mistake(folder: Path) -> None:

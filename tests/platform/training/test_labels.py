@@ -43,6 +43,8 @@ def test_of_many_wrong_values_a_few_are_shown() -> None:
 def test_a_class_that_project_py_does_not_name_is_told() -> None:
     said = refusal(CLASSES, ["early", "late", "on time", "diverted"], ["early", "Late"])
     assert "2 of 6 labels are none of the 3 classes in project.py: diverted (1 rows), Late (1 rows)" in said
+    assert "Never seen" not in said
+    assert refusal(CLASSES, ["early", "on time", "Late"], ["early"]).endswith("Never seen: late")
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf])

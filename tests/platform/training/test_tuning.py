@@ -9,7 +9,7 @@ import pytest
 from sklearn.model_selection import TimeSeriesSplit
 
 from mlplatform.config.training import TrainingSettings, Tuning
-from mlplatform.contract import Metric
+from mlplatform.contract import Metric, Model
 from mlplatform.training import tuning
 from tiny.features import CATEGORICAL, NUMERIC
 from tiny.model import Estimate
@@ -97,6 +97,14 @@ def test_progress_is_reported_trial_by_trial(train: pd.DataFrame) -> None:
     _, trials = search(train, SETTINGS, lambda *report: reports.append(report))
     assert [(number, of) for number, of, _ in reports] == [(1, 2), (2, 2)]
     assert reports[-1][2] == best(trials["value"])
+
+
+def test_no_trials_are_told_of_where_there_is_nothing_to_search_for(
+    train: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Estimate, "suggest", Model.suggest)
+    parameters, trials = search(train, SETTINGS, lambda *report: pytest.fail(f"told: {report}"))
+    assert (parameters, len(trials)) == (dict(MODEL.defaults), 1)
 
 
 class Diverging(Estimate):

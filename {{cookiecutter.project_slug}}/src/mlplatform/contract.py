@@ -92,6 +92,10 @@ class Source:
     description: str = ""
     format: Csv | JsonLines | Parquet | Database = Csv()
 
+    def origin(self, files: object) -> str:
+        """Where its rows come from, in words: `files`, if not from a database."""
+        return f"the database at ${self.format.address}" if isinstance(self.format, Database) else str(files)
+
 
 @dataclass(frozen=True)
 class SilverTable:

@@ -136,9 +136,10 @@ class Environment:
         borrowed = name.split(".")[0] in READ_TOGETHER and self.sources is not self.catalog
         owner = self.sources.owner if borrowed else self.name
         landing = self.config_of(owner).lakehouse.landing
+        read = {source.name: source.origin(f"{landing}/{source.name}/") for source in self.project.sources}
         ingested = {f"bronze.{source.name}": source.name for source in self.project.sources}
         ingested |= {table.table: table.source for table in self.project.tables}
-        made = {table: f"run `ingest --env {owner}`, which reads {landing}/{of}/" for table, of in ingested.items()}
+        made = {table: f"run `ingest --env {owner}`, which reads {read.get(of, of)}" for table, of in ingested.items()}
         made |= {view.table: f"run `featurize --env {owner}`" for view in self.project.views}
         made |= {
             f"{ops.QUARANTINE}{table.partition('.')[2]}": "`ingest` has refused no row of it" for table in ingested

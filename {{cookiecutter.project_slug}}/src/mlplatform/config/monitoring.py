@@ -80,13 +80,15 @@ class MonitoringSettings(Section):
     Windows follow one another without a gap, each of length `window`. Labels of a window count as complete
     `label_delay` after its end. A window, or a slice of one, with fewer than `min_rows` rows says nothing
     about drift or performance: with n rows a PSI of about (bins - 1) / n is expected where nothing has
-    changed. `notify` names the environment variables that hold Apprise URLs; without any, alerts are printed.
+    changed. With more than `max_rows` predictions, those of a share of the entities stand for all. `notify` names
+    the environment variables that hold Apprise URLs; without any, alerts are printed.
     """
 
     window: Duration = timedelta(days=7)
     label_delay: Duration = timedelta(days=2)
     psi_bins: Annotated[int, Field(ge=2, le=100)] = 10
     min_rows: PositiveInt = 200
+    max_rows: PositiveInt = 500_000
     rules: Annotated[tuple[Rule, ...], AfterValidator(_told_apart)] = ()
     notify: tuple[Annotated[str, AfterValidator(_variable)], ...] = ()
 

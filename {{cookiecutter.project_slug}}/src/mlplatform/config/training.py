@@ -30,6 +30,9 @@ class TrainingSettings(Section):
     seed: int = Field(0, description="by group or random: another seed holds out other rows")
     history: Duration | None = Field(None, description="how far back training reaches; null means everything")
     fraction: Share = Field(default=1.0, description="share of the entities that are trained on")
+    max_rows: Annotated[int, Field(ge=2)] = Field(
+        500_000, description="of training rows, and of held-out rows: of more, those of a smaller share of the entities"
+    )
     min_rows: Annotated[int, Field(ge=2)] = Field(100, description="of training rows, and of held-out rows")
     min_class_rows: Annotated[int, Field(ge=1)] = Field(5, description="training rows of each class")
     tuned_in: Literal["dev", "staging", "prod"] = Field(
@@ -38,7 +41,9 @@ class TrainingSettings(Section):
     tuning: Tuning
 
     @model_validator(mode="after")
-    def _has_groups(self) -> Self:
+    def _is_possible(self) -> Self:
         if (self.split == "group") != (self.group is not None):
             raise ValueError("'group' names the column of split: group, and is for no other split")
+        if self.max_rows < self.min_rows:
+            raise ValueError(f"'max_rows' is {self.max_rows:,}, less than 'min_rows' of {self.min_rows:,}")
         return self

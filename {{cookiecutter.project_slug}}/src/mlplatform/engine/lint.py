@@ -16,37 +16,47 @@ _REFUSED = {
 }
 
 
-def problems(sql: str) -> list[str]:
-    """What in `sql` gives other results, or none, on the other engine, and what to write instead."""
-    code = re.sub(r"--[^\n]*|/\*.*?\*/", " ", sql, flags=re.DOTALL)
-    code = re.sub(r"'(?:[^']|'')*'", "''", code)
-    found = [message for pattern, message in _REFUSED.items() if re.search(pattern, code, re.IGNORECASE)]
+def problems(sql: str) -> list[tuple[int, str]]:
+    """What in `sql` gives other results, or none, on the other engine, by line, and what to write instead."""
+    code = plain(sql)
+    found = [(m.start(), why) for pattern, why in _REFUSED.items() if (m := re.search(pattern, code, re.IGNORECASE))]
     found += [
-        f"ORDER BY {item}: nulls come last on DuckDB and first on Spark; say NULLS FIRST or NULLS LAST"
-        for item in _order_items(code)
+        (at, f"ORDER BY {item}: nulls come last on DuckDB and first on Spark; say NULLS FIRST or NULLS LAST")
+        for at, item in _order_items(code)
         if not re.search(r"\bNULLS\s+(FIRST|LAST)\b", item, re.IGNORECASE)
     ]
     found += [
-        f"{whole}.{part}: a DECIMAL, whose averages are rounded on Spark; write {int(whole + part)}e-{len(part)}"
-        for whole, part in re.findall(r"(?<![\w.])(\d+)\.(\d+)(?![\de])", code)[:1]
+        (m.start(), f"{m[0]}: a DECIMAL, whose averages are rounded on Spark; write {int(m[1] + m[2])}e-{len(m[2])}")
+        for m in list(re.finditer(r"(?<![\w.])(\d+)\.(\d+)(?![\de])", code))[:1]
     ]
+    for at, value, kind in _casts(code):
+        if kind.upper() in _INTEGERS and not re.match(r"floor\s*\(", value, re.IGNORECASE):
+            floored = f"floor it first (where it is text: floor(TRY_CAST({value} AS DOUBLE)))"
+            found.append((at, f"CAST({value} AS {kind}): 2.5 becomes 3 on DuckDB and 2 on Spark; {floored}"))
+        if kind.upper().startswith(("TIMESTAMP", "DATETIME")):
+            drops = "drops an offset or zone on DuckDB and applies it on Spark"
+            found.append((at, f"CAST({value} AS {kind}): {drops}; write to_utc({value})"))
     found += [
-        f"CAST({value} AS {kind}): 2.5 becomes 3 on DuckDB and 2 on Spark; floor it first "
-        f"(where it is text: floor(TRY_CAST({value} AS DOUBLE)))"
-        for value, kind in _casts(code)
-        if kind.upper() in _INTEGERS and not re.match(r"floor\s*\(", value, re.IGNORECASE)
+        (m.start(), f"{m[1]} {m[2]}: by zero gives null, infinity or an error; divide by nullif(..., 0) or a number")
+        for m in re.finditer(r"(?<!/)([/%])(?!/)\s*(nullif\s*\(|[^\s,()]*)", code, re.IGNORECASE)
+        if not m[2].endswith("(") and not _is_nonzero(m[2])
     ]
-    found += [
-        f"CAST({value} AS {kind}): drops an offset or zone on DuckDB and applies it on Spark; write to_utc({value})"
-        for value, kind in _casts(code)
-        if kind.upper().startswith(("TIMESTAMP", "DATETIME"))
-    ]
-    found += [
-        f"{operator} {divisor}: by zero gives null, infinity or an error; divide by nullif(..., 0) or a number"
-        for operator, divisor in re.findall(r"(?<!/)([/%])(?!/)\s*(nullif\s*\(|[^\s,()]*)", code, re.IGNORECASE)
-        if not divisor.endswith("(") and not _is_nonzero(divisor)
-    ]
-    return found
+    return [(line_of(sql, at), message) for at, message in sorted(found)]
+
+
+def plain(sql: str) -> str:
+    """The SQL with comments and texts blotted out: each character stands where it stood."""
+
+    def blot(match: re.Match[str]) -> str:
+        text = match[0]
+        inner = re.sub(r"[^\n]", "_" if text[0] == "'" else " ", text)
+        return f"'{inner[1:-1]}'" if text[0] == "'" else inner
+
+    return re.sub(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'", blot, sql, flags=re.DOTALL)
+
+
+def line_of(sql: str, position: int) -> int:
+    return sql.count("\n", 0, position) + 1
 
 
 def _is_nonzero(divisor: str) -> bool:
@@ -56,17 +66,17 @@ def _is_nonzero(divisor: str) -> bool:
         return False
 
 
-def _casts(code: str) -> Iterator[tuple[str, str]]:
+def _casts(code: str) -> Iterator[tuple[int, str, str]]:
     for match in re.finditer(r"\b(?:TRY_)?CAST\s*\(", code, re.IGNORECASE):
         *value, kind = re.split(r"\bAS\b", _up_to_close(code[match.end() :]), flags=re.IGNORECASE)
-        yield "AS".join(value).strip(), kind.strip()
+        yield match.start(), "AS".join(value).strip(), kind.strip()
 
 
-def _order_items(code: str) -> Iterator[str]:
+def _order_items(code: str) -> Iterator[tuple[int, str]]:
     for match in re.finditer(r"\bORDER\s+BY\b", code, re.IGNORECASE):
         clause = _up_to_close(code[match.end() :])
         clause = re.split(r"\b(?:ROWS|RANGE|LIMIT|UNION)\b|;", clause, maxsplit=1, flags=re.IGNORECASE)[0]
-        yield from (item.strip() for item in _split(clause))
+        yield from ((match.start(), item.strip()) for item in _split(clause))
 
 
 def _up_to_close(text: str) -> str:

@@ -1,6 +1,8 @@
 """Frames for training and scoring: entities joined with what was known at their prediction times."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -18,16 +20,32 @@ class LabelError(UserError):
     """sql/labels.sql does not give what `Labels` in project.py says; the message says how they differ."""
 
 
+class Sample(NamedTuple):
+    """Rows of a share of the entities, which holds `taken` of `total` rows."""
+
+    rows: Relation
+    share: float
+    taken: int
+    total: int
+
+
 def entities(
-    env: Environment, as_of: datetime, start: datetime, end: datetime, without: str = "", scored: str = "batch"
+    env: Environment,
+    as_of: datetime,
+    start: datetime,
+    end: datetime,
+    without: str = "",
+    scored: str = "batch",
+    fraction: float = 1.0,
 ) -> Relation:
     """One row per entity to predict with prediction_time in (`start`, `end`], with its features.
 
     Columns: those of sql/entities.sql, `<view>__<feature>` and feature_time. An entity that became known only
     after its prediction time could not have been scored and is left out, and so is one that the table
-    `without` has from this way of inference: `scored`.
+    `without` has from this way of inference: `scored`. `fraction` keeps that share of them, always the same ones.
     """
-    return with_features(env, _entities(env, as_of, start, end, without=without, scored=scored), as_of, start)
+    found = _entities(env, as_of, start, end, fraction=fraction, without=without, scored=scored)
+    return with_features(env, found, as_of, start)
 
 
 def labelled(
@@ -42,9 +60,46 @@ def labelled(
 
     `fraction` keeps that share of the entities, always the same ones; `among` those with these keys.
     """
-    found = _entities(env, as_of, start, end, fraction=fraction, among=among)
-    known = _labels(env, found, as_of, join="JOIN", where="label IS NOT NULL")
-    return _typed(with_features(env, known, as_of, start), env.project.labels)
+    return labelled_sample(env, as_of, start, end, fraction, among=among).rows
+
+
+def labelled_sample(
+    env: Environment,
+    as_of: datetime,
+    start: datetime,
+    end: datetime,
+    fraction: float,
+    most: int | None = None,
+    among: pa.Table | None = None,
+) -> Sample:
+    """Like `labelled`, of not more than `most` rows: see `sample`."""
+    known = _entities(env, as_of, start, end, fraction=fraction, among=among)
+    known = _labels(env, known, as_of, join="JOIN", where="label IS NOT NULL")
+    found = sample(env, known, most, fraction) if most else Sample(known, fraction, 0, 0)
+    return found._replace(rows=_typed(with_features(env, found.rows, as_of, start), env.project.labels))
+
+
+def sample(env: Environment, rows: Relation, most: int, fraction: float = 1.0) -> Sample:
+    """All rows, or of more than `most` those of a smaller share of the entities than `fraction`, which they are.
+
+    By a hash of the keys, so that an entity's rows stay together, and every engine and every run takes the same ones.
+    """
+    keys = env.project.entity.keys
+    part = _bucket(keys)
+    counts = env.engine.query(
+        f"SELECT {part} AS part, count(*) AS times FROM given.rows GROUP BY {part} ORDER BY part",
+        given={"given.rows": rows},
+    ).arrow()
+    total, taken, last = sum(counts["times"].to_pylist()), 0, 0
+    for row in counts.to_pylist():
+        if taken and taken + row["times"] > most:
+            break
+        taken, last = taken + row["times"], int(row["part"], 16)
+    if taken == total:
+        return Sample(rows, fraction, total, total)
+    share, order = last / _BUCKETS, ", ".join(("prediction_time", *keys))
+    sql = f"SELECT * FROM given.rows WHERE {_within(keys, share)} ORDER BY {order}"
+    return Sample(env.engine.query(sql, given={"given.rows": rows}), share, taken, total)
 
 
 def with_labels(env: Environment, rows: Rows, as_of: datetime) -> Relation:
@@ -98,9 +153,7 @@ def _entities(
     among: pa.Table | None = None,
 ) -> Relation:
     keys = env.project.entity.keys
-    bucket = f"{min(int(fraction * _BUCKETS), _BUCKETS - 1):04x}"
-    texts = ", ".join(f"CAST({key} AS STRING)" for key in keys)
-    kept = f"AND substr(md5(concat_ws('|', {texts})), 1, 4) <= '{bucket}' " if fraction < 1 else ""
+    kept = f"AND {_within(keys, fraction)} " if fraction < 1 else ""
     window = Window("prediction_time", start, end).predicate("TIMESTAMP ")
     names = ", ".join(keys)
     has_them = without and env.catalog.exists(without)
@@ -116,6 +169,17 @@ def _entities(
     )
     refuse_doubled(env, rows, keys, "sql/entities.sql")
     return rows
+
+
+def _within(keys: Sequence[str], share: float) -> str:
+    """SQL that is true for the rows of a share of the entities."""
+    return f"{_bucket(keys)} <= '{min(int(share * _BUCKETS), _BUCKETS - 1):04x}'"
+
+
+def _bucket(keys: Sequence[str]) -> str:
+    """SQL for the part that an entity is in, of `_BUCKETS`: four hexadecimal digits of a hash of its keys as text."""
+    texts = ", ".join(f"CAST({key} AS STRING)" for key in keys)
+    return f"substr(md5(concat_ws('|', {texts})), 1, 4)"
 
 
 def _subquery(project: Project, path: str) -> str:

@@ -85,19 +85,21 @@ def inputs(
     watched: Sequence[str],
     model_version: int | None = None,
     part: str = "all",
+    weight: float = 1.0,
 ) -> pl.DataFrame:
     """Return what is known of a window's predictions at its end: counts, missing rates and drift.
 
     `frame` has one row per prediction with the columns `watched` (features and scores) and `slices`; `reference`
     holds the watched ones as the model of `model_version` saw them in training, and None gives no drift. `part` names
-    the rows (see `parts`); slices are those of all of them. Raises ColumnNotFoundError for a missing column.
+    the rows (see `parts`); slices are those of all of them. Each row stands for `weight` ones. Raises
+    ColumnNotFoundError for a missing column.
     """
     height = _column(frame, watched[0]).len()
     counts = [(part, height)]
     for name in slices if part == "all" else ():
         groups = frame.lazy().group_by(name).len().collect().rows()
         counts += [(_slice(name, value), count) for value, count in sorted(groups, key=str)]
-    rows = [("rows", "", name, float(count)) for name, count in counts]
+    rows = [("rows", "", name, float(round(count * weight))) for name, count in counts]
     for name in watched if height else ():
         column = _column(frame, name)
         rows.append(("missing_rate", name, part, column.to_frame().select(_missing(name, column.dtype)).item()))
@@ -115,6 +117,7 @@ def performance(
     project: Project,
     model_version: int | None = None,
     part: str = "all",
+    weight: float = 1.0,
 ) -> pl.DataFrame:
     """Return label coverage and performance, overall and per slice, and the share of predictions that were late, as
     known `label_delay` after the end.
@@ -123,7 +126,7 @@ def performance(
     a heuristic's scores of the same rows, are named `baseline_<metric>`. Metrics of the project's own are measured
     on all rows together, and so is, for classes, `confusion`: how many rows of each class were predicted to be of
     which, in the column `cell(label, prediction)`. What a metric cannot say is left out. `part` names the rows (see
-    `parts`); slices and `confusion` are those of all of them.
+    `parts`); slices and `confusion` are those of all of them. Each row stands for `weight` ones.
     """
     rows: list[tuple[str, str, str, float]] = []
     if "late" in frame.columns and (said := frame["late"].count()):  # earlier releases did not say
@@ -146,8 +149,8 @@ def performance(
         predicted = own.to_pandas()
         rows += [(name, "", part, float(measure(predicted))) for name, measure in project.metrics.items()]
     if part == "all" and project.labels.classes and own.height >= settings.min_rows:
-        counts = own.group_by("label", "prediction").len().sort("label", "prediction")
-        rows += [("confusion", cell(label, guess), "all", float(count)) for label, guess, count in counts.iter_rows()]
+        counts = own.group_by("label", "prediction").len().sort("label", "prediction").rows()
+        rows += [("confusion", cell(label, guess), "all", float(round(n * weight))) for label, guess, n in counts]
     return rows_of(window, rows, model_version, window.end + settings.label_delay)
 
 

@@ -26,6 +26,7 @@ from mlplatform.preparation.forgotten import (
 )
 from mlplatform.registry.forgotten import archive_versions, clean_artifacts
 from mlplatform.registry.store import Registry
+from mlplatform.registry.tags import Sampled
 from mlplatform.registry.transitions import Decision
 from mlplatform.storage import ops
 from mlplatform.storage.subject import Subject
@@ -174,9 +175,8 @@ def _versions(env: Environment, subject: Subject, doomed: Doomed) -> Iterator[Af
         number, tags = int(version.version), registry.tags(int(version.version))
         frames = [pd.DataFrame(), pd.DataFrame()]
         if about is not None and about.num_rows:
-            settings = yaml.safe_load(registry.files(number, "config.yml").read_text(encoding="utf-8"))
-            share = float(settings["training"].get("fraction", 1.0))
-            found = parts(env, tags.as_of, tags.trained_on, tags.held_out, share, about)
+            sampled = tags.sampled or _sampled(registry, number)
+            found = parts(env, tags.as_of, tags.trained_on, tags.held_out, sampled, about)
             frames = [rows.to_pandas() for rows in found]
         seen = pd.concat(frames)
         inputs = project.model.inputs(seen) if len(seen) else pd.DataFrame()
@@ -184,6 +184,13 @@ def _versions(env: Environment, subject: Subject, doomed: Doomed) -> Iterator[Af
         files = clean_artifacts(registry, number, subject, inputs, write=False)
         if len(seen) or rests or files:
             yield Affected(number, registry.ledger.stage(number), len(frames[0]), len(frames[1]), rests, files, inputs)
+
+
+def _sampled(registry: Registry, number: int) -> Sampled:
+    """What an earlier release has sampled, whose versions say so in their settings alone."""
+    settings = yaml.safe_load(registry.files(number, "config.yml").read_text(encoding="utf-8"))
+    share = float(settings["training"].get("fraction", 1.0))
+    return Sampled(share, share, 0)
 
 
 def _known_between(env: Environment, doomed: Doomed) -> Iterator[tuple[datetime, datetime]]:

@@ -24,5 +24,6 @@ def ingest(env: Environment, as_of: datetime) -> Run:
         if take_in := option("mlplatform.serving.requests:take_in"):
             take_in(env, run)
         if not run.written and not run.notes:
-            run.note(f"nothing new in {env.landing}")
+            origins = dict.fromkeys(source.origin(env.landing) for source in env.project.sources)
+            run.note(f"nothing new in {', '.join(origins)}")
         return run

@@ -2,21 +2,30 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import pandas as pd
 import polars as pl
 
 from mlplatform.environment import Environment, Run
-from mlplatform.features.frames import entities, with_labels
+from mlplatform.features.frames import entities, sample, with_labels
 from mlplatform.monitoring import alerts, metrics
 from mlplatform.monitoring.metrics import Volume
 from mlplatform.monitoring.notify import notify
 from mlplatform.registry.baseline import baseline_scores
 from mlplatform.registry.store import Registry
 from mlplatform.storage import ops
-from mlplatform.storage.catalog import Span, Window, option
+from mlplatform.storage.catalog import Relation, Span, Window, option
 
-_JOINED = 5  # windows whose features are held in memory at once
+_JOINED = 5  # windows whose features are held in memory at once, if they have no more rows than one may have
+
+
+class Predictions(NamedTuple):
+    """Predictions of a share of the entities, each of which stands for `weight` ones."""
+
+    rows: pl.DataFrame
+    share: float = 1.0
+    weight: float = 1.0
 
 
 def monitor(env: Environment, as_of: datetime) -> Run:
@@ -30,50 +39,53 @@ def monitor(env: Environment, as_of: datetime) -> Run:
         measured = [pl.DataFrame(schema=metrics.SCHEMA)]
         ended = list(metrics.windows(settings.window, since, as_of))
         for first in range(0, len(ended), _JOINED):
-            measured += measure(env, registry, ended[first : first + _JOINED])
+            for some in _together(env, registry, ended[first : first + _JOINED]):
+                measured += measure(env, registry, some, run)
         delay = settings.label_delay
         for window in metrics.windows(settings.window, since - delay, as_of - delay):
-            measured += judge(env, registry, window)
+            measured += judge(env, registry, window, run)
         rows = pl.concat(measured)
         run.wrote(ops.METRICS, env.catalog.replace(ops.METRICS, rows.to_arrow(), Window("available_at", since, as_of)))
         raise_alerts(env, run, since)
         return run
 
 
-def measure(env: Environment, registry: Registry, windows: list[Span]) -> Iterator[pl.DataFrame]:
+def measure(env: Environment, registry: Registry, windows: list[Span], run: Run) -> Iterator[pl.DataFrame]:
     """What is known of consecutive windows at their ends: volumes, inputs and drift, pipeline runs."""
     # One join for all: what was known at a prediction time stays the same, whenever it is looked up.
     span = Span(windows[0].start, windows[-1].end)
     known = env.catalog.read(ops.RUNS, where=Window("as_of", span.start - timedelta.resolution, span.end))
     runs = pl.DataFrame(known)
-    predicted = _predictions(env, registry, span)
+    predicted = _predictions(env, registry, span, run)
     serving = option("mlplatform.serving.monitored:measured")
-    scored = _joined(env, predicted, span) if predicted.height else predicted
+    scored = predicted._replace(rows=_joined(env, predicted, span))
     for window in windows:
         volumes = {t.table: _volume(env, t.table, window) for t in env.project.tables}
         yield metrics.volumes(window, volumes)
         yield metrics.pipelines(window, runs)
         if serving:
-            yield from serving(env, window, predicted)
-        if not scored.is_empty():
+            yield from serving(env, window, predicted.rows)
+        if not scored.rows.is_empty():
             yield from _inputs(env, registry, window, scored)
 
 
-def _joined(env: Environment, predicted: pl.DataFrame, span: Span) -> pl.DataFrame:
+def _joined(env: Environment, predicted: Predictions, span: Span) -> pl.DataFrame:
     """Predictions with what they were made from: joined again, and for requests as the log has kept it."""
-    keys = list(env.project.entity.keys)
+    rows, keys = predicted.rows, list(env.project.entity.keys)
+    if rows.is_empty():
+        return rows
     told = [*keys, *env.project.labels.score_columns, "model_version", "inference", "variant"]
-    seen = pl.DataFrame(entities(env, span.end, span.start, span.end))
-    joined = predicted.filter(pl.col("inference") != "online").select(told).join(seen, on=keys)
+    seen = pl.DataFrame(entities(env, span.end, span.start, span.end, fraction=predicted.share))
+    joined = rows.filter(pl.col("inference") != "online").select(told).join(seen, on=keys)
     asked = option("mlplatform.serving.monitored:asked")
-    requests = asked(env, predicted, span.end) if asked else pl.DataFrame()
+    requests = asked(env, rows, span.end) if asked else pl.DataFrame()
     return pl.concat([joined, requests.select(joined.columns)], how="vertical_relaxed") if requests.height else joined
 
 
-def _inputs(env: Environment, registry: Registry, window: Span, scored: pl.DataFrame) -> Iterator[pl.DataFrame]:
+def _inputs(env: Environment, registry: Registry, window: Span, predicted: Predictions) -> Iterator[pl.DataFrame]:
     """The inputs and their drift, for each version that scored in the window."""
     settings, project, scores = env.config.monitoring, env.project, env.project.labels.score_columns
-    scored = scored.filter(pl.col("prediction_time") > window.start, pl.col("prediction_time") <= window.end)
+    scored = predicted.rows.filter(pl.col("prediction_time") > window.start, pl.col("prediction_time") <= window.end)
     # Part of a week is no week: in a window in which the champion changed, no version's inputs are compared.
     steady = len(list(registry.ledger.champions(window.start, window.end))) == 1
     for place, version, part in _parts(env, scored):
@@ -83,21 +95,23 @@ def _inputs(env: Environment, registry: Registry, window: Span, scored: pl.DataF
         # A column that is newer than the version has nothing to be compared with.
         known = [name for name in (*given.columns, *scores) if reference is None or name in reference.collect_schema()]
         frame = given.with_columns(part[name] for name in added)
-        yield metrics.inputs(window, frame, reference, settings, project.slices, known, version, place)
+        yield metrics.inputs(
+            window, frame, reference, settings, project.slices, known, version, place, predicted.weight
+        )
 
 
-def judge(env: Environment, registry: Registry, window: Span) -> Iterator[pl.DataFrame]:
+def judge(env: Environment, registry: Registry, window: Span, run: Run) -> Iterator[pl.DataFrame]:
     """The performance in a window, by the labels that were known `label_delay` after its end."""
     settings = env.config.monitoring
-    predictions = _predictions(env, registry, window)
-    if predictions.is_empty():
+    predicted = _predictions(env, registry, window, run)
+    if predicted.rows.is_empty():
         return
-    known = with_labels(env, predictions.to_arrow(), window.end + settings.label_delay)
+    known = with_labels(env, predicted.rows.to_arrow(), window.end + settings.label_delay)
     frame = pl.DataFrame(known)
     for place, version, part in _parts(env, frame):
         heuristic = pd.read_parquet(registry.files(version, "baseline.parquet"))
         guessed = baseline_scores(heuristic, part.to_pandas(), env.project.labels)
-        yield metrics.performance(window, part, guessed, settings, env.project, version, place)
+        yield metrics.performance(window, part, guessed, settings, env.project, version, place, predicted.weight)
 
 
 def raise_alerts(env: Environment, run: Run, since: datetime) -> None:
@@ -122,16 +136,36 @@ def raise_alerts(env: Environment, run: Run, since: datetime) -> None:
     run.notes.extend(f"not delivered: {failure}" for failure in failures)
 
 
-def _predictions(env: Environment, registry: Registry, window: Span) -> pl.DataFrame:
+def _together(env: Environment, registry: Registry, windows: list[Span]) -> list[list[Span]]:
+    """Consecutive windows in groups, each with few enough predictions for memory or a group of its own."""
+    rows = _made(env, registry, Span(windows[0].start, windows[-1].end))
+    many = rows is not None and rows.count() > env.config.monitoring.max_rows
+    return [[window] for window in windows] if many else [windows]
+
+
+def _made(env: Environment, registry: Registry, window: Span) -> Relation | None:
     table = f"predictions.{registry.settings.model}"
     if not env.catalog.exists(table):
-        return pl.DataFrame()
-    found = pl.DataFrame(env.catalog.read(table, where=Window("prediction_time", *window)))
+        return None
+    within, keys = Window("prediction_time", *window).predicate("TIMESTAMP "), ", ".join(env.project.entity.keys)
+    return env.engine.query(f"SELECT * FROM {table} WHERE {within} ORDER BY prediction_time, {keys}")
+
+
+def _predictions(env: Environment, registry: Registry, window: Span, run: Run) -> Predictions:
+    """What was predicted in a window; of very many predictions a sample, which the run notes."""
+    made, most = _made(env, registry, window), env.config.monitoring.max_rows
+    if made is None:
+        return Predictions(pl.DataFrame())
+    rows, share, taken, total = sample(env, made, most)
+    found = pl.DataFrame(rows)
     # Batch alone was there before these columns.
     for name, usual in (("inference", "batch"), ("variant", "champion")):
         known = pl.col(name).fill_null(usual) if name in found.columns else pl.lit(usual).alias(name)
         found = found.with_columns(known)
-    return found
+    if taken < total:
+        note = f"{taken:,} of {total:,} predictions stand for the window to {window.end} (monitoring.max_rows)"
+        run.notes.extend([note] if note not in run.notes else [])
+    return Predictions(found, share, total / max(taken, 1))
 
 
 def _parts(env: Environment, frame: pl.DataFrame) -> Iterator[tuple[str, int, pl.DataFrame]]:

@@ -23,6 +23,7 @@ def train(
     registry = Registry(env)
     with env.run("train", as_of) as run:
         rows = data.load(env, as_of)
+        run.notes.extend(rows.notes)
         tunes = env.config.training.tuning.enabled
         parameters = None if tunes else inherited_parameters(env, as_of)
         identity = _identity(env, as_of, rows, parameters)

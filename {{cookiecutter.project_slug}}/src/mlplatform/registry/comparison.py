@@ -19,7 +19,7 @@ from scipy.special import stdtrit
 from mlplatform.config.registry import Comparison
 from mlplatform.contract import Measure, Metric
 from mlplatform.environment import Run
-from mlplatform.features.frames import labelled
+from mlplatform.features.frames import labelled_sample
 from mlplatform.registry.baseline import baseline_scores
 from mlplatform.registry.scoring import VersionScorer
 from mlplatform.registry.store import Registry
@@ -57,7 +57,8 @@ class Scored(NamedTuple):
 def compare_versions(registry: Registry, challenger: int, champion: int | None, as_of: datetime) -> Verdict:
     """Score the challenger's held-out rows with both, or with the baseline where there is no champion."""
     env, held_out = registry.env, registry.tags(challenger).held_out
-    rows = labelled(env, as_of, *held_out.span, env.config.training.fraction).arrow()
+    settings = env.config.training
+    rows = labelled_sample(env, as_of, *held_out.span, settings.fraction, settings.max_rows).rows.arrow()
     rows = rows.filter(pa.array(held_out.chosen(rows)))
     frame = rows.to_pandas()
     if champion is None:

@@ -71,13 +71,13 @@ class Registry:
 
         logging.getLogger("mlflow").setLevel(logging.ERROR)
         uri = tracking_uri(self.env.folder, self.settings.tracking_uri)
-        mlflow.set_tracking_uri(uri)
+        mlflow.set_tracking_uri(uri)  # both are the process's: what it opened before may have set them elsewhere
+        mlflow.set_registry_uri(_UNITY if self.settings.unity_schema else uri)
         if self.settings.unity_schema:
-            mlflow.set_registry_uri(_UNITY)
             made = load(_CLIENTS, _UNITY, "registry.unity_schema")(mlflow.MlflowClient(uri, _UNITY))
             return cast("MlflowClient", _Told(made, uri))
         with told(uri), _alone(uri):
-            client = mlflow.MlflowClient(uri)
+            client = mlflow.MlflowClient(uri, uri)
             client.search_registered_models(max_results=1)
         return cast("MlflowClient", _Told(client, uri))
 

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -50,12 +50,20 @@ class HeldOut:
         return ["|".join(map(str, values)) for values in zip(*columns, strict=True)]
 
 
+class Sampled(NamedTuple):
+    """The share of the entities that a version was trained on, and of those held out; and what limited it."""
+
+    trained: float
+    held_out: float
+    max_rows: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class VersionTags:
     """The record of one version. `metrics` and `baseline` were measured on the held-out rows.
 
-    `threshold` is that of decisions by binary scores, if the model asks for one. `promoted_...` say where a version
-    comes from that was not trained here.
+    Releases up to 0.3.0 did not say what they `sampled`. `threshold` is that of decisions by binary scores, if the
+    model asks for one. `promoted_...` say where a version comes from that was not trained here.
     """
 
     env: str
@@ -70,6 +78,7 @@ class VersionTags:
     tuned: bool
     trained_on: Span
     held_out: HeldOut
+    sampled: Sampled | None = None
     summary: str
     metrics: Mapping[str, float] = field(default_factory=dict)
     baseline: Mapping[str, float] = field(default_factory=dict)
@@ -97,6 +106,7 @@ class VersionTags:
             "holdout_start": held_out.span.start.isoformat(),
             "holdout_end": held_out.span.end.isoformat(),
             "holdout_by": json.dumps([held_out.columns, held_out.share, held_out.seed]),
+            **({} if self.sampled is None else {"sampled": json.dumps(self.sampled)}),
             "summary": self.summary,
             **({} if self.threshold is None else {"threshold": repr(self.threshold)}),
             **{f"metric.{name}": f"{value:.6f}" for name, value in self.metrics.items()},
@@ -131,6 +141,7 @@ class VersionTags:
                 tuned=tags["tuned"] == "true",
                 trained_on=Span(time("train_start"), time("train_end")),
                 held_out=HeldOut(Span(datetime.fromisoformat(start), end), tuple(columns), share, seed),
+                sampled=Sampled(*json.loads(tags["sampled"])) if "sampled" in tags else None,
                 metrics=measured("metric."),
                 baseline=measured("baseline."),
                 threshold=float(tags["threshold"]) if "threshold" in tags else None,

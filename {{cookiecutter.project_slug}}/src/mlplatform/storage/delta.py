@@ -146,8 +146,8 @@ class DeltaCatalog:
     def remove(self, name: str, keys: pa.Table) -> None:
         self._refuse_foreign_write(name)
         same = " AND ".join(f"old.{key} = gone.{key}" for key in keys.column_names)
-        # Not `delete`: its log would quote the values.
-        self._open(name).merge(keys, same, source_alias="gone", target_alias="old").when_matched_delete().execute()
+        with _told(self._path(name)):  # not `delete`: its log would quote the values
+            self._open(name).merge(keys, same, source_alias="gone", target_alias="old").when_matched_delete().execute()
 
     def compact(self, name: str, keep: timedelta) -> None:
         self._refuse_foreign_write(name)

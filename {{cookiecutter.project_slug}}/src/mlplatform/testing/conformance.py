@@ -248,7 +248,8 @@ def killed_pipelines_end_as_if_nothing_had_happened(world: World) -> None:
 
 def running_twice_changes_nothing(world: World) -> None:
     env, before = world.uninterrupted
-    assert not before[f"predictions.{env.config.registry.model}"].is_empty(), "no champion has scored anything"
+    scored = f"predictions.{env.config.registry.model}"
+    assert scored in before and not before[scored].is_empty(), "no champion has scored anything"
     for pipeline, as_of in ((ingest, world.end), (train, world.start), (deploy, world.start)):
         pipeline(env, as_of)
     featurize(env, world.end, backfill=True)

@@ -119,6 +119,10 @@ class DryRun:
             if not (pa.types.is_string(kind) if labels.classes else _is_number(kind)):
                 meant = "names of classes" if labels.classes else "numbers"
                 yield f"{self._path('labels.sql')}: label is {kind}, but Labels({labels.kind!r}, ...) are {meant}"
+            elif labels.classes:
+                for line, name in _named_labels(self.project.sql("labels.sql")):
+                    where = f"{self._path('labels.sql')}:{line - 1}"
+                    yield from _unknown(where, "Labels(...) have no class", [name], labels.classes)
 
     def _view(self, view: FeatureView) -> Iterator[str]:
         place = f"features/{view.name}.sql"
@@ -213,7 +217,8 @@ class DryRun:
             text = str(error).partition("LINE ")[0]  # not the line itself, which its number names
             yield f"{self._path(place)}{' '.join(text.split()).removeprefix(f'sql/{place}')}"
             return None
-        yield from (f"{self._path(place)}: {problem}" for problem in lint.problems(sql))
+        # The first line is the file's name (see `Project.sql`).
+        yield from (f"{self._path(place)}:{line - 1}: {problem}" for line, problem in lint.problems(sql))
         return found
 
     def _empty(self) -> dict[str, pa.Table]:
@@ -288,6 +293,17 @@ def _relative(path: Path, folder: Path) -> str:
 def _unknown(where: str, what: str, names: Iterable[str], known: Iterable[str]) -> Iterator[str]:
     known = list(known)
     yield from (f"{where}: {what} {name}{suggestion(name, known)}" for name in names if name not in known)
+
+
+def _named_labels(sql: str) -> Iterator[tuple[int, str]]:
+    """The labels that a plain CASE in labels.sql gives, each with its line; none where it is not plain."""
+    code = lint.plain(sql)
+    case = re.search(r"\bCASE\b(?:(?!\b(?:CASE|END)\b).)*\bEND\s+AS\s+label\b", code, re.IGNORECASE | re.DOTALL)
+    if not case or len(re.findall(r"\blabel\b", code, re.IGNORECASE)) > 1:
+        return
+    for text in re.finditer(r"\b(?:THEN|ELSE)\s+('_*')(?=\s+(?:WHEN|ELSE|END)\b)", code, re.IGNORECASE):
+        if case.start() < text.start() < case.end():
+            yield lint.line_of(sql, text.start(1)), sql[text.start(1) + 1 : text.end(1) - 1].replace("''", "'")
 
 
 def _breaches(cases: pl.DataFrame, given: Sequence[str]) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """The data of one training: the labelled rows known at a time, parted into training rows and held-out rows."""
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,12 +11,13 @@ import pyarrow as pa
 from mlplatform.config.training import TrainingSettings
 from mlplatform.environment import Environment
 from mlplatform.errors import UserError
-from mlplatform.features.frames import labelled
-from mlplatform.registry.tags import HeldOut
+from mlplatform.features.frames import Sample, labelled, labelled_sample
+from mlplatform.registry.tags import HeldOut, Sampled
 from mlplatform.storage.catalog import Snapshot, Span
 from mlplatform.training import labels
 
 EPOCH = datetime(1970, 1, 1)
+_PART = 100_000  # rows whose hash is computed at once
 
 
 class NotEnoughDataError(UserError):
@@ -32,6 +34,8 @@ class TrainingData:
     held_out: HeldOut
     tables: dict[str, Snapshot]
     digest: str
+    sampled: Sampled
+    notes: tuple[str, ...] = ()
 
     @property
     def table_versions(self) -> dict[str, int]:
@@ -49,40 +53,65 @@ def load(env: Environment, as_of: datetime) -> TrainingData:
         span = Span(_start(settings, as_of), as_of)
         columns = keys if settings.split == "random" else (str(settings.group),)
         held_out = HeldOut(span, columns, settings.holdout_share, settings.seed)
-    train, holdout = parts(env, as_of, span, held_out, settings.fraction)
-    _refuse_few(env, as_of, train.num_rows, holdout.num_rows)
-    frames = train.to_pandas(), holdout.to_pandas()
-    labels.check(env.project.labels, frames[0]["label"], frames[1]["label"], settings.min_class_rows)
+    samples = [
+        labelled_sample(env, known, *rows, settings.fraction, settings.max_rows)
+        for known, rows in _spans(as_of, span, held_out)
+    ]
+    sampled, notes = Sampled(samples[0].share, samples[-1].share, settings.max_rows), tuple(_notes(samples))
+    # One after the other, so that Arrow's rows and those of pandas are not in memory together for both.
+    train, holdout = map(pa.Table.to_pandas, _parted((sample.rows.arrow() for sample in samples), held_out))
+    _refuse_few(env, as_of, len(train), len(holdout), notes)
+    labels.check(env.project.labels, train["label"], holdout["label"], settings.min_class_rows)
     tables = [t.table for t in env.project.tables] + [view.table for view in env.project.views]
     found = {name: table for name in tables if (table := env.find(name))}
-    return TrainingData(*frames, span, held_out, found, _digest(train, holdout))
+    return TrainingData(train, holdout, span, held_out, found, _digest(train, holdout), sampled, notes)
 
 
 def parts(
-    env: Environment,
-    as_of: datetime,
-    trained_on: Span,
-    held_out: HeldOut,
-    fraction: float,
-    among: pa.Table | None = None,
+    env: Environment, as_of: datetime, trained_on: Span, held_out: HeldOut, sampled: Sampled, among: pa.Table
 ) -> tuple[pa.Table, pa.Table]:
-    """The labelled rows to train on and those held out; with `among`, only those with these entity keys."""
+    """The labelled rows that a version was trained on and those that were held out, of these entity keys."""
+    spans = zip(_spans(as_of, trained_on, held_out), (sampled.trained, sampled.held_out), strict=False)
+    train, holdout = _parted(
+        (labelled(env, time, *span, share, among).arrow() for (time, span), share in spans), held_out
+    )
+    return train, holdout
+
+
+def _spans(as_of: datetime, trained_on: Span, held_out: HeldOut) -> list[tuple[datetime, Span]]:
+    """Of the rows to train on and those held out: when their labels have to be known, and their prediction times."""
+    if held_out.columns:
+        return [(as_of, trained_on)]
+    # As if trained when the held-out period began: what was not known then would tell of it.
+    return [(trained_on.end, trained_on), (as_of, held_out.span)]
+
+
+def _parted(tables: Iterable[pa.Table], held_out: HeldOut) -> Iterator[pa.Table]:
+    """The rows to train on and those held out, from those of `_spans`."""
     if not held_out.columns:
-        # As if trained when the held-out period began: what was not known then would tell of it.
-        train = labelled(env, trained_on.end, *trained_on, fraction, among).arrow()
-        return train, labelled(env, as_of, *held_out.span, fraction, among).arrow()
-    rows = labelled(env, as_of, *trained_on, fraction, among).arrow()
+        yield from tables
+        return
+    (rows,) = tables
     if missing := set(held_out.columns) - set(rows.schema.names):
         raise NotEnoughDataError(f"training.group: the joined rows have no column {', '.join(missing)}")
     chosen = pa.array(held_out.chosen(rows))
-    return rows.filter(pa.compute.invert(chosen)), rows.filter(chosen)
+    yield rows.filter(pa.compute.invert(chosen))
+    yield rows.filter(chosen)
+
+
+def _notes(samples: list[Sample]) -> Iterator[str]:
+    names = ("training", "held-out") if len(samples) > 1 else ("labelled",)
+    for name, (_, share, taken, total) in zip(names, samples, strict=True):
+        if taken < total:
+            kept = f"{taken:,} of {total:,} {name} rows are taken, those of {share:.3%} of the entities"
+            yield f"{kept} (training.max_rows)"
 
 
 def _start(settings: TrainingSettings, end: datetime) -> datetime:
     return end - settings.history if settings.history else EPOCH
 
 
-def _refuse_few(env: Environment, as_of: datetime, train: int, holdout: int) -> None:
+def _refuse_few(env: Environment, as_of: datetime, train: int, holdout: int, notes: Iterable[str]) -> None:
     settings = env.config.training
     if min(train, holdout) >= settings.min_rows:
         return
@@ -95,7 +124,8 @@ def _refuse_few(env: Environment, as_of: datetime, train: int, holdout: int) -> 
         f"{train:,} labelled rows to train on and {holdout:,} held out, and training.min_rows is {settings.min_rows:,}"
     )
     there = f"{of['rows']:,} are known as of {as_of}, with prediction times from {of['first']} to {of['last']}"
-    raise NotEnoughDataError(f"{rows}. {there}; {_parting(settings, as_of, of['first'], of['last'])}")
+    why = _parting(settings, as_of, of["first"], of["last"])
+    raise NotEnoughDataError(". ".join((rows, *notes, f"{there}; {why}")))
 
 
 def _parting(settings: TrainingSettings, as_of: datetime, first: datetime, last: datetime) -> str:
@@ -131,11 +161,12 @@ def _why_none(env: Environment, as_of: datetime) -> str:
     return ", ".join(said)
 
 
-def _digest(*tables: pa.Table) -> str:
+def _digest(*frames: pd.DataFrame) -> str:
     """Identifies the rows whatever Delta version they are read from: later rows do not change an earlier view."""
     digest = hashlib.sha256()
-    for table in tables:
-        frame = table.to_pandas()  # not Arrow's buffers: where a value is missing, they hold whatever was there
-        floats = dict.fromkeys(frame.select_dtypes("floating"), "float32")
-        digest.update(pd.util.hash_pandas_object(frame.astype(floats), index=False).to_numpy().tobytes())
+    for frame in frames:  # not Arrow's buffers: where a value is missing, they hold whatever was there
+        floats = {name: "float32" for name, kind in frame.dtypes.items() if pd.api.types.is_float_dtype(kind)}
+        for start in range(0, len(frame), _PART):
+            part = frame.iloc[start : start + _PART].astype(floats)
+            digest.update(pd.util.hash_pandas_object(part, index=False).to_numpy().tobytes())
     return digest.hexdigest()[:16]

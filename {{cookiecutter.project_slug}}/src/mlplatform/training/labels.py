@@ -56,9 +56,10 @@ def _refuse_unknown(labels: Labels, both: pd.Series, classes: list[float] | list
             f"sql/labels.sql: binary labels are 0 or 1; {unknown.sum():,} of {len(both):,} are not: {_list(unknown)}. "
             "Say which of them are 1 (CASE WHEN ...), or that they are Labels('number') or Labels('multiclass', (...))"
         )
+    unseen = ", ".join(str(name) for name in classes if name not in set(both))
     raise LabelError(
         f"sql/labels.sql: {unknown.sum():,} of {len(both):,} labels are none of the {len(classes)} classes in "
-        f"project.py: {_list(unknown)}"
+        f"project.py: {_list(unknown)}" + (f". Never seen: {unseen}" if unseen else "")
     )
 
 

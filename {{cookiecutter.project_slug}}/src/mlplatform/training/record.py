@@ -79,6 +79,7 @@ def _tags(registry: Registry, trained: Trained) -> VersionTags:
         tuned=trained.trials is not None,
         trained_on=data.trained_on,
         held_out=data.held_out,
+        sampled=data.sampled,
         summary=_summary(registry.env.project, trained),
         metrics=trained.evaluation.metrics,
         baseline=trained.evaluation.baseline,

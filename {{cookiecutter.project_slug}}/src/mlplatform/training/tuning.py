@@ -72,7 +72,7 @@ def search(
     def report(study: Any, trial: Any) -> None:
         if not trial.params:
             study.stop()  # there is nothing to search for
-        if progress and any(known.value is not None for known in study.trials):
+        elif progress and any(known.value is not None for known in study.trials):
             progress(trial.number + 1, settings.trials, study.best_value)
 
     direction = "maximize" if model.primary.greater_is_better else "minimize"
