@@ -1,9 +1,9 @@
 """Take several times the flights through the pipelines, and print the time and the memory of each.
 
 As a script, with the packages of a render of the sample, in its folder: python growth.py [--days N]
-[FACTOR ...]. The sample's first days are replayed as often as the factor says, each time with other minutes
-of delay and other numbers of flights. Every step is a process of its own, which tells its processor time and
-its largest memory.
+[--memory-limit 1GB] [FACTOR ...]. The sample's first days are replayed as often as the factor says, each time
+with other minutes of delay and other numbers of flights. Every step is a process of its own, which tells its
+processor time and its largest memory.
 """
 
 import argparse
@@ -78,7 +78,7 @@ def pipeline(name: str) -> Callable[..., Any]:
     return found
 
 
-def step(name: str, folder: Path, package: str, factor: int, days: int) -> None:
+def step(name: str, folder: Path, package: str, factor: int, days: int, limit: str | None) -> None:
     """Run one step here, and print what it took."""
     project = import_module(f"{package}.project").PROJECT
     environment = import_module("mlplatform.environment").Environment
@@ -88,6 +88,8 @@ def step(name: str, folder: Path, package: str, factor: int, days: int) -> None:
     settings = SETTINGS | {
         "training": SETTINGS["training"] | {"fraction": fraction if name == "champion" else 1.0}
     }
+    if limit:
+        settings["lakehouse"] = SETTINGS["lakehouse"] | {"memory_limit": limit}
     (folder / "conf" / "growth.yml").write_text(json.dumps(settings), encoding="utf-8")
     env, told = environment.load("prod", project, folder, ("growth",)), 0
     wall, processor = time.perf_counter(), time.process_time()
@@ -103,8 +105,11 @@ def step(name: str, folder: Path, package: str, factor: int, days: int) -> None:
     print(json.dumps(took | {"memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
 
 
-def measured(name: str, folder: Path, package: str, factor: int, days: int) -> dict[str, float]:
+def measured(
+    name: str, folder: Path, package: str, factor: int, days: int, limit: str | None
+) -> dict[str, float]:
     given = [str(factor), "--days", str(days), "--step", name, "--folder", str(folder), "--package", package]
+    given += ["--memory-limit", limit] if limit else []
     environment = os.environ | {"OMP_WAIT_POLICY": "passive"}
     done = subprocess.run(
         [sys.executable, __file__, *given], env=environment, stdout=subprocess.PIPE, text=True
@@ -119,12 +124,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("factors", nargs="*", type=int, default=[1, 10])
     parser.add_argument("--days", type=int, default=75)
+    parser.add_argument("--memory-limit", help="of DuckDB, in place of that of conf/")
     parser.add_argument("--package", default="early_warning")
     parser.add_argument("--step")
     parser.add_argument("--folder", type=Path)
     given = parser.parse_args()
     if given.step:
-        step(given.step, given.folder, given.package, given.factors[0], given.days)
+        step(given.step, given.folder, given.package, given.factors[0], given.days, given.memory_limit)
         return
     print(f"| flights | | {' | '.join(STEPS)} |\n| ---: | --- |{' ---: |' * len(STEPS)}")
     for factor in given.factors:
@@ -132,7 +138,7 @@ def main() -> None:
             folder = Path(name)
             shutil.copytree("conf", folder / "conf")
             shutil.copy("pyproject.toml", folder)
-            arguments = (folder, given.package, factor, given.days)
+            arguments = (folder, given.package, factor, given.days, given.memory_limit)
             flights = measured("deliver", *arguments)["told"]
             took = {}
             for what in (*STEPS[:2], "champion", *STEPS[2:]):

@@ -56,6 +56,18 @@ def env(request: pytest.FixtureRequest, project: Path, load_env: LoadEnv) -> Env
     return load_env("prod", project, overlay(project, "store", {"serving": {"online": {"store": request.param}}}))
 
 
+@pytest.mark.parametrize("address", ["", "user:secret@127.0.0.1:6379", "redis://:secret@127.0.0.1:1"])
+def test_a_wrong_address_is_told_with_the_variable_that_holds_it(
+    address: str, project: Path, load_env: LoadEnv, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ONLINE_STORE_URL", address)
+    env = load_env("prod", project, overlay(project, "store", {"serving": {"online": {"store": "redis"}}}))
+    for ask in (lambda: publish(env, now), lambda: OnlineFeatures(env)):
+        with pytest.raises(OnlineStoreError, match="ONLINE_STORE_URL") as told:
+            ask()
+        assert "secret" not in str(told.value)
+
+
 def test_online_values_equal_offline_ones() -> None:
     online_values_equal_offline_ones(World(PROJECT, DELIVERIES))
 

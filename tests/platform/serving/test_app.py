@@ -166,6 +166,7 @@ def test_metrics_and_documentation_are_there(start: Start) -> None:
     assert 'serving_requests_total{status="200"} 1.0' in text
     assert 'serving_requests_total{status="422"} 1.0' in text
     assert "serving_model_version 1.0" in text
+    assert "process_resident_memory_bytes" in text
     document = running.client.get("/openapi.json").json()
     shown = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]["examples"]
     assert running.client.post("/predict", json=shown[0]).status_code == 200, "the worked example works"

@@ -121,6 +121,17 @@ def test_a_broker_that_goes_away_and_comes_back_is_waited_for(
     assert sorted(row["item_id"] for row in published(broker, "away.predictions")) == sorted(sent)
 
 
+@pytest.mark.parametrize("wrong", ["bootstrap.servers", "bootstrap.server"])
+def test_a_stream_that_cannot_reach_its_broker_does_not_begin(
+    wrong: str, project: Path, load_env: LoadEnv, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlplatform.streaming.kafka._TIMEOUT", 1)
+    kafka_settings = {"properties": {wrong: "127.0.0.1:1"}}
+    overlay(project, "stream", {"streaming": {"source": "kafka", "kafka": kafka_settings}})
+    with pytest.raises(UserError, match=f'({wrong}"|127.0.0.1:1).*The stream of prod does not begin'):
+        Stream(load_env("prod", project, "stream"), now)
+
+
 @pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.nightly)])
 def test_a_stream_killed_at_random_moments_publishes_what_an_uninterrupted_one_does(
     kills: int,

@@ -4,15 +4,21 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime, timedelta
+from itertools import count
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import pytest
 
 from mlplatform.environment import Environment
-from mlplatform.features.online import OnlineFeatures, publish
+from mlplatform.errors import UserError
+from mlplatform.features.online import OnlineFeatures, OnlineStoreError, publish
 from mlplatform.pipelines.featurize import featurize
 from mlplatform.pipelines.monitor import monitor
+from mlplatform.streaming import online
 from mlplatform.streaming.online import OnlineSink
+from mlplatform.streaming.stream import Stream, run
 from steps import overlay, read
 from streams import HOUR, interleaved, stream
 
@@ -75,6 +81,27 @@ def test_what_a_stream_died_before_publishing_is_published_by_the_next(
     assert streamed != before
     publish(env, now + 21 * HOUR, whole=True)
     assert streamed == entries(env)
+
+
+def test_a_store_is_waited_for_that_goes_away_and_not_one_that_was_never_there(
+    project: Path, load_env: LoadEnv, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env, said, asked = streaming(project, load_env), list[str](), count()
+    going = Stream(env, now)
+
+    def away(*_: Any) -> dict[str, int]:
+        if next(asked) == 0:
+            raise OnlineStoreError("it does not answer")
+        return publish(env, now + HOUR)
+
+    monkeypatch.setattr(online, "publish", away)
+    assert run(going, iter([now + HOUR]), Event(), said.append, live=False) == 1
+    assert said[0] == "it does not answer; the stream tries again in 1 s"
+
+    monkeypatch.setenv("ONLINE_STORE_URL", "redis://127.0.0.1:1")
+    overlay(project, "store", {"serving": {"online": {"store": "redis"}}})
+    with pytest.raises(UserError, match="ONLINE_STORE_URL"):
+        Stream(load_env("prod", project, "stream", "store"), now)
 
 
 def test_the_age_of_what_a_stream_publishes_is_measured(project: Path, load_env: LoadEnv, now: datetime) -> None:

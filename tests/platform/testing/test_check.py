@@ -254,6 +254,13 @@ MISTAKES = {
         "sql/features/kind_history.sql:22: ORDER BY hour: nulls come last on DuckDB and first on Spark; "
         "say NULLS FIRST or NULLS LAST",
     ),
+    "a key that is called like a word of SQL": Mistake(
+        "features.py",
+        'keys=("kind",)',
+        'keys=("order",)',
+        "FeatureView 'kind_history': keys: 'order' is a word of SQL, or no plain name: call it otherwise\n"
+        "FeatureView 'kind_arrivals': keys: 'order' is a word of SQL, or no plain name: call it otherwise",
+    ),
     "entities without a prediction time": Mistake(
         "sql/entities.sql",
         "AS prediction_time",

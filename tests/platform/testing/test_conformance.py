@@ -1,5 +1,6 @@
 """Each conformance check fails on a project that is broken in the way that it looks for."""
 
+import gzip
 import json
 import uuid
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pyarrow import fs
 
 from copies import Copy
 from mlplatform.environment import Environment
+from mlplatform.pipelines.ingest import ingest
 from mlplatform.storage.address import Remote, filesystem
 from mlplatform.testing import conformance
 from mlplatform.testing.conformance import World
@@ -129,6 +131,21 @@ def test_a_project_that_has_nothing_to_score_is_told_so(copy: Copy) -> None:
         conformance.running_twice_changes_nothing(world)
 
 
+def test_the_time_of_writing_in_a_delivered_file_does_not_count(copy: Copy) -> None:
+    copy.edit("tables.py", "Csv()", 'Csv(compression="gzip")')
+    world, states = World(*copy.load()), []
+    for time in (0, 1):
+        env = world.environment(f"written-at-{time}")
+        world.deliver(env, world.start)
+        for path in env.landing.glob("outcomes/*.csv"):
+            path.with_suffix(".csv.gz").write_bytes(gzip.compress(path.read_bytes(), mtime=time))
+            path.unlink()
+        ingest(env, world.start)
+        states.append(conformance._state(env))
+    assert states[0]["bronze.outcomes"].height
+    conformance._assert_same(*states)
+
+
 class AwayWorld(World):
     """The same ways, with tables, deliveries and artifacts at addresses below one that is empty before."""
 
@@ -165,7 +182,6 @@ def away() -> AwayWorld:
 
 
 @pytest.mark.storage
-@pytest.mark.xdist_group("object-stores")
 @pytest.mark.parametrize("check", conformance.CHECKS, ids=lambda check: check.__name__)
 def test_a_project_conforms_with_all_that_it_keeps_at_addresses(
     check: Callable[[World], None], away: AwayWorld, store: Store

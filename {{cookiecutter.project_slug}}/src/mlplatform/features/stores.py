@@ -71,14 +71,18 @@ class RedisStore:
                 f"serving.online.store is redis: put its address into {variable} (redis://host:6379)"
             )
         self._failed = redis.RedisError
-        self._name = name
-        self._server: Any = redis.Redis.from_url(address, decode_responses=True, socket_timeout=30 if write else _WAIT)
+        self._name, self._variable = name, variable
+        wait = 30 if write else _WAIT
+        try:
+            self._server: Any = redis.Redis.from_url(address, decode_responses=True, socket_timeout=wait)
+        except ValueError as error:  # which may tell a password
+            raise OnlineStoreError(f"{variable} holds no address of a Redis server (redis://host:6379)") from error
 
     def read(self, entries: Sequence[Entry]) -> list[str | None]:
         try:
             return list(self._server.mget([self._key(*entry) for entry in entries]))
         except self._failed as error:
-            raise OnlineStoreError(f"Redis does not answer: {error}") from error
+            raise self._away(error) from error
 
     def publish(self, texts: Iterable[tuple[Entry, str]], whole: Sequence[str]) -> None:
         try:
@@ -90,7 +94,12 @@ class RedisStore:
                     together.set(self._key(*entry), text)
                 together.execute()
         except self._failed as error:
-            raise OnlineStoreError(f"Redis does not answer: {error}") from error
+            raise self._away(error) from error
+
+    def _away(self, error: Exception) -> OnlineStoreError:
+        return OnlineStoreError(
+            f"the Redis server whose address {self._variable} holds does not answer ({error}): start it, or mend that"
+        )
 
     def _key(self, view: str, key: str) -> str:
         return f"{self._name}:{view}:{key}"

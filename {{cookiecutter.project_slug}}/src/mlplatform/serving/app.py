@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from pydantic import ValidationError
 
 from mlplatform.config.serving import ServingSettings
@@ -237,6 +237,7 @@ class Meters:
 
     def __init__(self, service: Service) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)  # memory, processor time
         self.answers = Counter("serving_requests", "Requests by status", ["status"], registry=self.registry)
         buckets = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5)
         self.seconds = Histogram("serving_seconds", "Time of a request", registry=self.registry, buckets=buckets)

@@ -94,9 +94,13 @@ def bodies_of(env: Environment, as_of: datetime) -> list[bytes]:
 
 
 @contextmanager
-def started(env: Environment, as_of: datetime, entry: str) -> Iterator[str]:
-    """A server of the environment as of a time, in a process of its own, that knows one key; its address."""
-    command = [sys.executable, "-m", env.project.package, "serve", "--env", env.name, "--port", "0"]
+def started(env: Environment, as_of: datetime, entry: str, program: Sequence[str] = ()) -> Iterator[str]:
+    """A server of the environment as of a time, in a process of its own, that knows one key; its address.
+
+    `program`: Python's arguments up to the command; default: the project's own.
+    """
+    command = [sys.executable, *(program or ("-m", env.project.package))]
+    command += ["serve", "--env", env.name, "--port", "0"]
     command += ["--as-of", as_of.strftime("%Y-%m-%dT%H:%M:%S")]
     with subprocess.Popen(
         command, cwd=env.folder, env={**os.environ, KEYS: entry}, stderr=subprocess.PIPE, text=True

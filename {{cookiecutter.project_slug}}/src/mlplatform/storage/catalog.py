@@ -18,6 +18,7 @@ from mlplatform.errors import ConfigError
 from mlplatform.storage.address import OBJECT_STORES, UNITY, filesystem, place, scheme, told
 
 _BATCH = 100_000  # rows
+WRITTEN = 10_000  # rows of the batches that a writer takes: Delta's has many of them in memory at once
 BatchFunction = Callable[[pa.RecordBatch], pa.RecordBatch]
 
 
@@ -42,7 +43,7 @@ class Spool:
     def reader(self) -> pa.RecordBatchReader:
         """The rows for code that reads them in threads of its own, which must not run any Python."""
         rows = ds.dataset(self.path, schema=self.schema, format="parquet")
-        return rows.scanner(batch_size=_BATCH, batch_readahead=1, fragment_readahead=1, use_threads=False).to_reader()
+        return rows.scanner(batch_size=WRITTEN, batch_readahead=1, fragment_readahead=1, use_threads=False).to_reader()
 
 
 class Relation(Protocol):

@@ -21,7 +21,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from mlplatform.errors import ForbiddenError, GoneError, MissingTableError
 from mlplatform.storage import ops
 from mlplatform.storage.address import Place, Remote, filesystem, told
-from mlplatform.storage.catalog import Among, Change, Distributed, Rows, Snapshot, Spool, Window
+from mlplatform.storage.catalog import WRITTEN, Among, Change, Distributed, Rows, Snapshot, Spool, Window
 from mlplatform.storage.lease import Lease
 
 # Errors of Delta that are not about what is written, but where.
@@ -209,7 +209,7 @@ class DeltaCatalog:
         if isinstance(rows, Distributed) and not marks:
             return rows.write_delta(str(path), predicate=how.get("predicate"), configuration=how["configuration"])
         given = rows if isinstance(rows, pa.Table | Spool) else rows.stored
-        reader = given.to_reader() if isinstance(given, pa.Table) else given.reader()
+        reader = given.to_reader(WRITTEN) if isinstance(given, pa.Table) else given.reader()
         if marks:
             how["commit_properties"] = CommitProperties(app_transactions=[Transaction(*mark) for mark in marks.items()])
         with _told(path):

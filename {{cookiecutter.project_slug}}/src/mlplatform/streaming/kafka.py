@@ -36,6 +36,10 @@ class KafkaSource:
         self._prefix, self._group = settings.prefix, f"{env.name}.stream"
         reading = {"enable.auto.commit": False, "isolation.level": "read_committed", "enable.partition.eof": True}
         self._properties = {**_properties(settings), **reading, "group.id": self._group}
+        with _told(at=f"kafka at {settings.properties.get('bootstrap.servers')}"):
+            consumer = kafka.Consumer(self._properties)
+            consumer.list_topics(timeout=_TIMEOUT)
+            consumer.close()
         self._consumers: dict[str, Any] = {}
 
     def take(
@@ -194,7 +198,7 @@ def _plain(value: Any) -> Any:
 
 
 @contextmanager
-def _told(failed: Callable[[], None] = lambda: None) -> Iterator[None]:
+def _told(failed: Callable[[], None] = lambda: None, at: str = "kafka") -> Iterator[None]:
     try:
         yield
     except kafka.KafkaException as error:
@@ -202,7 +206,7 @@ def _told(failed: Callable[[], None] = lambda: None) -> Iterator[None]:
         reason = error.args[0]
         if reason.code() in (kafka.KafkaError._FENCED, kafka.KafkaError.INVALID_PRODUCER_EPOCH):
             raise UserError("kafka: another stream of this environment publishes now: this one ends") from error
-        raise UnavailableError(f"kafka: {reason.str()}") from error
+        raise UnavailableError(f"{at}: {reason.str()}") from error
 
 
 def _now() -> datetime:

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from mlplatform.environment import Environment
-from mlplatform.features.online import OnlineStoreError, publish
+from mlplatform.features.online import STATE, OnlineStoreError, open_store, publish
 from mlplatform.streaming.events import UnavailableError
 
 
@@ -12,6 +12,7 @@ class OnlineSink:
 
     def __init__(self, env: Environment) -> None:
         self._env = env
+        open_store(env, write=True).read([STATE])
 
     def publish(self, as_of: datetime) -> int:
         try:

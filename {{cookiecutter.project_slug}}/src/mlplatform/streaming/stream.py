@@ -37,7 +37,7 @@ Say = Callable[[str], None]
 class Stream:
     """An environment's stream. It begins at `since`, or where it was; the first time without `since`, now.
 
-    Raises UserError where it would end before that, at `until`.
+    Raises UserError where it would end before that, at `until`, and where a source or sink cannot be reached.
     """
 
     def __init__(self, env: Environment, since: datetime | None = None, until: datetime | None = None) -> None:
@@ -50,8 +50,12 @@ class Stream:
         self.env = Environment(env.name, env.project, env.folder, config)
         self._registry = Registry(self.env)
         self._table = f"predictions.{self._registry.settings.model}"
-        self._source: EventSource = load(SOURCES, settings.source, "streaming.source")(self.env)
-        self._sinks: list[Sink] = []
+        try:
+            self._source: EventSource = load(SOURCES, settings.source, "streaming.source")(self.env)
+            sinks = [load(SINKS, name, "streaming.sinks") for name in settings.sinks]
+            self._sinks: list[Sink] = [sink(self.env) for sink in sinks]
+        except UnavailableError as error:  # later it would be waited for
+            raise UserError(f"{error}. The stream of {env.name} does not begin without it: mend `streaming`") from error
         self._predictors: dict[tuple[int, bool], BatchFunction] = {}
         self._days: set[str] = set()
         self._unsettled = True  # a stream that was killed may have left something half done
@@ -63,8 +67,6 @@ class Stream:
         Of more events than fit in one, all are prepared before anything is scored.
         """
         limit, waited, behind = self.env.config.of(StreamingSettings).max_events, [], True
-        for name in self.env.config.of(StreamingSettings).sinks[len(self._sinks) :]:  # before anything is predicted
-            self._sinks.append(load(SINKS, name, "streaming.sinks")(self.env))
         while behind:
             taken: list[tuple[Source, list[Event]]] = []
             for source in self.env.project.sources:

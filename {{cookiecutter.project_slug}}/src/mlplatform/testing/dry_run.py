@@ -49,6 +49,10 @@ class DryRun:
     def problems(self) -> Iterator[str]:
         """All that is wrong; of mistakes that follow from another one only that one."""
         yield from self._undeclared_files()
+        unnamable = list(self._unnamable())
+        yield from unnamable
+        if unnamable:
+            return
         for table in self.project.tables:
             yield from self._silver(table)
         yield from self._entities()
@@ -70,6 +74,21 @@ class DryRun:
         found = sorted(path.relative_to(self._sql).as_posix() for path in self._sql.rglob("*.sql"))
         for name in [name for name in found if name not in declared]:
             yield f"{self._path(name)}: nothing declares it{suggestion(name, declared)}"
+
+    def _unnamable(self) -> Iterator[str]:
+        """Names that the platform puts into SQL of its own, and which SQL takes for something else."""
+        named = [("PROJECT.entity.keys", self.project.entity.keys)]
+        named += [(f"SilverTable {table.name!r}: keys", table.keys) for table in self.project.tables]
+        for view in self.project.views:
+            named += [(f"FeatureView {view.name!r}: keys", view.keys), ("FeatureView", (view.name,))]
+        for where, name in [(where, name) for where, names in named for name in names]:
+            sql, rows = f"SELECT t.{name} FROM (SELECT {name} FROM given.rows) AS t", pa.schema({name: pa.string()})
+            try:
+                found = self._engine.query(sql, given={"given.rows": rows.empty_table()}).schema.names
+            except QueryError:
+                found = []
+            if found != [name]:
+                yield f"{where}: {name!r} is a word of SQL, or no plain name: call it otherwise"
 
     def _silver(self, table: SilverTable) -> Iterator[str]:
         import pandera.errors
