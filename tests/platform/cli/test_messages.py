@@ -106,8 +106,12 @@ def test_tables_that_could_be_meant_are_listed_once(prepared: Copy, say: Say) ->
     assert say("sql", "select * from ops.nothing", "--env", "prod").count("silver.items") == 1
 
 
-def test_databricks_without_its_packages_is_told_where_it_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    for package in ("databricks.connect", "pyspark.sql"):
+@pytest.mark.parametrize("lacks", [("databricks.connect", "pyspark.sql"), ("databricks.connect",)], ids=len)
+def test_databricks_without_its_packages_is_told_where_it_works(
+    monkeypatch: pytest.MonkeyPatch, lacks: tuple[str, ...]
+) -> None:
+    """Plain pyspark, where it is installed, would start a Spark of its own on this machine."""
+    for package in lacks:
         monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ConfigError, match="works in a job there, or with Databricks Connect"):
         session()

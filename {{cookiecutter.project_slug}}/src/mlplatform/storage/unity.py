@@ -5,10 +5,12 @@ address and no key of a store is known here. The schemas are the bundle's to mak
 """
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, timedelta
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
@@ -25,15 +27,26 @@ _REFUSED = re.compile(r"\[(INSUFFICIENT_P|PERMISSION_DENIED|UNAUTHORIZED)[^\n]*"
 
 def session() -> Any:
     """Spark where this process runs: a job's or a notebook's own session, or Databricks Connect from elsewhere."""
+    return _kind().builder.getOrCreate()
+
+
+@cache
+def _kind() -> Any:
+    """The class of sessions. Plain pyspark is one only where a session runs already: elsewhere it knows no workspace."""
     try:
-        from databricks.connect import DatabricksSession as Session
-    except ImportError:
+        from databricks.connect import DatabricksSession
+    except ImportError as error:
         try:
-            from pyspark.sql import SparkSession as Session
-        except ImportError as error:
+            from pyspark.sql import SparkSession
+
+            there = "DATABRICKS_RUNTIME_VERSION" in os.environ or SparkSession.getActiveSession() is not None
+        except ImportError:
+            there = False
+        if not there:
             where = "in a job there, or with Databricks Connect (docs/databricks.md, From your machine)"
             raise ConfigError(f"lakehouse.spark: {{master: databricks}} works {where}: {error}") from error
-    return Session.builder.getOrCreate()
+        return SparkSession
+    return DatabricksSession
 
 
 class UnityCatalog:
