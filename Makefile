@@ -86,7 +86,7 @@ test-storage: render build/moto/bin/moto_server ## Run tables, deliveries and th
 	GOBIN='$(CURDIR)/build/bin' go install github.com/fsouza/fake-gcs-server@v1.56.1
 	$(call require,psql,postgresql)
 	@$(TOOLS)/python -c 'import psycopg' 2>/dev/null || $(ADD) 'psycopg[binary]==3.3.9'
-	$(TEST_PLATFORM) -m storage -n 0
+	$(TEST_PLATFORM) -m storage
 
 .PHONY: test-serving
 test-serving: render ## Run the online feature store, on Redis as well, and the server
@@ -101,7 +101,7 @@ test-stream: render ## Stream from and to a broker of Kafka
 	$(call require,java,default-jre-headless)
 	@test -d build/kafka/libs || ! command -v mvn >/dev/null || mvn --quiet --batch-mode --file tests/platform/kafka.xml \
 	dependency:copy-dependencies -DoutputDirectory='$(CURDIR)/build/kafka/libs'
-	$(TEST_PLATFORM) -m 'kafka and not nightly' -n 0
+	$(TEST_PLATFORM) -m 'kafka and not nightly'
 
 .PHONY: bench
 bench: render ## Time an upgrade, the join, scoring and drift beside other tools

@@ -140,6 +140,12 @@ def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, serve
     return found
 
 
+@pytest.fixture(params=[pytest.param(1, marks=pytest.mark.nightly), 3], ids=["each write", "each third write"])
+def stride(request: pytest.FixtureRequest) -> int:
+    """Of how many writes a test that kills after one is to try one: all of them by night."""
+    return int(request.param)
+
+
 @pytest.fixture
 def no_git_around(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Git looks for no repository above the test's folder, and listens to no settings but its own."""

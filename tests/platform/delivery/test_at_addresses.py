@@ -18,7 +18,7 @@ from steps import overlay, read
 from stores import Store, environment, free_port, serving
 from tiny.deliveries import DELIVERIES, land
 
-pytestmark = [pytest.mark.storage, pytest.mark.xdist_group("object-stores")]
+pytestmark = pytest.mark.storage
 LoadEnv = Callable[..., Environment]
 
 

@@ -226,8 +226,9 @@ def test_one_large_batch_of_inference_equals_many_small_ones_also_where_the_cham
 
 
 @pytest.fixture
-def deaths(tmp_path: Path, duplicate: Duplicate) -> Deaths:
-    """deaths(run, start, load): kill `run` after each of its writes and run it again, until nothing is left to kill.
+def deaths(tmp_path: Path, duplicate: Duplicate, stride: int) -> Deaths:
+    """deaths(run, start, load): kill `run` after each of its writes, or of some of them where it is not night, and run
+    it again, until nothing is left to kill.
 
     Each time begins with a copy of the project `start`, which `load` opens, and yields how it died and where it ended.
     With `first=0` it is killed before its first write, too.
@@ -240,7 +241,7 @@ def deaths(tmp_path: Path, duplicate: Duplicate) -> Deaths:
         writers: Sequence[Writer] = WRITERS,
         first: int = 1,
     ) -> Iterator[tuple[str, Environment]]:
-        for survives in count(first):
+        for survives in count(first, stride):
             project = duplicate(start, tmp_path / f"killed-{survives}")
             with pytest.MonkeyPatch.context() as patch:
                 mortal = Mortal(patch, survives, writers)

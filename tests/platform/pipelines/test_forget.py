@@ -300,7 +300,7 @@ def test_versions_are_only_listed_by_default_and_a_training_is_asked_for(
 
 
 def test_killed_anywhere_and_run_again_it_ends_the_same(
-    full: Path, tmp_path: Path, load_env: LoadEnv, duplicate: Duplicate, later: datetime
+    full: Path, tmp_path: Path, load_env: LoadEnv, duplicate: Duplicate, later: datetime, stride: int
 ) -> None:
     overlay(full, "strict", {"registry": {"forget": "archive"}})
     writers: list[Writer] = [
@@ -317,7 +317,7 @@ def test_killed_anywhere_and_run_again_it_ends_the_same(
 
     expected = run(duplicate(full, tmp_path / "whole"))
     tables, models = frames(expected), tags(expected)
-    for survives in count():
+    for survives in count(0, 2 * stride - 1):
         project = duplicate(full, tmp_path / f"killed-{survives}")
         with pytest.MonkeyPatch.context() as patch:
             mortal = Mortal(patch, survives, writers)

@@ -154,7 +154,7 @@ def move(folder: Path, store: Store) -> None:
 
 @pytest.mark.parametrize("pair", SAMPLE, ids="-".join)
 def test_a_pair_at_once_ends_as_one_after_the_other(pair: tuple[str, str], rounds: Callable[..., None]) -> None:
-    rounds(pair, range(3))
+    rounds(pair, range(2))
 
 
 @pytest.mark.nightly
@@ -164,7 +164,6 @@ def test_every_pair_at_once_ends_as_one_after_the_other(pair: tuple[str, str], r
 
 
 @pytest.mark.storage
-@pytest.mark.xdist_group("object-stores")
 @pytest.mark.parametrize("pair", SAMPLE[:1], ids="-".join)
 def test_a_pair_at_once_on_an_object_store_ends_as_on_a_disk(
     pair: tuple[str, str], rounds: Callable[..., None], store: Store

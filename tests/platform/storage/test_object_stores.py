@@ -27,7 +27,7 @@ from mlplatform.storage.delta import DeltaCatalog
 from mlplatform.storage.landing import LandedFile, delivering, look
 from stores import Store, environment
 
-pytestmark = [pytest.mark.storage, pytest.mark.xdist_group("object-stores")]
+pytestmark = pytest.mark.storage
 NAME = "silver.items"
 ITEMS = Source("items", ("a",))
 APRIL, MAY = datetime(2013, 4, 1), datetime(2013, 5, 1)

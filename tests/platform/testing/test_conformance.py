@@ -182,7 +182,6 @@ def away() -> AwayWorld:
 
 
 @pytest.mark.storage
-@pytest.mark.xdist_group("object-stores")
 @pytest.mark.parametrize("check", conformance.CHECKS, ids=lambda check: check.__name__)
 def test_a_project_conforms_with_all_that_it_keeps_at_addresses(
     check: Callable[[World], None], away: AwayWorld, store: Store

@@ -58,7 +58,7 @@ def measure(env: Environment, registry: Registry, windows: list[Span], run: Run)
     runs = pl.DataFrame(known)
     predicted = _predictions(env, registry, span, run)
     serving = option("mlplatform.serving.monitored:measured")
-    scored = predicted._replace(rows=_joined(env, predicted, span))
+    scored = predicted._replace(rows=_joined(env, predicted, span)) if predicted.rows.height else predicted
     for window in windows:
         volumes = {t.table: _volume(env, t.table, window) for t in env.project.tables}
         yield metrics.volumes(window, volumes)
@@ -72,8 +72,6 @@ def measure(env: Environment, registry: Registry, windows: list[Span], run: Run)
 def _joined(env: Environment, predicted: Predictions, span: Span) -> pl.DataFrame:
     """Predictions with what they were made from: joined again, and for requests as the log has kept it."""
     rows, keys = predicted.rows, list(env.project.entity.keys)
-    if rows.is_empty():
-        return rows
     told = [*keys, *env.project.labels.score_columns, "model_version", "inference", "variant"]
     seen = pl.DataFrame(entities(env, span.end, span.start, span.end, fraction=predicted.share))
     joined = rows.filter(pl.col("inference") != "online").select(told).join(seen, on=keys)

@@ -1,5 +1,6 @@
 """What is asked and answered, as types made of the owner's project and of sql/entities.sql."""
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime
@@ -120,9 +121,10 @@ def type_of(kind: pa.DataType) -> Any:
 
 
 def _shown(value: Any, kind: pa.DataType) -> Any:
-    """The value as a request gives it, or one made up: FastAPI leaves null out, and a request has all fields."""
-    adapter = TypeAdapter(type_of(kind))
-    for shown in (value, 1, "an identifier", "2025-01-01"):
+    """What an example shows of a field: the value, or the first of some others, that a request may have."""
+    checked = TypeAdapter(type_of(kind), config=ConfigDict(strict=True))
+    for shown in (value, "2025-01-01T00:00:00Z", "2025-01-01", "1", 1, True):
         with suppress(ValidationError):
-            return adapter.dump_python(adapter.validate_python(shown), mode="json")
-    return None
+            checked.validate_json(json.dumps(shown))
+            return shown
+    return value
