@@ -124,7 +124,7 @@ docs: $(VENV)/.ready-docs ## Build the documentation into build/site, strictly
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 .PHONY: test-ci
-test-ci: $(VENV)/.ready-ci ## Check the rendered CI files of each platform, and run their jobs on this machine
+test-ci: $(VENV)/.ready-ci build/moto/bin/moto_server ## Check the rendered CI files of each platform, and run their jobs on this machine
 	$(BIN)/pytest -m ci -n 2 --dist loadgroup
 
 .PHONY: pins

@@ -51,6 +51,7 @@ def act(
         event,
         "--json",
         "--no-cache-server",
+        "--rm",
         "--no-skip-checkout",
         "--workflows",
         str(clone / ".github" / "workflows" / workflow),
@@ -62,8 +63,10 @@ def act(
         "ubuntu-latest=-self-hosted",
         "--secret",
         "GITHUB_TOKEN=token",
+        "--secret",
+        f"ACCESS={' '.join(f'{name}={value}' for name, value in origin.access.items())}",
         "--var",
-        f"STORAGE={origin.storage}",
+        f"STORAGE={'' if origin.access else origin.storage}",
     ]
     if only:
         command += ["--job", only]
@@ -78,6 +81,8 @@ def act(
         ]
     home = {"XDG_CACHE_HOME": str(work / "cache"), "HOME": str(work)}
     done = subprocess.run(command, env={**clean(os.environ), **home}, capture_output=True, text=True)
+    left = [path.name for path in (work / "cache" / "act").glob("*/hostexecutor")]
+    assert not left, "a job's folder is gone with its machine"
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     jobs = {line["jobID"]: line["jobResult"] for line in lines if "jobResult" in line}
     said = "\n".join(line.get("msg", "") for line in lines) + done.stderr

@@ -1,7 +1,7 @@
 """Run Azure pipelines of a repository here: the script steps of each job, in order, in a fresh clone.
 
 It reads as much of the format as the rendered files use, and refuses other expressions. A step sees PATH, the
-machine's settings and what its `env` declares, and nothing else.
+machine's settings, the plain variables of the job's group and what its `env` declares, and nothing else.
 """
 
 import os
@@ -26,6 +26,7 @@ class Run:
     work: Path
     variables: dict[str, str]
     only: str = ""  # the one job to run
+    group: dict[str, str] = field(default_factory=dict)  # plain variables of the present job's group
     results: dict[str, str] = field(default_factory=dict)  # of jobs and stages
     outputs: dict[str, str] = field(default_factory=dict)  # stage.job.step.name
     artifacts: dict[str, set[str]] = field(default_factory=dict)
@@ -83,7 +84,7 @@ def azure(
 ) -> Result:
     """Run azure-pipelines/<name>.yml at the origin's HEAD; `more` variables are set, `__` for a dot."""
     work.mkdir(parents=True, exist_ok=True)
-    variables = {"Build.Reason": reason, "System.AccessToken": "token", "STORAGE": str(origin.storage)}
+    variables = {"Build.Reason": reason, "System.AccessToken": "token"}
     variables |= {name.replace("__", "."): value for name, value in more.items()}
     run = Run(origin, work, variables, only)
     pipeline = read(origin.folder / "azure-pipelines" / f"{name}.yml", parameters or {})
@@ -145,6 +146,8 @@ def run_stage(run: Run, stage: dict[str, Any], needs: list[str]) -> str:
 
 def run_job(run: Run, stage: str, name: str, job: dict[str, Any]) -> str:
     declare(run, job.get("variables", {}), stage="", job="")
+    grouped = any("group" in entry for entry in job.get("variables", []))
+    run.group = {"STORAGE": str(run.origin.storage)} if grouped else {}
     deployment = "deployment" in job
     steps = job["strategy"]["runOnce"]["deploy"]["steps"] if deployment else job["steps"]
     folder = run.work / f"{stage}.{name}"
@@ -192,7 +195,8 @@ def run_step(run: Run, stage: str, job: str, step: dict[str, Any], folder: Path,
         "BUILD_BUILDID": "1",
         "SYSTEM_STAGENAME": stage,
         "SYSTEM_PULLREQUEST_PULLREQUESTID": "7",
-        **{name: value for name, value in run.variables.items() if name == "AS_OF"},
+        **{name: value for name, value in run.variables.items() if name in ("AS_OF", "AGENT_ISSELFHOSTED")},
+        **run.group,
         **{
             name: re.sub(r"\$\(([\w.]+)\)", lambda match: run.variables.get(match[1], match[0]), str(value))
             for name, value in step.get("env", {}).items()

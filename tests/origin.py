@@ -1,15 +1,18 @@
 """A repository on a CI platform: the blank project, its history, its environments' storage."""
 
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 from bake import ROOT, bake
 from platform_api import Platform
-from rendered import environment, make
+from rendered import alone, environment, make
+from stores import Store
 
 # Two times of the example's data: what is trained at the first is used until the second.
 FIRST, SECOND = "2025-04-01", "2025-05-01"
@@ -50,6 +53,7 @@ class Result:
 class Origin:
     """The repository on the platform; `venv` has what it installs, `storage` its tables and models.
 
+    `access`: what opens its store, where tables and models are at addresses and not in a folder.
     `inside`: the folder of the project in the repository, if it is not the root.
     """
 
@@ -57,6 +61,7 @@ class Origin:
     venv: Path
     storage: Path
     inside: str = ""
+    access: Mapping[str, str] = field(default_factory=dict)
     platform: Platform = field(init=False)
     settings: dict[str, str] = field(default_factory=dict)  # what its machine says on top of the usual
 
@@ -74,11 +79,37 @@ class Origin:
         if self.inside:
             make(self.project, "workflows")
         self.commit("first")
-        for moment in (FIRST, SECOND):
-            self.run("land", "--as-of", moment)
-        self.storage.parent.mkdir(parents=True, exist_ok=True)
-        (self.project / "data").rename(self.storage)
+        self.storage.mkdir()
         (self.project / "data").symlink_to(self.storage)
+        for name, content in _delivered(self).items():
+            (self.storage / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.storage / name).write_bytes(content)
+
+    def move(self, store: Store, models: str) -> None:
+        """Put staging and prod at addresses, as docs/ci-cd.md says, with their deliveries; nothing stays."""
+        self.access = store.environment
+        root, landed = store.fresh(), self.storage / "landing"
+        kept = f"registry:\n  tracking_uri: {models}\n  artifacts: {root}/artifacts\n"
+        self.commit(
+            "tables and models at addresses",
+            ("Makefile", "EXTRAS ?=\n", "EXTRAS ?= aws\n"),
+            *(
+                (f"conf/{env}.yml", f"root: data/{env}\n", f"root: {root}/{env}\n  landing: {root}/landing\n")
+                for env in ("staging", "prod")
+            ),
+            ("conf/staging.yml", "registry:\n", kept),
+            ("conf/prod.yml", "lakehouse:\n", f"{kept}\nlakehouse:\n"),
+        )
+        for file in landed.rglob("*.csv"):
+            url = f"{store.environment['AWS_ENDPOINT_URL']}/{root.removeprefix('s3://')}/landing"
+            name = file.relative_to(landed).as_posix()
+            request = Request(f"{url}/{name}", file.read_bytes(), {"Content-Type": "text/csv"}, method="PUT")
+            urlopen(request).close()
+        (self.project / "data").unlink()
+        shutil.rmtree(self.storage)
+        with alone(self.venv):  # as an owner would: the packages for addresses
+            make(self.project, "setup", venv=self.venv)
+        _keep(self.venv / ".ready-aws")
 
     def git(self, *arguments: str) -> str:
         identity = ("-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false")
@@ -102,10 +133,23 @@ class Origin:
     def run(self, *arguments: str) -> str:
         """Run the project's command line here, on the same storage."""
         command = [str(self.venv / "bin" / "python"), "-m", self.package(), *arguments]
-        variables = {**os.environ, "PYTHONPATH": "src"}
+        variables = {**os.environ, "PYTHONPATH": "src", **self.access}
         done = subprocess.run(command, cwd=self.project, env=variables, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+
+DELIVERED: dict[str, bytes] = {}
+
+
+def _delivered(origin: Origin) -> dict[str, bytes]:
+    """What the sources deliver, by file: the same for each origin."""
+    if not DELIVERED:
+        for moment in (FIRST, SECOND):
+            origin.run("land", "--as-of", moment)
+        files = [path for path in origin.storage.rglob("*") if path.is_file()]
+        DELIVERED.update({path.relative_to(origin.storage).as_posix(): path.read_bytes() for path in files})
+    return DELIVERED
 
 
 def machine_origin(
@@ -118,8 +162,7 @@ def machine_origin(
     project = bake(template, folder, {"ci_platform": ci_platform, "sample": "none", **answers})
     venv = environment(project)
     make(project, "setup")
-    # A fresh clone's files are newer than the environment, which each job would install again.
-    os.utime(venv / ".ready", (time.time(), time.time() + 10**6))
+    _keep(venv / ".ready")
     origin = Origin(project, venv, folder / "storage")
     if inside:
         origin = Origin(Path(project.parent, "repository"), venv, folder / "storage", project.name)
@@ -129,6 +172,11 @@ def machine_origin(
     return origin
 
 
+def _keep(ready: Path) -> None:
+    """A fresh clone's files are newer than the environment, which each job would install again."""
+    os.utime(ready, (time.time(), time.time() + 10**6))
+
+
 def machine(origin: Origin) -> dict[str, str]:
     """What the environment of a prepared machine says to every job: few tests, one logical time."""
     return {
@@ -136,6 +184,8 @@ def machine(origin: Origin) -> dict[str, str]:
         "MYPY_CACHE_DIR": str(ROOT / "build" / "mypy"),
         "TESTS": "tests/test_labels.py",
         "SLOW_TESTS": "",
+        "PYTEST_XDIST_AUTO_NUM_WORKERS": "0",  # for one file of tests no process more
+        "OMP_WAIT_POLICY": "passive",
         "AS_OF": FIRST,
         **{name: value for name, value in os.environ.items() if name.startswith(INSTALLING)},
         **origin.settings,

@@ -40,6 +40,8 @@ def story(origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Story:
     chapter("merge", "ci", "IndividualCI")
     origin.platform.ci_ended(first, passed=story["merge"].passed)
     chapter("too early", "production", "Schedule", **{schedule: "refresh"})
+    hosted = {"AGENT_ISSELFHOSTED": "0"}
+    chapter("lost disk", "production", "Schedule", **{schedule: "refresh"}, **hosted)
     chapter("release", "release", "Manual", version="v0.1.0")
     origin.platform.approver = "Ada"
     chapter("approval", "production", "Manual", job="model")
@@ -52,7 +54,7 @@ def story(origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Story:
     chapter("prose", "ci", "PullRequest")
 
     origin.git("switch", "--quiet", "--create", "pipeline", "main")
-    origin.commit("broken pipeline", broken("monitor", "out of order"))
+    origin.commit("broken pipeline", broken("featurize", "out of order"))
     chapter("broken pipeline", "ci", "PullRequest")
 
     origin.git("switch", "--quiet", "main")
@@ -80,6 +82,14 @@ def test_a_merge_is_checked_in_all_pipelines_and_deployed_to_staging(story: Stor
 def test_no_job_of_prod_runs_before_a_release_is_deployed(story: Story) -> None:
     assert story["too early"].jobs == {"job": "failure"}
     assert "nothing is deployed in prod yet" in story["too early"].said
+
+
+def test_where_the_disk_is_lost_after_the_job_no_folder_is_taken_for_storage(story: Story) -> None:
+    assert story["lost disk"].jobs == {"job": "failure"}
+    assert (
+        "this runner's disk is gone after the job, and with it lakehouse.root (data/prod)"
+        in story["lost disk"].said
+    )
 
 
 def test_a_release_is_tagged_deployed_trained_and_stops_without_approval(
@@ -114,6 +124,7 @@ def test_scheduled_jobs_score_and_monitor(story: Story) -> None:
     assert "infer: predictions." in story["refresh"].said
     assert story["monitor"].jobs == {"job": "success"}
     assert "monitor: monitoring.metrics" in story["monitor"].said
+    assert story["monitor"].artifacts["dashboard"] == {"dashboard.html"}
 
 
 def test_where_retraining_is_not_due_the_gates_ask_nobody(

@@ -1,4 +1,7 @@
-"""The GitHub workflows at work: their jobs run under act, each in a fresh clone of one repository."""
+"""The GitHub workflows at work, on machines that are there for one job: what it leaves on the disk is gone.
+
+Their jobs run under act, each in a fresh clone of one repository, whose tables and models are at addresses.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +11,7 @@ import pytest
 from act import REPOSITORY, act
 from origin import BROKEN_SQL, SECOND, WORSE, Origin, Result, broken, machine_origin
 from platform_api import serve
+from stores import models, s3
 
 pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("github")]
 
@@ -19,9 +23,13 @@ RETRAIN = {"schedule": "30 7 * * *"}
 
 @pytest.fixture(scope="module")
 def origin(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Origin]:
-    origin = machine_origin(template, tmp_path_factory.mktemp("github"), "github")
-    with serve(origin.platform):
-        yield origin
+    folder = tmp_path_factory.mktemp("github")
+    origin = machine_origin(template, folder, "github")
+    origin.settings["RUNNER_ENVIRONMENT"] = "github-hosted"
+    with s3() as store, models(store, folder, str(origin.venv / "bin" / "python")) as address:
+        origin.move(store, address)
+        with serve(origin.platform):
+            yield origin
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +65,7 @@ def story(origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Story:
     merge_request("prose")
 
     origin.git("switch", "--quiet", "--create", "pipeline", "main")
-    origin.commit("broken pipeline", broken("monitor", "out of order"))
+    origin.commit("broken pipeline", broken("featurize", "out of order"))
     merge_request("broken pipeline")
 
     origin.git("switch", "--quiet", "main")
@@ -106,6 +114,7 @@ def test_a_release_is_tagged_deployed_and_trained_and_stops_where_nobody_approve
 
 def test_a_person_who_passes_the_gate_puts_the_model_into_production(story: Story, origin: Origin) -> None:
     assert story["approval"].jobs == {"gates": "success", "approve": "success"}
+    assert "version 1 still waits for a person's approval" in story["approval"].said, "it was compared again"
     assert "approved by ada: looks right" in origin.run("registry", "show", "--env", "prod")
 
 
@@ -119,6 +128,7 @@ def test_scheduled_jobs_score_and_monitor(story: Story) -> None:
     assert "infer: predictions." in story["refresh"].said
     assert story["monitor"].jobs == {"job": "success"}
     assert "monitor: monitoring.metrics" in story["monitor"].said
+    assert story["monitor"].artifacts["dashboard"] == {"dashboard.html"}
 
 
 def test_where_retraining_is_not_due_the_gates_ask_nobody(

@@ -33,6 +33,7 @@ def story(origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Story:
     chapter("merge")
     origin.platform.ci_ended(first, passed=story["merge"].passed)
     chapter("too early", JOB="refresh", CI_PIPELINE_SOURCE="schedule")
+    chapter("lost disk", JOB="refresh", CI_PIPELINE_SOURCE="schedule", CI_RUNNER_TAGS='["saas-linux-small"]')
     chapter("release", VERSION="v0.1.0", CI_PIPELINE_SOURCE="web")
     chapter("no person", JOB="model", CI_PIPELINE_SOURCE="api", manual="approve")
     chapter("approval", JOB="model", CI_PIPELINE_SOURCE="web", manual="approve", CI_JOB_MANUAL="true")
@@ -41,7 +42,7 @@ def story(origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Story:
     chapter("retrain", JOB="retrain", CI_PIPELINE_SOURCE="schedule", AS_OF=SECOND)
 
     origin.git("switch", "--quiet", "--create", "pipeline")
-    origin.commit("broken pipeline", broken("monitor", "out of order"))
+    origin.commit("broken pipeline", broken("featurize", "out of order"))
     chapter("broken pipeline", **MERGE_REQUEST)
     origin.commit("broken earlier", broken("ingest", "no files"))
     chapter("broken again", only="integration report", **MERGE_REQUEST)
@@ -74,6 +75,14 @@ def test_no_job_of_prod_runs_before_a_release_is_deployed(story: Story) -> None:
     assert "nothing is deployed in prod yet" in story["too early"].said
 
 
+def test_where_the_disk_is_lost_after_the_job_no_folder_is_taken_for_storage(story: Story) -> None:
+    assert story["lost disk"].jobs == {"scheduled": "failure"}
+    assert (
+        "this runner's disk is gone after the job, and with it lakehouse.root (data/prod)"
+        in story["lost disk"].said
+    )
+
+
 def test_a_release_is_tagged_deployed_trained_and_waits_for_a_person(story: Story, origin: Origin) -> None:
     release = story["release"]
     assert release.jobs == dict.fromkeys(("release", "prod", "train", "gates"), "success")
@@ -99,6 +108,7 @@ def test_scheduled_jobs_score_and_monitor(story: Story) -> None:
     assert "infer: predictions." in story["refresh"].said
     assert story["monitor"].jobs == {"scheduled": "success"}
     assert "monitor: monitoring.metrics" in story["monitor"].said
+    assert story["monitor"].artifacts["scheduled"] == {"dashboard.html"}
 
 
 def test_where_retraining_is_not_due_the_gates_ask_nobody(

@@ -168,7 +168,9 @@ def test_the_way_back_works_while_the_makefile_holds_conflict_marks(
     before = state(project)
     outcome = template.upgrade(project)
     assert (outcome.code, unmerged(project)) == (1, ["Makefile"])
-    assert subprocess.run(["make"], cwd=project, env=ENVIRONMENT, capture_output=True).returncode == 2
+    assert "<<<<<<< yours\n\t@echo mine\n=======\n\t@echo more\n>>>>>>> " in text(project, "Makefile")
+    refused = subprocess.run(["make"], cwd=project, env=ENVIRONMENT, capture_output=True, text=True)
+    assert (refused.returncode, "Makefile:2: *** missing separator" in refused.stderr) == (2, True)
     assert f"To put everything back: {BACK}\n" in outcome.output
     run(project, *BACK.split())
     assert state(project) | {"references": ""} == before | {"references": ""}

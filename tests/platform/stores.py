@@ -18,7 +18,6 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
-from pyarrow.fs import AzureFileSystem
 
 TOOLS = Path(__file__).parents[2] / "build"
 # The account and key of every Azurite, which its documentation names.
@@ -50,6 +49,8 @@ def s3() -> Iterator[Store]:
 
 @contextmanager
 def azure() -> Iterator[Store]:
+    from pyarrow.fs import AzureFileSystem  # the template's own tests, which have no pyarrow, use this file as well
+
     port = free_port()
     server = tool(TOOLS / "azurite" / "node_modules" / ".bin" / "azurite-blob", "Azurite needs npm: make test-storage")
     options = ["--blobHost", "127.0.0.1", "--inMemoryPersistence", "--silent", "--skipApiVersionCheck"]
@@ -80,6 +81,17 @@ def google() -> Iterator[Store]:
         yield Store("gs://lake", {"STORAGE_EMULATOR_HOST": url})
 
 
+@contextmanager
+def models(store: Store, folder: Path, python: str = sys.executable) -> Iterator[str]:
+    """A server of MLflow, which keeps what it knows in `folder`; its clients put artifacts where an experiment says."""
+    port = free_port()
+    options = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--no-serve-artifacts"]
+    kept = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--default-artifact-root", store.fresh()]
+    alone = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # or else seven processes of its own wait for jobs
+    with serving([python, "-m", "mlflow", "server", *options, *kept], port, seconds=120, **alone):
+        yield f"http://127.0.0.1:{port}"
+
+
 STORES = {"s3": s3, "azure": azure, "google": google}
 
 
@@ -100,10 +112,12 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(command: list[str], port: int, seconds: int = 30) -> Iterator[None]:
-    """A server, until the block is left; it has to answer within so many seconds."""
+def serving(command: list[str], port: int, seconds: int = 30, **more: str) -> Iterator[None]:
+    """A server, until the block is left; it has to answer within so many seconds. `more` stands in its environment."""
     quiet = subprocess.DEVNULL
-    with subprocess.Popen(command, stdout=quiet, stderr=quiet, start_new_session=True) as server:
+    with subprocess.Popen(
+        command, stdout=quiet, stderr=quiet, start_new_session=True, env={**os.environ, **more}
+    ) as server:
         try:
             for _ in range(20 * seconds):
                 assert server.poll() is None, f"{command[0]} ended with {server.returncode}"

@@ -177,7 +177,7 @@ def test_a_misspelt_column_is_told_where_it_is_asked_for(prepared: Copy, say: Sa
 
 def test_a_keyerror_in_code_is_a_traceback(prepared: Copy, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     """No user can mend it: it says where the code is wrong."""
-    monkeypatch.setattr("mlplatform.training.data.parts", lambda *_: os.environ["AMUONT"])
+    monkeypatch.setattr("mlplatform.training.data.load", lambda *_: os.environ["AMUONT"])
     with pytest.raises(KeyError):
         say("train", *AS_OF)
 

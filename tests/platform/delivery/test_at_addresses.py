@@ -15,7 +15,7 @@ from mlplatform.pipelines.ingest import ingest
 from mlplatform.registry.store import Registry
 from mlplatform.storage.landing import delivering
 from steps import overlay, read
-from stores import Store, environment, free_port, serving
+from stores import Store, environment, models
 from tiny.deliveries import DELIVERIES, land
 
 pytestmark = pytest.mark.storage
@@ -36,12 +36,8 @@ def away(project: Path, addresses: dict[str, str], tracking_uri: str = "sqlite:/
 
 @pytest.fixture
 def server(store: Store, tmp_path: Path) -> Iterator[str]:
-    """A server of MLflow, whose clients put artifacts where an experiment says."""
-    port = free_port()
-    options = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--no-serve-artifacts"]
-    kept = ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--default-artifact-root", store.fresh()]
-    with serving([sys.executable, "-m", "mlflow", "server", *options, *kept], port, seconds=120):
-        yield f"http://127.0.0.1:{port}"
+    with models(store, tmp_path) as address:
+        yield address
 
 
 def test_the_life_cycle_runs_in_folders_that_are_empty_before_and_after(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+import yaml
 
 from conftest import CONF, commit, git
 from mlplatform.delivery.hosts import Host
@@ -220,3 +221,14 @@ def test_where_the_disk_is_lost_nothing_may_lie_on_it(blank: Path) -> None:
         assert f"and with it {section}.{name} ({here}) of prod" in str(error.value)
     env = Environment.load("prod", PROJECT, blank, (overlay(blank, "away", AWAY),))
     refuse_lost_disk(env, cast(Host, Hosted()))
+
+
+def test_where_the_disk_is_lost_that_holds_for_the_environment_that_trains_as_well(blank: Path) -> None:
+    pytest.importorskip("mlplatform.pipelines.promote", reason="this repository deploys code")
+    for name, settings in (("prod", {"source": "staging"}), ("staging", {"source": "dev"})):
+        conf = blank / "conf" / f"{name}.yml"
+        layer = yaml.safe_load(conf.read_text(encoding="utf-8")) | AWAY | {"promotion": settings}
+        conf.write_text(yaml.safe_dump(layer), encoding="utf-8")
+    env = Environment.load("prod", PROJECT, blank)
+    with pytest.raises(UserError, match=r"lakehouse\.root \(data/dev\).* of dev: put addresses into conf/dev\.yml"):
+        refuse_lost_disk(env, cast(Host, Hosted()))

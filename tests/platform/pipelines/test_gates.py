@@ -369,8 +369,11 @@ def test_a_winner_waits_for_a_person_with_a_review_pack(
     assert {"model_card.md", "slices.json", "precision_recall.png"} <= {path.name for path in pack.iterdir()}
     assert all(f"]({path.name})" in review for path in pack.glob("*.png"))
 
+    shutil.rmtree(pack)  # as on a machine that is there for one job
     again = deploy(manual, now + DAY)
     assert again.notes == ["version 1 still waits for a person's approval"]
+    assert again.written == {}, "it was compared again"
+    assert (pack / "review.md").read_text(encoding="utf-8") == review
     assert registry.ledger.champion() is None
 
     decide(manual, now + DAY, "approved")

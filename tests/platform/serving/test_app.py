@@ -5,14 +5,18 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import orjson
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from mlplatform.environment import Environment
 from mlplatform.features.online import publish
 from mlplatform.pipelines.infer import infer
+from mlplatform.serving.schema import Asked
 from server import Start
 from steps import advance, read
+from tiny.project import PROJECT
 
 LoadEnv = Callable[..., Environment]
 DAY = timedelta(days=1)
@@ -173,6 +177,16 @@ def test_metrics_and_documentation_are_there(start: Start) -> None:
     assert document["paths"]["/predict"]["post"]["security"] == [{"key": []}]
     assert "key" in document["components"]["securitySchemes"]
     assert running.client.get("/docs").status_code == 200
+
+
+def test_the_worked_example_has_a_value_for_every_field_also_where_the_model_shows_none() -> None:
+    kinds = (pa.string(), pa.int16(), pa.float64(), pa.bool_(), pa.timestamp("us"), pa.date32(), pa.decimal128(9, 2))
+    schema = pa.schema([("item_id", pa.string()), *((f"of_{kind}", kind) for kind in kinds)])
+    asked = Asked(PROJECT, schema, 1, {"of_string": None, "of_timestamp[us]": 1735689600000, "of_double": 0.5})
+    examples: Any = asked.openapi["examples"]
+    (row,) = asked.rows(orjson.dumps(examples[0]))
+    assert None not in row.values()
+    assert (row["item_id"], row["of_double"]) == ("an identifier", 0.5)
 
 
 def test_the_log_becomes_predictions_once(start: Start, project: Path, load_env: LoadEnv, now: datetime) -> None:

@@ -82,7 +82,7 @@ def review(
     """Copy the review pack of the version that waits for a person, and tell the jobs that follow its number."""
     import shutil
 
-    from mlplatform.registry.approval import review_pack_of, waits_for_a_person
+    from mlplatform.registry.approval import review_pack, waits_for_a_person
     from mlplatform.registry.store import Registry
 
     registry = Registry(environment(env))
@@ -93,7 +93,7 @@ def review(
     ]
     shutil.rmtree(output, ignore_errors=True)
     for number in waiting[-1:]:
-        shutil.copytree(review_pack_of(registry, number), output)
+        shutil.copytree(review_pack(registry, number), output)
     _host().output("waiting", str(waiting[-1]) if waiting else "")
     typer.echo(f"version {waiting[-1]} waits: {output}/review.md" if waiting else "no version waits for a person")
 

@@ -2,6 +2,7 @@
 
 import re
 from datetime import datetime
+from operator import attrgetter
 from pathlib import Path
 
 from mlplatform.delivery.hosts import Host
@@ -9,6 +10,7 @@ from mlplatform.environment import Environment
 from mlplatform.errors import UserError
 from mlplatform.revision import git, tag_prefix
 from mlplatform.storage import ops
+from mlplatform.storage.catalog import option
 
 BRANCH = "main"
 VERSION = re.compile(r"v(\d+)\.(\d+)\.(\d+)")
@@ -18,7 +20,8 @@ TRAINING = (
     *("pipelines/featurize.py", "pipelines/ingest.py", "pipelines/train.py"),
 )
 SETTINGS = ("conf/base.yml", "conf/prod.yml", "constraints.txt")
-# An address of another machine: no folder, no file: and no SQLite.
+# Where tables and models are; an address of another machine: no folder, no file: and no SQLite.
+PLACES = ("lakehouse.root", "lakehouse.landing", "registry.tracking_uri", "registry.artifacts")
 ELSEWHERE = re.compile(r"(?!sqlite:|file:)[a-z][a-z0-9+-]+:/")
 # No pipeline and no test reads these.
 PROSE = re.compile(r"(docs/.*|notebooks/.*|[^/]*\.md|LICENSE)")
@@ -90,20 +93,20 @@ def only_prose_changed(project: Path, since: str) -> bool:
 
 
 def refuse_lost_disk(env: Environment, host: Host) -> None:
-    """Raise UserError where this job's disk is gone after it, and tables or models of `env` would lie there."""
-    lakehouse, registry = env.config.lakehouse, env.config.registry
-    places = {
-        "lakehouse.root": lakehouse.root,
-        "lakehouse.landing": lakehouse.landing,
-        "registry.tracking_uri": registry.tracking_uri,
-        "registry.artifacts": registry.artifacts,
-    }
-    here = [f"{name} ({place})" for name, place in places.items() if not ELSEWHERE.match(place)]
-    if here and host.disk_is_lost():
-        raise UserError(
-            f"this runner's disk is gone after the job, and with it {', '.join(here)} of {env.name}: put addresses "
-            f"into conf/{env.name}.yml, or let a runner of your own do it (docs/ci-cd.md)"
-        )
+    """Raise UserError where this job's disk is gone after it, and tables or models would lie there.
+
+    Those of `env`, and of the environments whose models are promoted to it: the same jobs train and judge them.
+    """
+    if not host.disk_is_lost():
+        return
+    chain = option("mlplatform.pipelines.promote:chain")
+    for name in chain(env) if chain else [env.name]:
+        places = {setting: attrgetter(setting)(env.config_of(name)) for setting in PLACES}
+        if here := [f"{setting} ({place})" for setting, place in places.items() if not ELSEWHERE.match(place)]:
+            raise UserError(
+                f"this runner's disk is gone after the job, and with it {', '.join(here)} of {name}: put addresses "
+                f"into conf/{name}.yml, or let a runner of your own do it (docs/ci-cd.md)"
+            )
 
 
 def _training_paths(package: str) -> list[str]:

@@ -24,6 +24,7 @@ def deploy(env: Environment, as_of: datetime) -> Run:
         for request in registry.ledger.pending("Production", as_of):
             if approval.waits_for_a_person(registry, request.version):
                 if _rollout(registry, request, run) is not None:
+                    approval.review_pack(registry, request.version)
                     run.note(f"version {request.version} still waits for a person's approval")
             else:
                 check_comparison(registry, request, run)
@@ -61,7 +62,7 @@ def check_comparison(registry: Registry, request: Transition, run: Run) -> None:
         approval.approve(registry, request, Decision(run.as_of, "automatic approval", reason))
         run.note(f"version {request.version} promoted over {against}: {verdict.reason}")
     else:
-        pack = approval.review_pack(registry, request.version, reason)
+        pack = approval.review_pack(registry, request.version)
         title = f"{registry.model} version {request.version} waits for approval"
         if services := registry.env.config.monitoring.notify:  # else the note says it
             notify(title, [verdict.reason, f"{pack}/review.md"], services)

@@ -38,6 +38,14 @@ def promoting(env: Environment) -> Callable[..., Run] | None:
     return promote if env.config.of(PromotionSettings).source else None
 
 
+def chain(env: Environment) -> list[str]:
+    """The environment, the one that its models come from, and so on to the one that trains them."""
+    names = [env.name]
+    while (source := env.config_of(names[-1]).of(PromotionSettings).source) and source not in names:
+        names.append(source)
+    return names
+
+
 def _fetch(env: Environment, source: str, registry: Registry, as_of: datetime) -> int | None:
     """Copy the accepted version inside the one store; where `source` has a store of its own, export and import it."""
     settings = env.config_of(source).registry

@@ -4,7 +4,7 @@ from datetime import datetime
 from pathlib import Path
 
 from mlplatform.errors import UserError
-from mlplatform.registry.comparison import comparisons
+from mlplatform.registry.comparison import BASELINE, comparisons
 from mlplatform.registry.store import Registry
 from mlplatform.registry.transitions import Answer, Decision, Stage, Transition
 from mlplatform.storage.catalog import option
@@ -96,14 +96,15 @@ def won_comparison(registry: Registry, number: int) -> bool:
 
 
 def waits_for_a_person(registry: Registry, number: int) -> bool:
-    """Whether all is done that a person needs to decide: the comparison is won and the review pack is there."""
-    pack = review_pack_of(registry, number) / "review.md"
-    return registry.settings.approval == "manual" and won_comparison(registry, number) and pack.exists()
+    """Whether a person has to decide: the comparison is won, and no rule does."""
+    return registry.settings.approval == "manual" and won_comparison(registry, number)
 
 
-def review_pack(registry: Registry, number: int, comparison: str) -> Path:
-    """Gather what a person needs to decide: the comparison, the model card, slices and plots. Returns its folder."""
-    folder = review_pack_of(registry, number)
+def review_pack(registry: Registry, number: int) -> Path:
+    """Gather, unless that is done, what a person needs to decide: comparison, card, slices and plots. Its folder."""
+    folder = registry.env.reports / "review" / f"{registry.model}-v{number}"
+    if (folder / "review.md").exists():
+        return folder
     folder.mkdir(parents=True, exist_ok=True)
     names = sorted(name for name in registry.artifact_names(number) if Path(name).suffix in {".md", ".png", ".json"})
     for name in names:
@@ -112,7 +113,7 @@ def review_pack(registry: Registry, number: int, comparison: str) -> Path:
     pictures = "\n\n".join(f"![{name}]({name})" for name in names if name.endswith(".png"))
     (folder / "review.md").write_text(
         f"# {registry.model} version {number} asks for Production\n\n{registry.tags(number).summary}\n\n"
-        f"Comparison: {comparison}\n\n"
+        f"Comparison: {_told(registry, number)}\n\n"
         "Read the [model card](model_card.md) and [the slices](slices.json), then answer:\n\n"
         f"    {command} approve {number} --env {registry.owner} --by NAME --reason WHY\n"
         f"    {command} reject {number} --env {registry.owner} --by NAME --reason WHY\n\n{pictures}\n",
@@ -121,9 +122,13 @@ def review_pack(registry: Registry, number: int, comparison: str) -> Path:
     return folder
 
 
-def review_pack_of(registry: Registry, number: int) -> Path:
-    """The folder of the version's review pack, which exists once it has won its comparison."""
-    return registry.env.reports / "review" / f"{registry.model}-v{number}"
+def _told(registry: Registry, number: int) -> str:
+    """What the comparisons have shown that the version won: with the champion or baseline, and in its rollout."""
+    mine = [row for row in comparisons(registry) if (row["model"], row["challenger"]) == (registry.model, number)]
+    newest = {bool(row["rollout"]): row for row in sorted(mine, key=lambda row: row["as_of"])}
+    against = newest[False]["champion"]
+    told = f"against {against if against == BASELINE else f'version {against}'}: {newest[False]['reason']}"
+    return told + (f"; in its rollout: {newest[True]['reason']}" if True in newest else "")
 
 
 def _require_name(decision: Decision, what: str) -> None:

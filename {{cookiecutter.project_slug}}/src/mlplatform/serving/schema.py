@@ -1,12 +1,14 @@
 """What is asked and answered, as types made of the owner's project and of sql/entities.sql."""
 
+import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 import pyarrow as pa
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, with_config
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from mlplatform.contract import Project
@@ -65,7 +67,7 @@ class Asked:
         row = _record("Row", {n: t if n in entity.keys else t | None for n, t in types.items()})
         rows = Annotated[list[row], Field(min_length=1, max_length=most)]  # type: ignore[valid-type]
         self._body: TypeAdapter[Any] = TypeAdapter(_record("Body", {"rows": rows}))
-        shown = {name: _shown(example.get(name), schema.field(name).type, name in entity.keys) for name in self.fields}
+        shown = {name: _shown(example.get(name), schema.field(name).type) for name in self.fields}
         self.openapi = {
             "type": "object",
             "required": ["rows"],
@@ -118,9 +120,11 @@ def type_of(kind: pa.DataType) -> Any:
     return Annotated[str, Field(max_length=10_000)]
 
 
-def _shown(value: Any, kind: pa.DataType, is_key: bool) -> Any:
-    if value is not None or not is_key:
-        return value
-    return (
-        1 if pa.types.is_integer(kind) else "2025-01-01T00:00:00Z" if pa.types.is_timestamp(kind) else "an identifier"
-    )
+def _shown(value: Any, kind: pa.DataType) -> Any:
+    """What an example shows of a field: the value, or the first of some others, that a request may have."""
+    checked = TypeAdapter(type_of(kind), config=ConfigDict(strict=True))
+    for shown in (value, "an identifier", "2025-01-01T00:00:00Z", "2025-01-01", "1", 1, True):
+        with suppress(ValidationError):
+            checked.validate_json(json.dumps(shown))
+            return shown
+    return value
