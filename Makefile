@@ -109,8 +109,9 @@ bench: render ## Time an upgrade, the join, scoring and drift beside other tools
 	PYTHONPATH='$(PLATFORM):$(RENDER)/src' PYTHONDONTWRITEBYTECODE=1 $(TOOLS)/python benchmarks/speed.py $(BIN)/uv
 
 .PHONY: bench-growth
-bench-growth: render ## Time the pipelines on 1 and 10 times the flights (FACTORS), and measure their memory
-	cd '$(RENDER)' && PYTHONPATH=src PYTHONDONTWRITEBYTECODE=1 $(TOOLS)/python '$(CURDIR)/benchmarks/growth.py' $(or $(FACTORS),1 10)
+bench-growth: render ## Time the pipelines on 1 and 10 times the flights (FACTORS), and measure their memory (LIMIT)
+	cd '$(RENDER)' && PYTHONPATH=src PYTHONDONTWRITEBYTECODE=1 $(TOOLS)/python '$(CURDIR)/benchmarks/growth.py' \
+	$(and $(LIMIT),--memory-limit $(LIMIT)) $(or $(FACTORS),1 10)
 
 .PHONY: bench-refreshes
 bench-refreshes: render ## Refresh a small project hourly for 90 days (DAYS); measure the refreshes and what they leave

@@ -217,6 +217,18 @@ def test_one_odd_week_raises_no_alert(scored: Path, copy: LoadEnv, later: dateti
     assert raised(prod) == set()
 
 
+def test_a_first_prediction_at_the_very_end_of_a_window_is_measured(
+    scored: Path, copy: LoadEnv, later: datetime
+) -> None:
+    prod = copy(scored)
+    table = f"predictions.{Registry(prod).settings.model}"
+    kept = read(prod, table).filter(pl.col("prediction_time") >= WEEKS[2])
+    prod.catalog.replace(table, kept.to_arrow(), Window("available_at"))
+    monitor(prod, later)
+    volumes = read(prod, METRICS).filter(pl.col("metric") == "rows")
+    assert volumes["window_end"].min() == kept["prediction_time"].min() == WEEKS[2]
+
+
 def test_what_landed_is_counted_as_it_was_known_at_the_end_of_each_window(ordinary: Path, load_env: LoadEnv) -> None:
     measured = read(load_env("prod", ordinary, "rules"), METRICS).filter(pl.col("column") == "silver.items")
     rows, newest = (

@@ -186,7 +186,7 @@ def test_the_worked_example_has_a_value_for_every_field_also_where_the_model_sho
     examples: Any = asked.openapi["examples"]
     (row,) = asked.rows(orjson.dumps(examples[0]))
     assert None not in row.values()
-    assert row["of_double"] == 0.5
+    assert (row["item_id"], row["of_double"]) == ("an identifier", 0.5)
 
 
 def test_the_log_becomes_predictions_once(start: Start, project: Path, load_env: LoadEnv, now: datetime) -> None:

@@ -192,4 +192,5 @@ def _first_prediction(env: Environment, registry: Registry, as_of: datetime) -> 
         return as_of - env.config.monitoring.window
     times = env.engine.query(f"SELECT min(prediction_time) AS first FROM {table}").arrow()
     first: datetime | None = times["first"][0].as_py()
-    return first or as_of - env.config.monitoring.window
+    # Just before it, since a window that ends at that very moment holds it.
+    return first - timedelta.resolution if first else as_of - env.config.monitoring.window

@@ -123,7 +123,7 @@ def type_of(kind: pa.DataType) -> Any:
 def _shown(value: Any, kind: pa.DataType) -> Any:
     """What an example shows of a field: the value, or the first of some others, that a request may have."""
     checked = TypeAdapter(type_of(kind), config=ConfigDict(strict=True))
-    for shown in (value, "2025-01-01T00:00:00Z", "2025-01-01", "1", 1, True):
+    for shown in (value, "an identifier", "2025-01-01T00:00:00Z", "2025-01-01", "1", 1, True):
         with suppress(ValidationError):
             checked.validate_json(json.dumps(shown))
             return shown
