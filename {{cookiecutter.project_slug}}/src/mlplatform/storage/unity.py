@@ -32,7 +32,7 @@ def session() -> Any:
 
 @cache
 def _kind() -> Any:
-    """The class of sessions. Plain pyspark is one only where a session runs already: elsewhere it knows no workspace."""
+    """The class of sessions. Plain pyspark is one only where a session runs: elsewhere it knows no workspace."""
     try:
         from databricks.connect import DatabricksSession
     except ImportError as error:
