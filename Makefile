@@ -63,14 +63,17 @@ test-browser: render ## Open the dashboard in a browser
 	@test -e $(TOOLS)/playwright || $(ADD) playwright==1.65.2 greenlet==3.5.6
 	$(TEST_PLATFORM) -m browser -n 0
 
-# A process for each file: a JVM keeps the packages that it was started with.
-.PHONY: test-spark
-test-spark: render ## Compare DuckDB and Spark: the sample's SQL, every pipeline, a cluster whose worker is killed
+.PHONY: spark
+spark: render
 	$(call require,java,default-jre-headless)
 	$(call require,mvn,maven)
 	@test -e $(TOOLS)/spark-submit || $(ADD) pyspark==4.1.4 py4j==0.10.9.9
 	@test -e build/jars/.ready || { mvn --quiet --batch-mode --file '$(CURDIR)/{{cookiecutter.project_slug}}/options/compute=spark/jars/pom.xml' \
 		dependency:copy-dependencies -DoutputDirectory='$(CURDIR)/build/jars' && touch build/jars/.ready; }
+
+# A process for each file: a JVM keeps the packages that it was started with.
+.PHONY: test-spark
+test-spark: spark ## Compare DuckDB and Spark: the sample's SQL, every pipeline, a cluster whose worker is killed
 	$(TEST_PLATFORM) -m spark -n 4 --dist loadfile
 
 # A server of moto's own environment: its packages do not go together with a render's.
@@ -109,9 +112,9 @@ bench: render ## Time an upgrade, the join, scoring and drift beside other tools
 	PYTHONPATH='$(PLATFORM):$(RENDER)/src' PYTHONDONTWRITEBYTECODE=1 $(TOOLS)/python benchmarks/speed.py $(BIN)/uv
 
 .PHONY: bench-growth
-bench-growth: render ## Time the pipelines on 1 and 10 times the flights (FACTORS), and measure their memory (LIMIT)
-	cd '$(RENDER)' && PYTHONPATH=src PYTHONDONTWRITEBYTECODE=1 $(TOOLS)/python '$(CURDIR)/benchmarks/growth.py' \
-	$(and $(LIMIT),--memory-limit $(LIMIT)) $(or $(FACTORS),1 10)
+bench-growth: $(if $(SPARK),spark,render) ## Time the pipelines on 1 and 10 times the flights (FACTORS), and measure their memory (LIMIT, SPARK)
+	cd '$(RENDER)' && PYTHONPATH='$(PLATFORM):src' PYTHONDONTWRITEBYTECODE=1 $(TOOLS)/python '$(CURDIR)/benchmarks/growth.py' \
+	$(and $(LIMIT),--memory-limit $(LIMIT)) $(and $(SPARK),--spark '$(CURDIR)/build/jars') $(or $(FACTORS),1 10)
 
 .PHONY: bench-refreshes
 bench-refreshes: render ## Refresh a small project hourly for 90 days (DAYS); measure the refreshes and what they leave

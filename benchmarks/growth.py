@@ -1,9 +1,10 @@
 """Take several times the flights through the pipelines, and print the time and the memory of each.
 
 As a script, with the packages of a render of the sample, in its folder: python growth.py [--days N]
-[--memory-limit 1GB] [FACTOR ...]. The sample's first days are replayed as often as the factor says, each time
-with other minutes of delay and other numbers of flights. Every step is a process of its own, which tells its
-processor time and its largest memory.
+[--memory-limit 1GB] [--spark JARS] [FACTOR ...]. The sample's first days are replayed as often as the factor
+says, each time with other minutes of delay and other numbers of flights. Every step is a process of its own,
+which tells its processor time and its largest memory. On Spark, driver and executors are one Java process,
+which is told beside it, with the Python processes in which contracts and scoring run.
 """
 
 import argparse
@@ -78,7 +79,33 @@ def pipeline(name: str) -> Callable[..., Any]:
     return found
 
 
-def step(name: str, folder: Path, package: str, factor: int, days: int, limit: str | None) -> None:
+def on_spark(jars: str) -> dict[str, Any]:
+    """Settings of an environment that runs on Spark on this machine."""
+    session = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+    session |= {"spark.ui.enabled": "false", "spark.driver.memory": "2g"}
+    return {"engine": "spark", "spark": {"master": "local[2]", "jars": jars, "session": session}}
+
+
+def below(process: int) -> list[int]:
+    """The processes that a process has started, and theirs."""
+    children = [int(found) for found in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    return [each for child in children for each in (child, *below(child))]
+
+
+def used(processes: list[int]) -> tuple[float, float]:
+    """Processor seconds of processes until now, and the sum of the most memory that each has had (MB)."""
+    seconds = memory = 0.0
+    for process in processes:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        seconds += sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")  # children that have ended, too
+        status = Path(f"/proc/{process}/status").read_text()
+        memory += int((status.partition("VmHWM:")[2].split() or [0])[0]) / 1024  # none of one that has ended
+    return seconds, memory
+
+
+def step(
+    name: str, folder: Path, package: str, factor: int, days: int, limit: str | None, jars: str | None
+) -> None:
     """Run one step here, and print what it took."""
     project = import_module(f"{package}.project").PROJECT
     environment = import_module("mlplatform.environment").Environment
@@ -88,8 +115,8 @@ def step(name: str, folder: Path, package: str, factor: int, days: int, limit: s
     settings = SETTINGS | {
         "training": SETTINGS["training"] | {"fraction": fraction if name == "champion" else 1.0}
     }
-    if limit:
-        settings["lakehouse"] = SETTINGS["lakehouse"] | {"memory_limit": limit}
+    settings["lakehouse"] = SETTINGS["lakehouse"] | (on_spark(jars) if jars else {})
+    settings["lakehouse"] |= {"memory_limit": limit} if limit else {}
     (folder / "conf" / "growth.yml").write_text(json.dumps(settings), encoding="utf-8")
     env, told = environment.load("prod", project, folder, ("growth",)), 0
     wall, processor = time.perf_counter(), time.process_time()
@@ -102,14 +129,17 @@ def step(name: str, folder: Path, package: str, factor: int, days: int, limit: s
     else:
         pipeline(name)(env, end)
     took = {"cpu": time.process_time() - processor, "wall": time.perf_counter() - wall, "told": told}
-    print(json.dumps(took | {"memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+    seconds, memory = used(below(os.getpid()))
+    took |= {"memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "executors": memory}
+    print(json.dumps(took | {"cpu": took["cpu"] + seconds}))
 
 
 def measured(
-    name: str, folder: Path, package: str, factor: int, days: int, limit: str | None
+    name: str, folder: Path, package: str, factor: int, days: int, limit: str | None, jars: str | None
 ) -> dict[str, float]:
     given = [str(factor), "--days", str(days), "--step", name, "--folder", str(folder), "--package", package]
     given += ["--memory-limit", limit] if limit else []
+    given += ["--spark", jars] if jars else []
     environment = os.environ | {"OMP_WAIT_POLICY": "passive"}
     done = subprocess.run(
         [sys.executable, __file__, *given], env=environment, stdout=subprocess.PIPE, text=True
@@ -125,12 +155,14 @@ def main() -> None:
     parser.add_argument("factors", nargs="*", type=int, default=[1, 10])
     parser.add_argument("--days", type=int, default=75)
     parser.add_argument("--memory-limit", help="of DuckDB, in place of that of conf/")
+    parser.add_argument("--spark", metavar="JARS", help="run on Spark, with Delta's jars of this folder")
     parser.add_argument("--package", default="early_warning")
     parser.add_argument("--step")
     parser.add_argument("--folder", type=Path)
     given = parser.parse_args()
     if given.step:
-        step(given.step, given.folder, given.package, given.factors[0], given.days, given.memory_limit)
+        rest = (given.days, given.memory_limit, given.spark)
+        step(given.step, given.folder, given.package, given.factors[0], *rest)
         return
     print(f"| flights | | {' | '.join(STEPS)} |\n| ---: | --- |{' ---: |' * len(STEPS)}")
     for factor in given.factors:
@@ -138,12 +170,14 @@ def main() -> None:
             folder = Path(name)
             shutil.copytree("conf", folder / "conf")
             shutil.copy("pyproject.toml", folder)
-            arguments = (folder, given.package, factor, given.days, given.memory_limit)
+            arguments = (folder, given.package, factor, given.days, given.memory_limit, given.spark)
             flights = measured("deliver", *arguments)["told"]
             took = {}
             for what in (*STEPS[:2], "champion", *STEPS[2:]):
                 took[what] = measured(what, *arguments)
-        for unit, key, form in (("CPU s", "cpu", ".1f"), ("peak MB", "memory", ".0f")):
+        told = [("CPU s", "cpu", ".1f"), ("s", "wall", ".1f"), ("peak MB", "memory", ".0f")]
+        told += [("of Spark", "executors", ".0f")] if given.spark else []
+        for unit, key, form in told:
             cells = " | ".join(f"{took[what][key]:{form}}" for what in STEPS)
             print(
                 f"| {flights if key == 'cpu' else '':{',' if key == 'cpu' else ''}} | {unit} | {cells} |",
