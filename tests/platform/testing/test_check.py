@@ -258,8 +258,8 @@ MISTAKES = {
         "features.py",
         'keys=("kind",)',
         'keys=("order",)',
-        "FeatureView 'kind_history': keys: 'order' is a word of SQL, or no plain name: call it otherwise\n"
-        "FeatureView 'kind_arrivals': keys: 'order' is a word of SQL, or no plain name: call it otherwise",
+        "FeatureView 'kind_history': keys: 'order' is a word of SQL, or no plain name: take another one\n"
+        "FeatureView 'kind_arrivals': keys: 'order' is a word of SQL, or no plain name: take another one",
     ),
     "entities without a prediction time": Mistake(
         "sql/entities.sql",

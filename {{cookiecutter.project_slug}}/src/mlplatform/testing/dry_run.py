@@ -88,7 +88,7 @@ class DryRun:
             except QueryError:
                 found = []
             if found != [name]:
-                yield f"{where}: {name!r} is a word of SQL, or no plain name: call it otherwise"
+                yield f"{where}: {name!r} is a word of SQL, or no plain name: take another one"
 
     def _silver(self, table: SilverTable) -> Iterator[str]:
         import pandera.errors
