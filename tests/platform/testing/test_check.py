@@ -476,7 +476,8 @@ CASES = {
     "label, event_timestamp, available_at FROM (SELECT *, 'hi' AS label FROM silver.outcomes)\nUNION ALL\n"
     "SELECT item_id, 'low' AS label": ["sql/labels.sql:4: Labels(...) have no class hi (did you mean 'high'?)"],
     "label, event_timestamp, available_at\n"
-    "FROM (SELECT *, if(outcome > 9, 'high', 'none') AS label FROM silver.outcomes)\nWHERE label <> 'none'\nUNION ALL\nSELECT item_id, 'low' AS label": [],
+    "FROM (SELECT *, if(outcome > 9, 'high', 'none') AS label FROM silver.outcomes)\n"
+    "WHERE label <> 'none'\nUNION ALL\nSELECT item_id, 'low' AS label": [],
     "if(kinds.label = 'odd', 'high', 'low') AS label, outcomes.event_timestamp, outcomes.available_at\n"
     "FROM silver.outcomes JOIN (SELECT item_id, if(amount > 9, 'odd', 'even') AS label FROM silver.items) AS kinds\n"
     "USING (item_id)\nUNION ALL\nSELECT item_id, 'low' AS label": [],
