@@ -56,7 +56,8 @@ def texts(sql: str, column: str) -> Iterator[tuple[int, str]]:
     Where rows are filtered by the column, nothing is said; where they are joined, only of the outermost query.
     """
     tree = list(_nodes(json.loads(duckdb.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()[0][0])))
-    items = [item for node in tree for item in node.get("select_list", []) if _name(item) == column]
+    items = [item for node in tree for item in node.get("select_list", [])]
+    items = [item for item in items if (item["alias"] or item.get("column_names", [""])[-1]) == column]
     filtering = ("where_clause", "having", "qualify", "condition", "using_columns")
     filters = [node.get(part) for node in tree for part in filtering]
     if f'"{column}"' in json.dumps(filters):
@@ -72,10 +73,6 @@ def _nodes(tree: Any) -> Iterator[_Node]:
         yield tree
     for part in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
         yield from _nodes(part)
-
-
-def _name(item: _Node) -> str:
-    return str(item["alias"] or item.get("column_names", [""])[-1])
 
 
 def _values(expressions: list[_Node]) -> Iterator[_Node]:
