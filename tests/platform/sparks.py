@@ -55,8 +55,8 @@ def end(process: "subprocess.Popen[bytes]") -> None:
 
 
 @contextmanager
-def connect_server(folder: Path) -> Iterator[str]:
-    """A Spark Connect server on loopback, with Delta, which knows nothing of this process: its address."""
+def connect_server(folder: Path) -> "Iterator[tuple[str, subprocess.Popen[bytes]]]":
+    """A Spark Connect server on loopback, with Delta, which knows nothing of this process, and its address."""
     address = port()
     settings = {
         **SESSION,
@@ -88,7 +88,7 @@ def connect_server(folder: Path) -> Iterator[str]:
                     break
             assert process.poll() is None and time.monotonic() < deadline, (folder / "server.log").read_text()[-2000:]
             time.sleep(0.2)
-        yield f"sc://127.0.0.1:{address}"
+        yield f"sc://127.0.0.1:{address}", process
     finally:
         end(process)
 

@@ -1,5 +1,6 @@
 """The same pipelines through a Spark Connect server, to which nothing but its address leads."""
 
+import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -11,14 +12,14 @@ import pytest
 from conftest import Duplicate, LoadEnv
 from mlplatform.config.lakehouse import SparkSettings
 from mlplatform.engine import Cluster
-from mlplatform.engine.spark import Spark
+from mlplatform.engine.spark import _GONE, Spark
 from mlplatform.errors import ConfigError, ContractError, ForbiddenError, QueryError
 from mlplatform.pipelines.featurize import featurize
 from mlplatform.pipelines.infer import infer
 from mlplatform.pipelines.ingest import ingest
 from mlplatform.storage.catalog import Among, Window, open_catalog
 from mlplatform.storage.unity import session
-from sparks import HERE, assert_same, connect_server, port, tables
+from sparks import HERE, assert_same, connect_server, end, port, tables
 from steps import overlay
 from tiny.deliveries import START, land
 
@@ -30,9 +31,15 @@ NEXT = START + timedelta(days=80)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with connect_server(tmp_path_factory.mktemp("server")) as address:
-        yield address
+def process(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[tuple[str, subprocess.Popen[bytes]]]":
+    with connect_server(tmp_path_factory.mktemp("server")) as found:
+        yield found
+        _GONE.set()  # what is asked to let go of rows at this process's end is there no more
+
+
+@pytest.fixture(scope="module")
+def server(process: "tuple[str, subprocess.Popen[bytes]]") -> str:
+    return process[0]
 
 
 def engine(**settings: Any) -> Spark:
@@ -117,3 +124,16 @@ def test_what_cannot_work_there_is_refused_in_a_sentence(server: str, monkeypatc
         with pytest.raises(ConfigError, match=says) as told:
             engine(**settings).query("SELECT 1 AS x").count()
         assert "secret" not in str(told.value)
+
+
+def test_a_server_that_goes_away_is_told(server: str, process: "tuple[str, subprocess.Popen[bytes]]") -> None:
+    """The last test: nothing works after it. What Spark's client does for ten minutes it does once."""
+    from pyspark.sql.connect.client.retries import DefaultPolicy
+
+    there = engine(master=server)
+    there._session.client.set_retry_policies([DefaultPolicy(max_retries=1)])
+    kept = there.query("SELECT 1 AS x")
+    assert kept.count() == 1
+    end(process[1])
+    with pytest.raises(QueryError, match="the Spark Connect server is gone: failed to connect"):
+        there.query("SELECT 2 AS x").count()

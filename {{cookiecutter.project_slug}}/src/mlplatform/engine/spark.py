@@ -13,11 +13,12 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Event
 from typing import Any, TypeAlias
 from weakref import finalize
 
@@ -72,6 +73,8 @@ _NAMED = re.compile(
 )
 _RAISED = re.compile(r"<<([A-Za-z0-9+/=]+)>>")
 _SAID = re.compile(r"\[[A-Z0-9_.]+\] .*?SQLSTATE: \w+(; line \d+ pos \d+)?", re.DOTALL)  # what is wrong with a query
+_UNAVAILABLE = re.compile(r'StatusCode\.UNAVAILABLE\s+details = "([^"]*)"')
+_GONE = Event()  # set once a server does not answer any more
 _OWN = tempfile.TemporaryDirectory(prefix="mlplatform-")  # what executors fetch as they come; Spark wants a folder, too
 
 
@@ -186,7 +189,7 @@ class Frame:
         if not self._keeps:
             return self._frame
         frame = self._frame.persist()
-        finalize(self, frame.unpersist)
+        finalize(self, _let_go, frame)
         return frame
 
     @cached_property
@@ -226,6 +229,13 @@ class Frame:
         return self.arrow().__arrow_c_stream__(requested_schema)
 
 
+def _let_go(frame: DataFrame) -> None:
+    """Free what executors keep; a server that is gone keeps nothing, and would be asked for minutes."""
+    if not _GONE.is_set():
+        with suppress(Exception):
+            frame.unpersist()
+
+
 class _Mapped:
     """A function of one batch as `mapInArrow` wants it; an error for people comes back as what it was."""
 
@@ -253,6 +263,9 @@ def _told(sql: str = "") -> Iterator[None]:
     except (PySparkException, Py4JError) as error:
         if raised := _RAISED.search(str(error)):
             raise pickle.loads(base64.b64decode(raised[1])) from None
+        if gone := _UNAVAILABLE.search(str(error)):
+            _GONE.set()
+            raise QueryError(f"lakehouse.spark.master: the Spark Connect server is gone: {gone[1]}") from error
         if said := _SAID.search(str(error)):
             raise QueryError(located(sql, said[0])) from error
         raise
