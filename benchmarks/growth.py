@@ -96,10 +96,13 @@ def used(processes: list[int]) -> tuple[float, float]:
     """Processor seconds of processes until now, and the sum of the most memory that each has had (MB)."""
     seconds = memory = 0.0
     for process in processes:
-        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        try:
+            fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+            status = Path(f"/proc/{process}/status").read_text()
+        except OSError:  # it has just ended
+            continue
         seconds += sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")  # children that have ended, too
-        status = Path(f"/proc/{process}/status").read_text()
-        memory += int((status.partition("VmHWM:")[2].split() or [0])[0]) / 1024  # none of one that has ended
+        memory += int((status.partition("VmHWM:")[2].split() or [0])[0]) / 1024  # no more of one that ends
     return seconds, memory
 
 

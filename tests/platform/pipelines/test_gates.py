@@ -5,6 +5,7 @@ Each test makes the bad case for real, in tables, files or a registered version,
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -150,6 +151,20 @@ def test_a_version_that_does_not_comply_is_refused(
     tamper(Registry(candidate))
     assert says in refusal(candidate, 1, now)
     assert not candidate.catalog.exists(COMPARISONS)
+
+
+@pytest.mark.parametrize(("code", "stage"), [("v1.2.0-1-g3f2a-dirty", "Archived"), ("v1.2.0-1-g3f2a", "Production")])
+def test_where_released_code_runs_a_version_of_uncommitted_code_is_refused(
+    candidate: Environment, now: datetime, load_env: LoadEnv, monkeypatch: pytest.MonkeyPatch, code: str, stage: str
+) -> None:
+    monkeypatch.setattr("mlplatform.environment.released_version", lambda folder: "v1.2.0")
+    strict = overlay(candidate.folder, "released", {"pipelines": {"released_code_only": True}})
+    prod = load_env("prod", candidate.folder, strict)
+    tag("code", code)(Registry(prod))
+    deploy(prod, now)
+    assert Registry(prod).ledger.stage(1, now) == stage
+    why = [t.reason for t in Registry(prod).ledger.all() if t.status == "rejected"]
+    assert ["is in no commit (v1.2.0-1-g3f2a-dirty)" in reason for reason in why] == [True] * (stage == "Archived")
 
 
 def test_a_version_whose_features_cannot_be_read_is_refused(candidate: Environment, now: datetime) -> None:
@@ -382,6 +397,31 @@ def test_a_winner_waits_for_a_person_with_a_review_pack(
     assert (approved.closed_by, approved.reason, approved.to_stage) == ("Ada", "I have looked", "Production")
     assert int(registry.client.get_registered_model(registry.model).aliases["champion"]) == 1
     assert "Ada: I have looked" in registry.version(1).description
+
+
+def test_people_are_told_once_also_where_a_run_dies_before_it_tells_them(
+    manual: Environment, load_env: LoadEnv, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = overlay(manual.folder, "services", {"monitoring": {"notify": ["ALERTS_URL"]}})
+    env, told = load_env("prod", manual.folder, "manual", more), list[tuple[str, str]]()
+
+    def die(*_: object) -> list[str]:
+        raise KeyboardInterrupt
+
+    def tell(title: str, lines: list[str], services: tuple[str, ...]) -> list[str]:
+        told.append((title, lines[0]))
+        return [f"{name}: nobody is there" for name in services]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules[deploy.__module__], "notify", die)
+        with pytest.raises(KeyboardInterrupt):
+            deploy(env, now)
+    monkeypatch.setattr(sys.modules[deploy.__module__], "notify", tell)
+    runs = [deploy(env, at) for at in (now, now, now + DAY)]
+    reason = f"against {BASELINE}: {comparison(env, 1)['reason']}"
+    assert told == [(f"{Registry(env).model} version 1 waits for approval", reason)]
+    assert runs[0].notes[-2] == "not delivered: ALERTS_URL: nobody is there"
+    assert [run.notes for run in runs[1:]] == [["version 1 still waits for a person's approval"]] * 2
 
 
 @pytest.mark.parametrize("answer", ["approved", "rejected"])

@@ -75,7 +75,7 @@ def test_hourly_runs_score_what_one_run_at_the_end_scores_and_mark_what_was_late
     late = stepwise.filter(pl.col("late"))["item_id"].str.slice(-6).cast(pl.Int64).sort()
     assert len(late) in range(5, 8)
     assert late.diff().drop_nulls().to_list() == [3] * (len(late) - 1)
-    assert "nothing became due" in infer(often, steps[-1]).notes[0]
+    assert "nothing to score" in infer(often, steps[-1]).notes[0]
 
     monitor(often, now + timedelta(days=21))
     shares = read(often, "monitoring.metrics").filter(metric="late_share").sort("window_end")

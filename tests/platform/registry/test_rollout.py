@@ -109,7 +109,7 @@ def test_the_gate_waits_for_the_rollout_and_decides_by_it(
     (note,) = deploy(env, now).notes
     assert note.startswith("version 2 waits for its rollout: so far, average_precision")
     assert registry.ledger.champion(now) == 1
-    assert not approval.won_comparison(registry, 2), "a person, too, waits for it"
+    assert approval.won_at(registry, 2) is None, "a person, too, waits for it"
     rows = read(env, ops.COMPARISONS).filter(pl.col("challenger") == 2).select("champion", "rollout", "accepted").rows()
     assert sorted(rows) == [("1", "", True), ("1", "shadow", False)]
     later = now + 4 * DAY
@@ -137,7 +137,7 @@ def test_comparisons_that_an_earlier_release_wrote_still_count(
     earlier = written.head(1).with_columns(champion=pl.lit("1 (shadow)"), as_of=pl.lit(early), accepted=pl.lit(True))
     shutil.rmtree(prod.folder / "data" / "prod" / "ops" / "comparisons")
     env.catalog.append(ops.COMPARISONS, earlier.to_arrow())
-    assert approval.won_comparison(registry, 2)
+    assert approval.won_at(registry, 2)
     deploy(env, now)
     rows = read(env, ops.COMPARISONS).select("champion", "rollout", "as_of").rows()
     assert sorted(rows) == [("1", "", now), ("1", "shadow", early), ("1", "shadow", now)]

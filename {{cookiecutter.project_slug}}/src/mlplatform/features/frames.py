@@ -83,6 +83,7 @@ def sample(env: Environment, rows: Relation, most: int, fraction: float = 1.0) -
     """All rows, or of more than `most` those of a smaller share of the entities than `fraction`, which they are.
 
     By a hash of the keys, so that an entity's rows stay together, and every engine and every run takes the same ones.
+    One entity that has more than `most` rows is taken with all of them.
     """
     keys = env.project.entity.keys
     part = _bucket(keys)

@@ -1,6 +1,6 @@
 """Deploy: carry the versions that wait through compliance, comparison and approval."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from mlplatform.environment import Environment, Run
 from mlplatform.monitoring.notify import notify
@@ -24,8 +24,7 @@ def deploy(env: Environment, as_of: datetime) -> Run:
         for request in registry.ledger.pending("Production", as_of):
             if approval.waits_for_a_person(registry, request.version):
                 if _rollout(registry, request, run) is not None:
-                    approval.review_pack(registry, request.version)
-                    run.note(f"version {request.version} still waits for a person's approval")
+                    ask(registry, request, run, since=approval.won_at(registry, request.version))
             else:
                 check_comparison(registry, request, run)
         approval.reject_older(registry, as_of)
@@ -62,11 +61,21 @@ def check_comparison(registry: Registry, request: Transition, run: Run) -> None:
         approval.approve(registry, request, Decision(run.as_of, "automatic approval", reason))
         run.note(f"version {request.version} promoted over {against}: {verdict.reason}")
     else:
-        pack = approval.review_pack(registry, request.version)
-        title = f"{registry.model} version {request.version} waits for approval"
-        if services := registry.env.config.monitoring.notify:  # else the note says it
-            notify(title, [verdict.reason, f"{pack}/review.md"], services)
-        run.note(f"version {request.version} waits for approval: {pack}/review.md")
+        ask(registry, request, run)
+
+
+def ask(registry: Registry, request: Transition, run: Run, since: datetime | None = None) -> None:
+    """Gather the review pack, and tell people, unless a run that reached its end has done so `since` it was won."""
+    number, env = request.version, registry.env
+    pack, last = approval.review_pack(registry, number), env.last_finished("deploy", run.as_of + timedelta.resolution)
+    if since and last and last >= since:
+        run.note(f"version {number} still waits for a person's approval")
+        return
+    if services := env.config.monitoring.notify:  # else the note says it
+        title, told = f"{registry.model} version {number} waits for approval", approval.shown(registry, number)
+        failures = notify(title, [told, f"{pack}/review.md"], services)
+        run.notes.extend(f"not delivered: {failure}" for failure in failures)
+    run.note(f"version {number} waits for approval: {pack}/review.md")
 
 
 def _rollout(registry: Registry, request: Transition, run: Run) -> str | None:

@@ -38,7 +38,7 @@ def infer(env: Environment, as_of: datetime, *, again: bool = False) -> Run:
                 run.wrote(table, _score_what_is_due(env, registry, champion, begin, end, table, late))
         publish(env, run, table, places)
         if not run.notes and not any(run.written.values()):
-            run.note(f"nothing became due from {start} to {as_of} that has no score")
+            run.note(f"nothing to score from {start} to {as_of}")
         return run
 
 

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from mlplatform.errors import UserError
 from mlplatform.registry.comparison import BASELINE, comparisons
@@ -69,7 +70,7 @@ def decide(registry: Registry, number: int, answer: Answer, decision: Decision) 
     waiting = [t for t in registry.ledger.pending("Production", decision.as_of) if t.version == number]
     if not waiting:
         raise ApprovalError(f"{registry.model} version {number} waits for no approval (see `registry show`)")
-    if answer == "approved" and not won_comparison(registry, number):
+    if answer == "approved" and won_at(registry, number) is None:
         raise ApprovalError(f"{registry.model} version {number} has not won its comparison yet: run `deploy` first")
     (approve if answer == "approved" else reject)(registry, waiting[0], decision)
 
@@ -87,17 +88,17 @@ def rollback(registry: Registry, decision: Decision) -> int:
     return previous
 
 
-def won_comparison(registry: Registry, number: int) -> bool:
-    """Whether a comparison has accepted the version: that of a rollout, where the settings let one decide."""
-    mine = [row for row in comparisons(registry) if (row["model"], row["challenger"]) == (registry.model, number)]
-    won = [row["rollout"] for row in mine if row["accepted"]]
+def won_at(registry: Registry, number: int) -> datetime | None:
+    """When a comparison first accepted the version: that of a rollout, where the settings let one decide."""
     decides = option("mlplatform.registry.rollout:decides")
-    return any(won) if decides and decides(registry) else bool(won)
+    by_rollout = bool(decides and decides(registry))
+    won = [row["as_of"] for row in _of(registry, number) if row["accepted"] and (row["rollout"] or not by_rollout)]
+    return min(won, default=None)
 
 
 def waits_for_a_person(registry: Registry, number: int) -> bool:
     """Whether a person has to decide: the comparison is won, and no rule does."""
-    return registry.settings.approval == "manual" and won_comparison(registry, number)
+    return registry.settings.approval == "manual" and won_at(registry, number) is not None
 
 
 def review_pack(registry: Registry, number: int) -> Path:
@@ -113,7 +114,7 @@ def review_pack(registry: Registry, number: int) -> Path:
     pictures = "\n\n".join(f"![{name}]({name})" for name in names if name.endswith(".png"))
     (folder / "review.md").write_text(
         f"# {registry.model} version {number} asks for Production\n\n{registry.tags(number).summary}\n\n"
-        f"Comparison: {_told(registry, number)}\n\n"
+        f"Comparison: {shown(registry, number)}\n\n"
         "Read the [model card](model_card.md) and [the slices](slices.json), then answer:\n\n"
         f"    {command} approve {number} --env {registry.owner} --by NAME --reason WHY\n"
         f"    {command} reject {number} --env {registry.owner} --by NAME --reason WHY\n\n{pictures}\n",
@@ -122,13 +123,18 @@ def review_pack(registry: Registry, number: int) -> Path:
     return folder
 
 
-def _told(registry: Registry, number: int) -> str:
+def shown(registry: Registry, number: int) -> str:
     """What the comparisons have shown that the version won: with the champion or baseline, and in its rollout."""
-    mine = [row for row in comparisons(registry) if (row["model"], row["challenger"]) == (registry.model, number)]
-    newest = {bool(row["rollout"]): row for row in sorted(mine, key=lambda row: row["as_of"])}
+    newest = {bool(row["rollout"]): row for row in _of(registry, number)}
     against = newest[False]["champion"]
     told = f"against {against if against == BASELINE else f'version {against}'}: {newest[False]['reason']}"
     return told + (f"; in its rollout: {newest[True]['reason']}" if True in newest else "")
+
+
+def _of(registry: Registry, number: int) -> list[dict[str, Any]]:
+    """The version's comparisons, oldest first."""
+    mine = [row for row in comparisons(registry) if (row["model"], row["challenger"]) == (registry.model, number)]
+    return sorted(mine, key=lambda row: row["as_of"])
 
 
 def _require_name(decision: Decision, what: str) -> None:

@@ -194,19 +194,17 @@ class Registry:
             return None
         recorded, here = Path(url2pathname(url.path)), self.env.folder / self.settings.artifacts
         ends = [here.joinpath(*recorded.parts[begin:]) for begin in range(1, len(recorded.parts))]
-        found = next((place for place in (*ends, recorded) if place.is_dir()), None)
-        if found is None:
-            raise StorageError(f"{self.model} version {number}: its files are neither in {recorded} nor below {here}")
-        return found
+        for place in (*ends, recorded):
+            if place.is_dir():
+                return place
+        raise StorageError(f"{self.model} version {number}: its files are neither in {recorded} nor below {here}")
 
     def address(self, number: int, *, of_model: bool = False) -> str:
         """Where MLflow has recorded the logged model of a version, or what its run logged beside it."""
         version = self.version(number)
-        if not of_model:
-            return str(self.client.get_run(version.run_id).info.artifact_uri)
-        if self.settings.unity_schema:
-            return str(version.source)
-        return str(self.client.get_model_version_download_uri(self.model, str(number)))  # of a copy, the original's
+        if of_model and not self.settings.unity_schema:
+            return str(self.client.get_model_version_download_uri(self.model, str(number)))  # of a copy, the original's
+        return str(version.source if of_model else self.client.get_run(version.run_id).info.artifact_uri)
 
     def artifact_names(self, number: int) -> set[str]:
         if folder := self.folder(number):

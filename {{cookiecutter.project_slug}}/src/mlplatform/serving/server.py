@@ -11,7 +11,6 @@ import uvicorn
 from mlplatform.config.serving import LOOPBACK, ServingSettings
 from mlplatform.environment import Environment
 from mlplatform.errors import ConfigError
-from mlplatform.revision import NotReleasedError, released_version
 from mlplatform.serving.access import Rate
 from mlplatform.serving.app import Service, application
 
@@ -40,11 +39,7 @@ def serve(
     host, port = host or settings.host, settings.port if port is None else port
     if settings.keys == "none" and host not in LOOPBACK:
         raise ConfigError(f"{host}: a server that others reach asks for keys (serving.keys: required)")
-    if env.config.pipelines.released_code_only:
-        try:
-            released_version(env.folder)
-        except NotReleasedError as error:
-            raise NotReleasedError(f"{env.name} runs released code only: {error}") from error
+    env.permit("serve")
     service = Service(env, clock)
     if unlimited:
         service.rate = Rate(inf)
