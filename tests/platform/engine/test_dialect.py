@@ -53,7 +53,6 @@ def test_sql_means_the_same_on_both_engines(file: Path) -> None:
         "SELECT TRY_CAST(a || ' ' || b AS timestamp_ntz)",
         "SELECT to_timestamp(published_at)",
         "SELECT avg(CASE WHEN late THEN 1.0 ELSE 0.0 END)",
-        'SELECT "car no." FROM a',
     ],
 )
 def test_the_lint_refuses(sql: str) -> None:
@@ -66,7 +65,7 @@ def test_the_lint_refuses(sql: str) -> None:
         "SELECT sum(x) OVER (PARTITION BY k ORDER BY t NULLS LAST ROWS UNBOUNDED PRECEDING), y / nullif(z, 0)",
         "SELECT x -- a / b, QUALIFY, what?\nFROM a /* ORDER BY x */ ORDER BY greatest(x, y) DESC NULLS LAST",
         "SELECT CAST(floor(x) AS INT), CAST(x AS DOUBLE), x / 60, x % 7, x / 1e3, 'a / b: ''?''', 5e-1, count(*)",
-        "SELECT `a / b`, `c::d`, `it's // 1.5?`, `log (x)`, `qualify`, t.`order by`, '\"' FROM a",
+        "SELECT `a / b`, `c::d`, `it's // 1.5?`, `log (x)`, `qualify`, t.\"order by x\", '\"' FROM a",
     ],
 )
 def test_the_lint_accepts(sql: str) -> None:

@@ -12,9 +12,8 @@ _Node = dict[str, Any]  # of DuckDB's parse tree
 _INTEGERS = {"TINYINT", "SMALLINT", "INT", "INTEGER", "BIGINT", "LONG"}
 # Each pattern is looked for in the code without comments and texts.
 _REFUSED = {
-    r'"': "double quotes: a name on DuckDB, a text on Spark; write `name` or 'text'",
-    r"(?<!`)\bQUALIFY\b": "QUALIFY: Spark has none; number the rows in a subquery",
-    r"(?<!`)\bASOF\b": "ASOF: joins as of a time are the engine's job",
+    r"(?<![`\"])\bQUALIFY\b": "QUALIFY: Spark has none; number the rows in a subquery",
+    r"(?<![`\"])\bASOF\b": "ASOF: joins as of a time are the engine's job",
     r"//": "//: Spark has none; floor the quotient",
     r"::": "::: write CAST, which is checked",
     r"\?|\$\w+|(?<!:):\w+|\{": "parameter: the engine shows each table as it was known, SQL takes none",
