@@ -20,8 +20,12 @@ demo: $(READY) ## Render the defaults into build/demo and run a year of flights 
 	$(MAKE) -C build/demo demo VENV=.venv
 
 .PHONY: test
-test: test-platform ## Test the platform, and render every option; install, lint and test what is rendered
+test: test-platform ## Test the platform, and render, read and upgrade every option
 	$(BIN)/pytest -n 2 --dist loadgroup
+
+.PHONY: test-projects
+test-projects: $(READY) ## Install rendered projects, lint and test them, and take them through their whole life
+	$(BIN)/pytest -m projects -n 2 --dist loadgroup
 
 # The platform holds no template language: it is checked and tested where it stands, with the settings and the packages
 # of a render. Nothing of Python's is left beside it, which would be rendered, too.

@@ -18,6 +18,7 @@ USE_CASES = {
     "digits": {"problem_type": "multiclass"},
     "breast_cancer": {"problem_type": "binary"},
 }
+pytestmark = pytest.mark.projects
 PACKAGE = "early_warning"
 OWNED = (f"src/{PACKAGE}/", "conf/", "tests/", "notebooks/")
 

@@ -49,6 +49,7 @@ def everything(render: Callable[..., Path], tmp_path_factory: pytest.TempPathFac
 # Working in a repository leaves caches and data in it, so each of these works in a copy of its own.
 
 
+@pytest.mark.projects
 @pytest.mark.xdist_group("lint")  # one process knows what has been linted
 def test_its_own_lint_and_check_pass(variant: Path, everything: Path, tmp_path: Path) -> None:
     """Every row; of rows whose own Python is the same one is linted."""
@@ -80,11 +81,13 @@ def test_what_its_lint_refuses(
     assert "incompatible type" in said or "Incompatible types" in said or "BROKEN" in said
 
 
+@pytest.mark.projects
 @pytest.mark.parametrize("name", NAMED)
 def test_its_own_tests_pass(template: Path, tmp_path: Path, name: str) -> None:
     make(bake(template, tmp_path, NAMED[name]), "check", "test")
 
 
+@pytest.mark.projects
 @pytest.mark.parametrize("pattern", CHOICES["deployment_pattern"])
 def test_the_blank_project_has_a_demonstration(template: Path, tmp_path: Path, pattern: str) -> None:
     """Where models are trained there is a promotion, a refusal, and a training that an alert asked for."""
@@ -101,6 +104,7 @@ def test_the_blank_project_has_a_demonstration(template: Path, tmp_path: Path, p
     assert (project / "data" / "prod" / "dashboard.html").stat().st_size > 10_000
 
 
+@pytest.mark.projects
 def test_the_jobs_of_the_bundle_do_their_work(template: Path, tmp_path: Path) -> None:
     """On DuckDB: each command line as a task has it in dev, with nothing laid on top of dev's settings."""
     project = bake(template, tmp_path, NAMED["databricks"])

@@ -354,6 +354,7 @@ FROM predictions.{PACKAGE} WHERE prediction_time <= '2025-08-01'
 
 
 @pytest.mark.skipif("0.2.0" not in RELEASES, reason="this clone lacks the history")
+@pytest.mark.projects
 def test_what_was_made_before_an_upgrade_scores_monitors_compares_and_rolls_back(
     template: Path, start: Start
 ) -> None:

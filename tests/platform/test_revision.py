@@ -86,6 +86,13 @@ def test_a_changed_file_is_refused(repository: Path) -> None:
     assert revision.code_version(repository) == "v1.2.0-dirty"
 
 
+@pytest.mark.parametrize("code", ["v1.2.0-1-g3f2a-dirty", "v1.2.0-dirty", "uncommitted", "0.dev0", "0.0.0.dev0"])
+def test_code_with_changes_beside_its_commit_cannot_be_found(code: str) -> None:
+    assert not revision.can_be_found(code)
+    assert not revision.can_be_found("1.2.1.dev3+g3f2a001.d20250301")  # a wheel that was built so
+    assert revision.can_be_found("1.2.1.dev3+g3f2a001")
+
+
 def test_a_new_file_is_refused(repository: Path) -> None:
     git(repository, "tag", "v1.2.0")
     (repository / "src" / "mlplatform" / "extra.py").touch()

@@ -1,8 +1,7 @@
-"""What the tests of data and model share: what was delivered in the first ten weeks, and a model fitted on it."""
+"""What the tests of data and model share: what is known when the demonstration begins, and a model fitted on it."""
 
 import os
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 
 import numpy as np
 import pandas as pd
@@ -10,9 +9,9 @@ import pytest
 
 from mlplatform.contract import Model
 from mlplatform.environment import Environment
-from mlplatform.features.frames import labelled
 from mlplatform.registry.baseline import baseline_scores, fit_baseline
 from mlplatform.testing.conformance import World
+from mlplatform.training import data
 from mlplatform.training.tuning import fit
 
 from {{ cookiecutter.package_name }}.deliveries import DELIVERIES
@@ -22,8 +21,7 @@ from {{ cookiecutter.package_name }}.project import PROJECT
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("MPLBACKEND", "agg")
 
-UNTIL = DELIVERIES.begin + timedelta(days=73)  # what came later is unknown here
-NEWEST = timedelta(days=14)
+UNTIL = DELIVERIES.first  # what came later is unknown here
 ROWS = 15_000  # enough for a model that behaves
 Score = Callable[[pd.DataFrame], np.ndarray]
 
@@ -48,15 +46,21 @@ def model() -> Model:
 
 
 @pytest.fixture(scope="session")
-def known(env: Environment) -> pd.DataFrame:
-    """Joined rows with their labels, but for the two newest weeks."""
-    return some(labelled(env, UNTIL, DELIVERIES.begin, UNTIL - NEWEST).arrow().to_pandas())
+def parted(env: Environment) -> data.TrainingData:
+    """Joined rows with their labels, parted as the settings of training say (conf/base.yml, staging.yml)."""
+    return data.load(env, UNTIL)
 
 
 @pytest.fixture(scope="session")
-def held_out(env: Environment) -> pd.DataFrame:
-    """Joined rows with their labels, of the two newest weeks."""
-    return some(labelled(env, UNTIL, UNTIL - NEWEST, UNTIL).arrow().to_pandas())
+def known(parted: data.TrainingData) -> pd.DataFrame:
+    """Those that are trained on."""
+    return some(parted.train)
+
+
+@pytest.fixture(scope="session")
+def held_out(parted: data.TrainingData) -> pd.DataFrame:
+    """Those that are held out."""
+    return some(parted.holdout)
 
 
 @pytest.fixture(scope="session")

@@ -60,6 +60,14 @@ def test_a_feature_row_that_is_known_before_it_happens_is_refused(
     featurize(edited(prod, path, ahead.replace("{1}", "3600")), now, backfill=True)
 
 
+def test_a_value_counts_for_as_long_as_its_own_view_says(prod: Environment, now: datetime) -> None:
+    """However short the time to live of another view is: one lives a week, the other a day."""
+    sparse = edited(prod, "features/kind_history.sql", f"SELECT * FROM {{0}} WHERE available_at < '{now - 4 * DAY}'")
+    featurize(sparse, now, backfill=True)
+    values = entities(sparse, now, now - DAY, now).arrow()["kind_history__outcomes_7d"]
+    assert (len(values), values.null_count) == (10, 0)
+
+
 def test_a_project_without_feature_views_joins_nothing(prod: Environment, now: datetime) -> None:
     env = Environment(prod.name, replace(PROJECT, views=()), prod.folder, prod.config)
     assert entities(env, now, now - DAY, now).count() == 10

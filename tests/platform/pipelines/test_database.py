@@ -14,6 +14,7 @@ from mlplatform.contract import Database
 from mlplatform.environment import Environment
 from mlplatform.errors import ContractError, MissingTableError, StorageError, UserError
 from mlplatform.pipelines.ingest import ingest
+from mlplatform.storage.landing import NAME_FORMAT
 from steps import overlay, read
 from stores import postgres
 from tiny.project import PROJECT
@@ -118,6 +119,18 @@ def test_a_row_that_has_changed_is_another_one_and_the_first_fact_stays(
     assert ids(env, "bronze.items") == [0, 1, 1, 2]
     assert set(read(env, "quarantine.items")["reason"]) == {"already known: item_id"}
     assert sorted(read(env, "silver.items")["amount"]) == [1.5, 1.5, 1.5]
+
+
+def test_what_came_in_files_before_does_not_hide_rows_of_the_database(
+    shop: sa.Engine, env_of: Callable[..., Environment], blank: Path, load_env: LoadEnv
+) -> None:
+    files = load_env("prod", blank)
+    file = files.landing / "items" / f"{START + DAY:{NAME_FORMAT}}.csv"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("item_id,kind,amount,published_at\nitem-000009,a,1.0,2025-01-09T06:00:00Z\n")
+    ingest(files, START + DAY)
+    ingest(env_of(TABLE), START + DAY)
+    assert ids(files) == [0, 1, 2, 9]
 
 
 def test_rows_without_a_time_go_to_quarantine_once(

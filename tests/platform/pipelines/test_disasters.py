@@ -96,6 +96,11 @@ def test_a_full_disk_loses_nothing(prod: Environment, undisturbed: Environment, 
     assert_mended(prod, undisturbed, later)
 
 
+def test_what_went_wrong_first_is_told_also_where_the_run_cannot_be_recorded(prod: Environment, now: datetime) -> None:
+    with full_disk(10), pytest.raises(ZeroDivisionError, match="the cause"), prod.run("ingest", now):
+        raise ZeroDivisionError("the cause")
+
+
 def test_a_folder_that_is_read_only_loses_nothing(prod: Environment, undisturbed: Environment, now: datetime) -> None:
     land(prod.landing, now + DAY)
     assert prod.code

@@ -162,6 +162,15 @@ def test_what_is_forgotten_does_not_come_back(env: Environment, later: datetime)
         assert_frame_equal(read(env, name), before[name])
 
 
+def test_a_rewritten_file_landed_when_it_did(env: Environment, later: datetime) -> None:
+    paths = sorted((env.landing / "items").glob("*.csv"))
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in paths}
+    forget(env, SUBJECT, later, **WHO)
+    rewritten = [path for path in paths if path.read_bytes() != before[path][1]]
+    assert rewritten
+    assert [path.stat().st_mtime_ns for path in rewritten] == [before[path][0] for path in rewritten]
+
+
 def test_rows_that_a_source_adds_to_a_rewritten_file_are_read(env: Environment, later: datetime) -> None:
     forget(env, SUBJECT, later, **WHO)
     path = env.landing / "items" / f"{later - timedelta(hours=1):{NAME_FORMAT}}.csv"

@@ -153,6 +153,20 @@ def test_a_version_that_does_not_comply_is_refused(
     assert not candidate.catalog.exists(COMPARISONS)
 
 
+@pytest.mark.parametrize(("code", "stage"), [("v1.2.0-1-g3f2a-dirty", "Archived"), ("v1.2.0-1-g3f2a", "Production")])
+def test_where_released_code_runs_a_version_of_uncommitted_code_is_refused(
+    candidate: Environment, now: datetime, load_env: LoadEnv, monkeypatch: pytest.MonkeyPatch, code: str, stage: str
+) -> None:
+    monkeypatch.setattr("mlplatform.environment.released_version", lambda folder: "v1.2.0")
+    strict = overlay(candidate.folder, "released", {"pipelines": {"released_code_only": True}})
+    prod = load_env("prod", candidate.folder, strict)
+    tag("code", code)(Registry(prod))
+    deploy(prod, now)
+    assert Registry(prod).ledger.stage(1, now) == stage
+    why = [t.reason for t in Registry(prod).ledger.all() if t.status == "rejected"]
+    assert ["is in no commit (v1.2.0-1-g3f2a-dirty)" in reason for reason in why] == [True] * (stage == "Archived")
+
+
 def test_a_version_whose_features_cannot_be_read_is_refused(candidate: Environment, now: datetime) -> None:
     lost = PROJECT.views[-1].table
     shutil.rmtree(candidate.catalog.snapshot(lost).uri)

@@ -1,5 +1,6 @@
 """Delta tables: single transactions, no lost appends, no writing into another environment."""
 
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -173,6 +174,7 @@ def test_a_folder_may_have_any_name_that_delta_can_store(tmp_path: Path, name: s
     catalog = open_catalog(tmp_path, name, owner="prod", reader="prod")
     catalog.append(NAME, items(("AA1", 5)))
     catalog.upsert(NAME, items(("AA2", 50)), ["item"])
+    shutil.copytree(tmp_path / name, tmp_path / "axb")  # which a pattern would mean, too
     assert [catalog.count(NAME), catalog.read(NAME).num_rows] == [2, 2]
     assert DuckDb(catalog.snapshot).query(f"SELECT * FROM {NAME}").count() == 2
 

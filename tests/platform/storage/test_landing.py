@@ -40,13 +40,16 @@ def rows(delivery: Delivery) -> list[dict[str, object]]:
 def test_files_come_in_the_order_in_which_they_landed(tmp_path: Path) -> None:
     for name in ("20130402T000000Z.csv", "20130401T000000Z.csv", "20130401T123000Z.csv"):
         landed(tmp_path, "a\n1\n", name)
+    between = datetime(2013, 4, 1, 8, tzinfo=UTC).timestamp()
+    os.utime(landed(tmp_path, "a\n1\n", "export.csv"), (between, between))
     files = look(tmp_path, [ITEMS], MAY).files["items"]
     assert [file.name for file in files] == [
         "items/20130401T000000Z.csv",
+        "items/export.csv",
         "items/20130401T123000Z.csv",
         "items/20130402T000000Z.csv",
     ]
-    assert files[1].landed_at == datetime(2013, 4, 1, 12, 30)
+    assert files[2].landed_at == datetime(2013, 4, 1, 12, 30)
 
 
 def test_a_file_that_lands_later_is_not_there_yet(tmp_path: Path) -> None:

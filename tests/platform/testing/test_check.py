@@ -465,6 +465,22 @@ CASES = {
         "sql/labels.sql:5: Labels(...) have no class mìd (did you mean 'mid'?)"
     ],
     "CASE WHEN outcome > 9 THEN 'high' ELSE CASE item_id WHEN 'hot' THEN 'mid' ELSE 'low' END END AS label": [],
+    "CASE WHEN outcome > 9 THEN 'high'\n ELSE CASE item_id WHEN 'hot'\n THEN 'midd' ELSE 'low' END END AS label": [
+        "sql/labels.sql:6: Labels(...) have no class midd (did you mean 'mid'?)"
+    ],
+    "coalesce(CASE item_id WHEN 'hot' THEN 'high' END, if(item_id > 'i', 'mid', 'lo')) AS label": [
+        "sql/labels.sql:4: Labels(...) have no class lo (did you mean 'low'?)"
+    ],
+    "'mid' AS label, event_timestamp, available_at FROM silver.outcomes WHERE item_id = 'one'\nUNION ALL\n"
+    "SELECT item_id, 'hi' AS label": ["sql/labels.sql:6: Labels(...) have no class hi (did you mean 'high'?)"],
+    "label, event_timestamp, available_at FROM (SELECT *, 'hi' AS label FROM silver.outcomes)\nUNION ALL\n"
+    "SELECT item_id, 'low' AS label": ["sql/labels.sql:4: Labels(...) have no class hi (did you mean 'high'?)"],
+    "label, event_timestamp, available_at\n"
+    "FROM (SELECT *, if(outcome > 9, 'high', 'none') AS label FROM silver.outcomes)\n"
+    "WHERE label <> 'none'\nUNION ALL\nSELECT item_id, 'low' AS label": [],
+    "if(kinds.label = 'odd', 'high', 'low') AS label, outcomes.event_timestamp, outcomes.available_at\n"
+    "FROM silver.outcomes JOIN (SELECT item_id, if(amount > 9, 'odd', 'even') AS label FROM silver.items) AS kinds\n"
+    "USING (item_id)\nUNION ALL\nSELECT item_id, 'low' AS label": [],
     "CASE WHEN CASE WHEN outcome > 0 THEN 'a' ELSE 'b' END = 'a' THEN 'high' ELSE 'low' END AS label": [],
     "concat('h', CASE WHEN outcome > 9 THEN 'igh' ELSE 'ello' END) AS label": [],
     "-- THEN 'none' END AS label\n CASE WHEN outcome > 9 THEN 'high' ELSE 'low' END AS label": [],

@@ -136,6 +136,7 @@ def test_rows_of_an_entity_are_sampled_together(folder: Path, keys: tuple[str, .
     assert 150 < found.taken == found.rows.count() <= 200
     assert set(pd.DataFrame(found.rows.arrow().to_pylist()).groupby(list(keys)).size()) == {2}
     assert sample(prod, given, 800).rows.count() == 800
+    assert sample(prod, given, 1).rows.count() == 2  # nobody's rows are parted
 
 
 def test_a_group_without_a_split_by_group_is_a_mistake(folder: Path) -> None:

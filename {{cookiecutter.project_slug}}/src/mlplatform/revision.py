@@ -3,6 +3,7 @@
 A project that is a folder of a repository has releases of its own: `<folder>/v1.2.0`, and in the root `v1.2.0`.
 """
 
+import re
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -49,6 +50,11 @@ def released_version(project: Path) -> str:
             f"HEAD carries no release tag: `git tag {prefix}v<number>` on a commit whose checks passed"
         )
     return tag.removeprefix(prefix)
+
+
+def can_be_found(code: str) -> bool:
+    """Whether code of this version (see `code_version`) is in the repository: a commit, and nothing beside it."""
+    return not re.search(r"-dirty$|[+.]d\d{8}$|^uncommitted$|\.dev0$", code)
 
 
 def tag_prefix(project: Path) -> str:

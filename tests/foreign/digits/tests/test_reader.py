@@ -1,8 +1,9 @@
 """What must hold of the reader: typed pixels, and probabilities of ten digits."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
-from sklearn.datasets import load_digits
 
 from mlplatform.testing import sql
 
@@ -19,12 +20,11 @@ def test_a_scan_keeps_its_contract_and_another_sign_does_not() -> None:
     assert refused["reason"][0].startswith("digit")
 
 
-def test_it_reads_digits_that_it_has_not_seen() -> None:
-    digits = load_digits()
-    rows = pd.DataFrame(digits.data, columns=list(PIXELS))
-    labels, model = digits.target.astype(str), PROJECT.model
-    fitted = model.build(model.defaults).fit(model.inputs(rows[:1200]), labels[:1200])
-    scores = model.predict(fitted, model.inputs(rows[1200:]))
-    assert scores.shape == (len(rows) - 1200, len(DIGITS))
+def test_it_reads_sheets_that_it_has_not_seen(
+    known: pd.DataFrame, held_out: pd.DataFrame, score: Callable[[pd.DataFrame], np.ndarray]
+) -> None:
+    assert not set(known["sheet"]) & set(held_out["sheet"])
+    scores = score(held_out)
+    assert scores.shape == (len(held_out), len(DIGITS))
     assert np.allclose(scores.sum(axis=1), 1)
-    assert model.metrics(labels[1200:], scores)["accuracy"] > 0.85
+    assert PROJECT.model.metrics(held_out["label"].to_numpy(), scores)["accuracy"] > 0.85

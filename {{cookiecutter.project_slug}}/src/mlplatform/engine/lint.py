@@ -1,7 +1,13 @@
 """A lint for owners' SQL: it refuses what means something else, in silence, on DuckDB and on Spark."""
 
+import json
 import re
 from collections.abc import Iterator
+from typing import Any
+
+import duckdb
+
+_Node = dict[str, Any]  # of DuckDB's parse tree
 
 _INTEGERS = {"TINYINT", "SMALLINT", "INT", "INTEGER", "BIGINT", "LONG"}
 # Each pattern is looked for in the code without comments and texts.
@@ -42,6 +48,45 @@ def problems(sql: str) -> list[tuple[int, str]]:
         if not m[2].endswith("(") and not _is_nonzero(m[2])
     ]
     return [(line_of(sql, at), message) for at, message in sorted(found)]
+
+
+def texts(sql: str, column: str) -> Iterator[tuple[int, str]]:
+    """Texts that a query itself gives as values of a column, each with its line: by CASE, if, COALESCE, UNION or a CTE.
+
+    Where rows are filtered by the column, nothing is said; where they are joined, only of the outermost query.
+    """
+    tree = list(_nodes(json.loads(duckdb.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()[0][0])))
+    items = [item for node in tree for item in node.get("select_list", [])]
+    items = [item for item in items if (item["alias"] or item.get("column_names", [""])[-1]) == column]
+    filtering = ("where_clause", "having", "qualify", "condition", "using_columns")
+    filters = [node.get(part) for node in tree for part in filtering]
+    if f'"{column}"' in json.dumps(filters):
+        return
+    if {"JOIN", "EXCEPT", "INTERSECT"} & {node.get(part) for node in tree for part in ("type", "setop_type")}:
+        items = items[:1]
+    for text in _values(items):
+        yield sql.encode().count(b"\n", 0, text["query_location"]) + 1, text["literal"]["text"]
+
+
+def _nodes(tree: Any) -> Iterator[_Node]:
+    if isinstance(tree, dict):
+        yield tree
+    for part in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
+        yield from _nodes(part)
+
+
+def _values(expressions: list[_Node]) -> Iterator[_Node]:
+    """The texts among what expressions may turn out to be."""
+    for value in expressions:
+        match value["type"]:
+            case "VALUE_CONSTANT" if value["literal"]["kind"] == "STRING":
+                yield value
+            case "CASE_EXPR":
+                yield from _values([*(check["then_expr"] for check in value["case_checks"]), value["else_expr"]])
+            case "OPERATOR_COALESCE":
+                yield from _values(value["children"])
+            case "FUNCTION" if value["function_name"] == "if":
+                yield from _values([argument["expression"] for argument in value["arguments"][1:]])
 
 
 def plain(sql: str) -> str:

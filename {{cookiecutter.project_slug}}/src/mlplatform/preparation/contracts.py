@@ -31,7 +31,7 @@ def judge(engine: Engine, table: SilverTable, rows: Relation, has_table: bool) -
         f"""WITH judged AS (SELECT *, {REASON} IS NULL AND {known} AS _known FROM given.judged AS judged),
         numbered AS (
             SELECT *, row_number() OVER (
-                PARTITION BY {keys}, _known, {REASON} IS NULL ORDER BY available_at, {", ".join(PROVENANCE)}
+                PARTITION BY {keys}, {REASON} IS NULL ORDER BY available_at, {", ".join(PROVENANCE)}
             ) AS _nth FROM judged
         )
         SELECT {columns}, CASE

@@ -14,6 +14,7 @@ from mlplatform.registry import scoring
 from mlplatform.registry.scoring import Scorer
 from mlplatform.registry.store import Registry
 from mlplatform.registry.tags import IncompleteVersionError
+from mlplatform.revision import can_be_found
 
 CARD_SECTIONS = ("Intended use", "Training data", "Evaluation", "Limits")
 
@@ -41,6 +42,10 @@ def _records(registry: Registry, number: int) -> Iterator[str]:
         yield "the description is missing"
     if not version.tags.get("data_versions"):
         yield "the data version is missing: nobody could train this again"
+    code = version.tags.get("code", "")
+    if registry.env.config.pipelines.released_code_only and not can_be_found(code):
+        taken = f"{registry.env.name} takes versions of committed code only (pipelines.released_code_only)"
+        yield f"it was trained by code that is in no commit ({code}): {taken}; commit, and train anew"
     try:
         registry.tags(number)
     except IncompleteVersionError as error:

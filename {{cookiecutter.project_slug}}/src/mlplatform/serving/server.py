@@ -14,7 +14,6 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from mlplatform.config.serving import LOOPBACK, ServingSettings
 from mlplatform.environment import Environment
 from mlplatform.errors import ConfigError
-from mlplatform.revision import NotReleasedError, released_version
 from mlplatform.serving.app import Service, application
 
 _HEADERS = 64 * 1024  # bytes, beyond what has come with the first of them
@@ -88,11 +87,7 @@ def serve(env: Environment, clock: Callable[[], datetime], host: str | None = No
     host, port = host or settings.host, settings.port if port is None else port
     if settings.keys == "none" and host not in LOOPBACK:
         raise ConfigError(f"{host}: a server that others reach asks for keys (serving.keys: required)")
-    if env.config.pipelines.released_code_only:
-        try:
-            released_version(env.folder)
-        except NotReleasedError as error:
-            raise NotReleasedError(f"{env.name} runs released code only: {error}") from error
+    env.permit("serve")
     with _bound(host, port) as address:
         service = Service(env, clock)
         gc.collect()

@@ -89,7 +89,7 @@ def inspect(file: LandedFile, source: Source, settle: timedelta, name: str = "")
     """
     delivery = Delivery(file, source, name or file.name, *_scan(file))
     content = delivery.content()
-    whole = isinstance(file.place, Remote) or (delivery.size and content.whole)
+    whole = isinstance(file.place, Remote) or content.whole
     if not whole and now() - delivery.modified < settle:
         return None
     try:

@@ -139,7 +139,7 @@ class DryRun:
                 meant = "names of classes" if labels.classes else "numbers"
                 yield f"{self._path('labels.sql')}: label is {kind}, but Labels({labels.kind!r}, ...) are {meant}"
             elif labels.classes:
-                for line, name in _named_labels(self.project.sql("labels.sql")):
+                for line, name in lint.texts(self.project.sql("labels.sql"), "label"):
                     where = f"{self._path('labels.sql')}:{line - 1}"
                     yield from _unknown(where, "Labels(...) have no class", [name], labels.classes)
 
@@ -312,17 +312,6 @@ def _relative(path: Path, folder: Path) -> str:
 def _unknown(where: str, what: str, names: Iterable[str], known: Iterable[str]) -> Iterator[str]:
     known = list(known)
     yield from (f"{where}: {what} {name}{suggestion(name, known)}" for name in names if name not in known)
-
-
-def _named_labels(sql: str) -> Iterator[tuple[int, str]]:
-    """The labels that a plain CASE in labels.sql gives, each with its line; none where it is not plain."""
-    code = lint.plain(sql)
-    case = re.search(r"\bCASE\b(?:(?!\b(?:CASE|END)\b).)*\bEND\s+AS\s+label\b", code, re.IGNORECASE | re.DOTALL)
-    if not case or len(re.findall(r"\blabel\b", code, re.IGNORECASE)) > 1:
-        return
-    for text in re.finditer(r"\b(?:THEN|ELSE)\s+('_*')(?=\s+(?:WHEN|ELSE|END)\b)", code, re.IGNORECASE):
-        if case.start() < text.start() < case.end():
-            yield lint.line_of(sql, text.start(1)), sql[text.start(1) + 1 : text.end(1) - 1].replace("''", "'")
 
 
 def _breaches(cases: pl.DataFrame, given: Sequence[str]) -> Iterator[str]:

@@ -1,7 +1,9 @@
--- One row per image, read as soon as it is there. Dark ones are judged apart.
+-- One row per image, read as soon as it is there. Dark ones are judged apart. A sheet holds twenty that one hand wrote:
+-- they are alike, so all of them are trained on, or none.
 SELECT
     image_id,
     available_at AS prediction_time,
+    CAST(floor(image_id / 20) AS BIGINT) AS sheet,
     p00,
     p01,
     p02,
