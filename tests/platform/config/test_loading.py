@@ -94,7 +94,7 @@ WRONG = [
     ("training: {tuning: {timeout: soon}}", "training.tuning.timeout: a duration is a whole number and a unit"),
     ("training: {holdout: -3d}", "training.holdout: a duration is a whole number and a unit"),
     ("training: {holdout: 9999999999d}", "training.holdout: a duration is at most 365000d (found '9999999999d')"),
-    ("pipelines: {inference: {batch_window: 0h}}", "pipelines.inference.batch_window: Input should be greater than 0"),
+    ("pipelines: {inference: {batch_window: 0h}}", "pipelines.inference.batch_window: it must be longer than zero"),
     ("monitoring: {rules: [{name: a, metric: b, above: .inf}]}", "above: Input should be a finite number"),
     ("training: {tuned_in: test}", "training.tuned_in: Input should be 'dev', 'staging' or 'prod' (found 'test')"),
     ("pipelines: {released_code_only: 'no'}", "pipelines.released_code_only: Input should be a valid boolean"),

@@ -4,7 +4,7 @@ import re
 from datetime import timedelta
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 _UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 _LONGEST = timedelta(days=365_000)  # so that no time minus a duration is before the first year
@@ -31,5 +31,11 @@ def _duration(value: object) -> object:
     return found
 
 
+def _some(value: timedelta) -> timedelta:
+    if not value:
+        raise ValueError("it must be longer than zero")
+    return value
+
+
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
-Period = Annotated[Duration, Field(gt=timedelta(0))]
+Period = Annotated[Duration, AfterValidator(_some)]
