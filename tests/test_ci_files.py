@@ -90,6 +90,11 @@ def test_zizmor_finds_nothing_as_an_auditor(render: Callable[..., Path], compute
     assert zizmor_findings(render(ci_platform="github", **compute)) == ""
 
 
+def test_hadolint_finds_nothing_in_the_dockerfile(render: Callable[..., Path]) -> None:
+    project = render(inference="online")
+    assert tool(str(BIN / "hadolint"), "Dockerfile", folder=project) == ""
+
+
 def test_every_action_is_pinned_and_has_a_stand_in(
     render: Callable[..., Path], compute: dict[str, str]
 ) -> None:

@@ -20,6 +20,7 @@ USE_CASES = {
 }
 pytestmark = pytest.mark.projects
 PACKAGE = "early_warning"
+SHOWS_NOTHING = {"PYTHONPATH": "src", "MPLBACKEND": "agg"}
 OWNED = (f"src/{PACKAGE}/", "conf/", "tests/", "notebooks/")
 
 
@@ -43,7 +44,6 @@ def replace(project: Path, name: str) -> None:
         if old.name not in ("test_project.py", "conftest.py"):
             old.unlink()
     shutil.copytree(theirs / "tests", project / "tests", dirs_exist_ok=True)
-    shutil.rmtree(project / "notebooks")
     for layer in sorted(theirs.glob("*.yml")):
         target = project / "conf" / layer.name
         content = merged(yaml.safe_load(target.read_text()), yaml.safe_load(layer.read_text()))
@@ -90,6 +90,8 @@ def test_only_the_owners_files_were_edited(foreign: Path, render: Callable[..., 
 def test_it_stays_green_from_check_to_production(foreign: Path) -> None:
     make(foreign, "check", "lint", "test")
     make(foreign, "test-integration", "demo")
+    notebook = [str(environment(foreign) / "bin" / "python"), "notebooks/eda.py"]
+    subprocess.run(notebook, cwd=foreign, env=os.environ | SHOWS_NOTHING, check=True)
     moves = outcome(foreign, "SELECT status || ' ' || to_stage AS what FROM ops.transitions")
     assert "approved Production" in moves
     table = outcome(foreign, f"SELECT count(*) AS predictions FROM predictions.{PACKAGE}")

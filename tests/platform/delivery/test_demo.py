@@ -32,6 +32,16 @@ def test_it_makes_no_repository_within_one_that_keeps_the_folder(tmp_path: Path)
     assert git(tmp_path / "project", "tag") == "v0.1.0"
 
 
+@pytest.mark.usefixtures("no_git_around")
+def test_it_makes_the_first_commit_of_a_repository_that_has_none(tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet")
+    (tmp_path / "file").touch()
+    make_release(tmp_path, QUIET)
+    assert git(tmp_path, "tag") == "v0.1.0"
+    make_release(tmp_path, QUIET)
+    assert git(tmp_path, "tag") == "v0.1.0"
+
+
 def test_it_begins_beside_the_tables_of_the_integration_test(tmp_path: Path) -> None:
     (tmp_path / "integration").mkdir()
     begin(tmp_path, "v0.1.0", QUIET)

@@ -65,6 +65,7 @@ def test_the_lint_refuses(sql: str) -> None:
         "SELECT sum(x) OVER (PARTITION BY k ORDER BY t NULLS LAST ROWS UNBOUNDED PRECEDING), y / nullif(z, 0)",
         "SELECT x -- a / b, QUALIFY, what?\nFROM a /* ORDER BY x */ ORDER BY greatest(x, y) DESC NULLS LAST",
         "SELECT CAST(floor(x) AS INT), CAST(x AS DOUBLE), x / 60, x % 7, x / 1e3, 'a / b: ''?''', 5e-1, count(*)",
+        "SELECT `a / b`, `c::d`, `it's // 1.5?`, `log (x)`, `qualify`, t.\"order by x\", '\"' FROM a",
     ],
 )
 def test_the_lint_accepts(sql: str) -> None:

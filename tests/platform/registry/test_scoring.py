@@ -1,5 +1,6 @@
 """Versions are scored on the columns they were trained on, whatever the project names by now."""
 
+import shutil
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 
 from mlplatform.environment import Environment
+from mlplatform.errors import StorageError
 from mlplatform.features.frames import entities
 from mlplatform.registry.scoring import MissingColumnsError, VersionScorer
 from mlplatform.registry.store import Registry
@@ -44,3 +46,19 @@ def test_a_column_that_is_gone_for_good_is_named_with_the_version_that_needs_it(
     monkeypatch.setattr(model, "NUMERIC", tuple(others))
     with pytest.raises(MissingColumnsError, match=rf"version 1 needs {last}, .* keep the column"):
         VersionScorer(champion, 1)(rows.drop(columns=last))
+
+
+def test_the_versions_of_a_project_that_was_moved_are_found(
+    project: Path, rows: pd.DataFrame, load_env: Callable[..., Environment], tmp_path: Path
+) -> None:
+    """MLflow records whole paths; a container sees the project at another one."""
+    expected = VersionScorer(Registry(load_env("prod", project)), 1)(rows)
+    moved = project.rename(tmp_path / "elsewhere")
+    registry = Registry(load_env("prod", moved))
+    assert np.array_equal(VersionScorer(registry, 1)(rows), expected)
+    assert "model_card.md" in registry.artifact_names(1)
+    assert registry.files(1, "model_card.md").is_relative_to(moved)
+
+    shutil.rmtree(moved / registry.settings.artifacts)
+    with pytest.raises(StorageError, match="version 1: its files are neither in"):
+        registry.files(1, "model")

@@ -21,6 +21,7 @@ from mlplatform.features.online import publish
 from mlplatform.pipelines.collect import collect
 from mlplatform.pipelines.featurize import featurize
 from mlplatform.pipelines.infer import infer
+from mlplatform.revision import NotReleasedError
 from mlplatform.serving.schema import Asked
 from mlplatform.serving.server import serve
 from server import Start
@@ -274,3 +275,9 @@ def test_the_log_becomes_predictions_once(start: Start, project: Path, load_env:
     assert rows["prediction_time"].unique().to_list() == [now]
     assert rows["kind"].unique().to_list() == ["a"]
     assert not list((project / "data" / "requests").rglob("*.jsonl"))
+
+
+def test_where_released_code_runs_no_other_code_serves(project: Path, now: datetime) -> None:
+    prod = Environment.load("prod", PROJECT, project)
+    with pytest.raises(NotReleasedError, match=r"^prod runs released code only \(pipelines.released_code_only\)"):
+        serve(prod, lambda: now)

@@ -1,7 +1,9 @@
 """The load test measures a real server, and fails beyond its limits."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -10,9 +12,9 @@ from mlplatform.config.serving import Load
 from mlplatform.environment import Environment
 from mlplatform.pipelines.materialize import materialize
 from mlplatform.pipelines.monitor import monitor
-from mlplatform.serving.load import bodies_of, measure, too_much
+from mlplatform.serving.load import LoadTestError, bodies_of, load_test, measure, too_much
 from server import Start
-from steps import read
+from steps import overlay, read
 
 pytestmark = pytest.mark.serving
 
@@ -28,6 +30,15 @@ def test_the_load_test_passes_and_is_seen_to_fail(start: Start, prod: Environmen
     assert [line.partition(":")[0] for line in slow] == ["per_second", "p50", "p99"]
     strangers = asyncio.run(measure(url, bodies, {"X-API-Key": "guessed"}, 1, 0.2))
     assert "failed" in too_much(strangers, Load(per_second=1e-3, p50=30, p99=30))[0]
+
+
+def test_without_a_champion_it_passes_only_where_models_come_from_elsewhere(
+    blank: Path, load_env: Callable[..., Environment], now: datetime
+) -> None:
+    with pytest.raises(LoadTestError, match="staging has no champion"):
+        load_test(load_env("staging", blank), now)
+    promoted = overlay(blank, "promoted", {"pipelines": {"refused": ["train"]}})
+    assert load_test(load_env("staging", blank, promoted), now) is None
 
 
 def test_the_age_of_online_features_is_measured_and_can_raise_an_alert(prod: Environment, now: datetime) -> None:

@@ -20,7 +20,7 @@ from mlplatform.streaming.delta import feed
 from mlplatform.streaming.stream import Stream
 from steps import overlay, read
 from streams import HOUR, TABLES, assert_equal, facts, interleaved, send, stream, tidy
-from tiny.deliveries import land
+from tiny.deliveries import EVERY, START, land
 
 LoadEnv = Callable[..., Environment]
 Duplicate = Callable[[Path, Path], Path]
@@ -64,6 +64,24 @@ def test_features_equal_a_batch_rebuild_after_any_interleaving_also_in_small_bit
     assert sorted(predicted["item_id"]) == sorted(sent)
     assert predicted["late"].any()
     assert not predicted["late"].all()
+
+
+def test_events_are_replayed_into_an_empty_lakehouse_by_the_champions_of_their_time(
+    project: Path, load_env: LoadEnv, now: datetime
+) -> None:
+    """As the runbook says. The first outcome comes a day after the first item, which does not wait for it."""
+    prod, until = load_env("prod", project), now + 40 * HOUR
+    for source, time, values in facts(now, until):
+        if source == "items" or int(values["item_id"][-6:]) >= (now - START) / EVERY:
+            send(prod, source, [values], time)
+    empty = overlay(project, "replay", {"lakehouse": {"root": "data/replay"}})
+    shutil.copytree(project / "data/prod/ops/transitions", project / "data/replay/ops/transitions")
+    replay = load_env("prod", project, empty)
+    stream(replay, now, until, HOUR)
+    predicted = read(replay, "predictions.tiny")
+    assert predicted["model_version"].unique().to_list() == [1]
+    assert predicted.height == sum(source == "items" for source, *_ in facts(now, until))
+    assert read(replay, "silver.outcomes").height > 0
 
 
 def test_a_stream_that_has_nothing_to_do_writes_no_feature_table(

@@ -2,8 +2,9 @@
 
 import csv
 from datetime import datetime, timedelta
-from importlib.util import find_spec
 from pathlib import Path
+
+import vega_datasets
 
 from mlplatform.contract import Deliveries
 
@@ -29,10 +30,7 @@ def deliver(landing: Path, until: datetime) -> dict[str, int]:
 
 
 def _days() -> list[list[str]]:
-    package = find_spec("vega_datasets")
-    if package is None or not package.submodule_search_locations:
-        raise ModuleNotFoundError("the weather needs the package vega_datasets")
-    path = Path(package.submodule_search_locations[0], "_data", "seattle-weather.csv")
+    path = Path(str(vega_datasets.__file__)).with_name("_data") / "seattle-weather.csv"
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.reader(file))
 

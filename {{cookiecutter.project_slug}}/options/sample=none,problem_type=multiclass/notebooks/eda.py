@@ -14,7 +14,6 @@ import polars as pl
 from mlplatform.environment import Environment
 from mlplatform.features.frames import labelled
 
-from {{ cookiecutter.package_name }}.features import CATEGORICAL, NUMERIC
 from {{ cookiecutter.package_name }}.project import PROJECT
 
 pl.Config(tbl_rows=-1, tbl_hide_column_data_types=True, tbl_hide_dataframe_shape=True, fmt_str_lengths=40)
@@ -26,8 +25,8 @@ def ask(sql: str) -> pl.DataFrame:
     return pl.DataFrame(env.engine.query(sql))
 
 
-# The newest fact that is known: "now" for everything below.
-now = ask("SELECT max(available_at) AS now FROM silver.outcomes").item()
+# The newest label that is known: "now" for everything below.
+now = ask(f"SELECT max(available_at) AS now FROM ({PROJECT.sql('labels.sql')}\n)").item()
 print(f"{env.name} reads {env.sources.owner}'s tables, known up to {now:%Y-%m-%d %H:%M}")
 
 # %% [markdown]
@@ -56,7 +55,7 @@ axes.legend()
 
 # %%
 frame = pl.DataFrame(labelled(env, now, now - timedelta(days=30), now))
-columns = [*NUMERIC, *CATEGORICAL]
+columns = [name for name in PROJECT.model.inputs(frame.to_pandas()).columns if name in frame.columns]
 coverage = pl.DataFrame(
     {
         "feature": columns,
@@ -64,7 +63,7 @@ coverage = pl.DataFrame(
         "distinct": [frame[name].n_unique() for name in columns],
         **{
             f"with {label}": [
-                frame.select(pl.corr(name, pl.col("label") == label)).item() if name in NUMERIC else None
+                frame.select(pl.corr(name, pl.col("label") == label)).item() if frame[name].dtype.is_numeric() else None
                 for name in columns
             ]
             for label in PROJECT.labels.classes

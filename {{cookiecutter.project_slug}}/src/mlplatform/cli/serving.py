@@ -31,13 +31,15 @@ def serve_command(
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Instead of serving.port; 0: any that is free.")
     ] = None,
+    unlimited: Annotated[bool, typer.Option("--unlimited", help="No limit per key: for load tests.")] = False,
 ) -> None:
     """Answer requests over HTTP; with --as-of as if it were that time."""
     # One row needs no threads, and waiting for them costs a busy machine a hundred times what they save.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from mlplatform.serving.server import serve
 
-    serve(checked(env), (lambda: as_of) if as_of else (lambda: datetime.now(UTC).replace(tzinfo=None)), host, port)
+    clock = (lambda: as_of) if as_of else (lambda: datetime.now(UTC).replace(tzinfo=None))
+    serve(checked(env), clock, host, port, unlimited=unlimited)
 
 
 @app.command("load-test")

@@ -46,15 +46,16 @@ def run_demo(project: Project, deliveries: Deliveries) -> None:
 
 
 def make_release(folder: Path, console: Console) -> None:
-    """Where the project is in no git repository yet, make it one, with a release: prod runs nothing else.
+    """Where the project is in no git repository yet, or in an empty one, make a release there: prod runs nothing else.
 
     A repository that the demo made gets another release when its files have changed; any other is left alone, and so is
     one of which the project is a folder.
     """
     if kept_by_git(folder) and not (folder / ".git").exists():
         return
-    author = git(folder, "log", "-1", "--format=%ae") if (folder / ".git").exists() else AUTHOR
-    if author != AUTHOR or ((folder / ".git").exists() and not git(folder, "status", "--porcelain")):
+    begun = (folder / ".git").exists() and git(folder, "rev-list", "--all", "--max-count=1")
+    author = git(folder, "log", "-1", "--format=%ae") if begun else AUTHOR
+    if author != AUTHOR or (begun and not git(folder, "status", "--porcelain")):
         return
     console.print("Prod runs released code only: making this folder a git repository with a commit and a release tag.")
     git(folder, "init", "--quiet", "--initial-branch=main")

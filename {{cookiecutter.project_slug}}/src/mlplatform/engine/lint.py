@@ -12,8 +12,8 @@ _Node = dict[str, Any]  # of DuckDB's parse tree
 _INTEGERS = {"TINYINT", "SMALLINT", "INT", "INTEGER", "BIGINT", "LONG"}
 # Each pattern is looked for in the code without comments and texts.
 _REFUSED = {
-    r"\bQUALIFY\b": "QUALIFY: Spark has none; number the rows in a subquery",
-    r"\bASOF\b": "ASOF: joins as of a time are the engine's job",
+    r"(?<![`\"])\bQUALIFY\b": "QUALIFY: Spark has none; number the rows in a subquery",
+    r"(?<![`\"])\bASOF\b": "ASOF: joins as of a time are the engine's job",
     r"//": "//: Spark has none; floor the quotient",
     r"::": "::: write CAST, which is checked",
     r"\?|\$\w+|(?<!:):\w+|\{": "parameter: the engine shows each table as it was known, SQL takes none",
@@ -90,14 +90,15 @@ def _values(expressions: list[_Node]) -> Iterator[_Node]:
 
 
 def plain(sql: str) -> str:
-    """The SQL with comments and texts blotted out: each character stands where it stood."""
+    """The SQL without comments, texts and what is odd in quoted names: each other character stands where it stood."""
 
     def blot(match: re.Match[str]) -> str:
         text = match[0]
-        inner = re.sub(r"[^\n]", "_" if text[0] == "'" else " ", text)
-        return f"'{inner[1:-1]}'" if text[0] == "'" else inner
+        if text[0] in "'`\"":
+            return text[0] + re.sub(r"[^\n]" if text[0] == "'" else r"[^\w\n]", "_", text[1:-1]) + text[0]
+        return re.sub(r"[^\n]", " ", text)
 
-    return re.sub(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'", blot, sql, flags=re.DOTALL)
+    return re.sub(r"--[^\n]*|/\*.*?\*/|(['`\"])(?:(?!\1).|\1\1)*\1", blot, sql, flags=re.DOTALL)
 
 
 def line_of(sql: str, position: int) -> int:

@@ -13,10 +13,10 @@ from mlplatform.storage.catalog import Relation
 
 
 def refresh_silver(env: Environment, run: Run, table: SilverTable) -> None:
-    """Type and judge the Bronze rows that are neither in Silver nor in quarantine."""
+    """Type and judge the Bronze rows that are neither in Silver nor in quarantine. Of none it makes an empty table."""
     pending = _pending(env, table, run.as_of)
     total = pending.count() if pending else 0
-    if not pending or not total:
+    if not pending or (not total and env.catalog.exists(table.table)):
         return
     judged = judge(env.engine, table, _typed(env, table, pending, total), env.catalog.exists(table.table))
     refused = env.engine.query(

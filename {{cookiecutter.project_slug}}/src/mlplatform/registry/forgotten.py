@@ -100,11 +100,8 @@ def _store(registry: Registry, number: int, name: str, content: bytes, *, of_mod
     """Put a file in the place of one of the version's."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    version, client = registry.version(number), registry.client
-    if of_model and version.source.startswith("models:/"):
-        store = client.get_logged_model(version.source.rpartition("/")[2]).artifact_location
-    else:
-        store = client.get_run(version.run_id).info.artifact_uri + "/model" * of_model
+    here = registry.folder(number, of_model=of_model)
+    store = here.as_uri() if here else registry.address(number, of_model=of_model)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, name)
         path.write_bytes(content)

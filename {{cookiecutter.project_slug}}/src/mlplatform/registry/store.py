@@ -177,16 +177,38 @@ class Registry:
         """The version's artifacts on this machine: the logged model, or what its run logged beside it."""
         import mlflow
 
-        version, uri = self.version(number), self.client.tracking_uri
-        if artifact == "model":
-            return Path(mlflow.artifacts.download_artifacts(artifact_uri=version.source, tracking_uri=uri))
-        store = urlparse(self.client.get_run(version.run_id).info.artifact_uri)
-        if store.scheme == "file":  # there already; MLflow would make a copy at each call
-            return Path(url2pathname(store.path), artifact)
-        logged = f"runs:/{version.run_id}/{artifact}"
-        return Path(mlflow.artifacts.download_artifacts(artifact_uri=logged, tracking_uri=uri))
+        if folder := self.folder(number, of_model=artifact == "model"):
+            return folder if artifact == "model" else folder / artifact
+        version = self.version(number)
+        logged = version.source if artifact == "model" else f"runs:/{version.run_id}/{artifact}"
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=logged, tracking_uri=self.client.tracking_uri))
+
+    def folder(self, number: int, *, of_model: bool = False) -> Path | None:
+        """Where the version's artifacts are; None where that is an address.
+
+        MLflow has recorded a whole path. Of a project that was moved or copied since, or is mounted in a container,
+        they are found below `registry.artifacts`. Raises StorageError where they are in neither place.
+        """
+        url = urlparse(self.address(number, of_model=of_model))
+        if url.scheme != "file":
+            return None
+        recorded, here = Path(url2pathname(url.path)), self.env.folder / self.settings.artifacts
+        ends = [here.joinpath(*recorded.parts[begin:]) for begin in range(1, len(recorded.parts))]
+        for place in (*ends, recorded):
+            if place.is_dir():
+                return place
+        raise StorageError(f"{self.model} version {number}: its files are neither in {recorded} nor below {here}")
+
+    def address(self, number: int, *, of_model: bool = False) -> str:
+        """Where MLflow has recorded the logged model of a version, or what its run logged beside it."""
+        version = self.version(number)
+        if of_model and not self.settings.unity_schema:
+            return str(self.client.get_model_version_download_uri(self.model, str(number)))  # of a copy, the original's
+        return str(version.source if of_model else self.client.get_run(version.run_id).info.artifact_uri)
 
     def artifact_names(self, number: int) -> set[str]:
+        if folder := self.folder(number):
+            return {path.name for path in folder.iterdir()}
         return {item.path for item in self.client.list_artifacts(self.version(number).run_id)}
 
     def reconcile(self) -> None:

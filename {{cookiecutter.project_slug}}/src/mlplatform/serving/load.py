@@ -50,10 +50,13 @@ class Measured:
 def load_test(env: Environment, as_of: datetime) -> Measured | None:
     """Start a server of the environment, ask it for entities that are known at `as_of`, and stop it.
 
-    None where there is no champion yet. Raises LoadTestError where it is beyond what `serving.load` allows.
+    None where models come from another environment and none has come yet. Raises LoadTestError where one that trains
+    its own has no champion, or where the server is beyond what `serving.load` allows.
     """
     if Registry(env).ledger.champion(as_of) is None:
-        return None
+        if "train" in env.config.pipelines.refused:
+            return None
+        raise LoadTestError(f"{env.name} has no champion, so there is nobody to ask: train and deploy there first")
     settings, bodies = env.config.of(ServingSettings).load, bodies_of(env, as_of)
     key, entry = new_key("load test")
     with started(env, as_of, entry) as url:
@@ -100,7 +103,7 @@ def started(env: Environment, as_of: datetime, entry: str, program: Sequence[str
     `program`: Python's arguments up to the command; default: the project's own.
     """
     command = [sys.executable, *(program or ("-m", env.project.package))]
-    command += ["serve", "--env", env.name, "--port", "0"]
+    command += ["serve", "--env", env.name, "--port", "0", "--unlimited"]
     command += ["--as-of", as_of.strftime("%Y-%m-%dT%H:%M:%S")]
     with subprocess.Popen(
         command, cwd=env.folder, env={**os.environ, KEYS: entry}, stderr=subprocess.PIPE, text=True

@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import Callable
 from datetime import datetime
+from math import inf
 from typing import Literal
 
 import uvicorn
@@ -14,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from mlplatform.config.serving import LOOPBACK, ServingSettings
 from mlplatform.environment import Environment
 from mlplatform.errors import ConfigError
+from mlplatform.serving.access import Rate
 from mlplatform.serving.app import Service, application
 
 _HEADERS = 64 * 1024  # bytes, beyond what has come with the first of them
@@ -81,8 +83,18 @@ class _Server(uvicorn.Server):
         sys.stderr.write(f"serving on http://{self.config.host}:{port}, described at /docs\n")
 
 
-def serve(env: Environment, clock: Callable[[], datetime], host: str | None = None, port: int | None = None) -> None:
-    """Serve until a signal says to stop. Raises UserError where it cannot: no keys, no features, unreleased code."""
+def serve(
+    env: Environment,
+    clock: Callable[[], datetime],
+    host: str | None = None,
+    port: int | None = None,
+    *,
+    unlimited: bool = False,
+) -> None:
+    """Serve until a signal says to stop. Raises UserError where it cannot: no keys, no features, unreleased code.
+
+    `unlimited`: a key may ask as often as it can.
+    """
     settings = env.config.of(ServingSettings)
     host, port = host or settings.host, settings.port if port is None else port
     if settings.keys == "none" and host not in LOOPBACK:
@@ -90,6 +102,8 @@ def serve(env: Environment, clock: Callable[[], datetime], host: str | None = No
     env.permit("serve")
     with _bound(host, port) as address:
         service = Service(env, clock)
+        if unlimited:
+            service.rate = Rate(inf)
         gc.collect()
         gc.freeze()  # what is loaded stays: the collector need not look through it at each turn
         server(service, host, port).run([address])

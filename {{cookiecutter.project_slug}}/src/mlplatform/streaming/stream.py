@@ -105,7 +105,9 @@ class Stream:
             raise UserError(f"--until {until}: the stream of {self.env.name} {where.format(max(times))}")
         if not begun:
             with self.env.run("stream", times[0], permitted=True):
-                pass
+                for source in self.env.project.sources:  # no feature waits for one that has sent nothing yet
+                    if not self.env.catalog.exists(f"bronze.{source.name}"):
+                        self.env.catalog.append(f"bronze.{source.name}", as_bronze(source, [], times[0])[0])
         return min(times), max(times)
 
     def _offset(self, source: str, partition: str) -> int | None:

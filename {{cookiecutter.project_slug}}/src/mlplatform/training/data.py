@@ -16,7 +16,7 @@ from mlplatform.registry.tags import HeldOut, Sampled
 from mlplatform.storage.catalog import Snapshot, Span
 from mlplatform.training import labels
 
-EPOCH = datetime(1970, 1, 1)
+BEGIN = datetime(1700, 1, 1)  # earlier than any row; pandas keeps no time before 1677
 _PART = 100_000  # rows whose hash is computed at once
 
 
@@ -108,14 +108,14 @@ def _notes(samples: list[Sample]) -> Iterator[str]:
 
 
 def _start(settings: TrainingSettings, end: datetime) -> datetime:
-    return end - settings.history if settings.history else EPOCH
+    return end - settings.history if settings.history else BEGIN
 
 
 def _refuse_few(env: Environment, as_of: datetime, train: int, holdout: int, notes: Iterable[str]) -> None:
     settings = env.config.training
     if min(train, holdout) >= settings.min_rows:
         return
-    known = labelled(env, as_of, EPOCH, as_of)
+    known = labelled(env, as_of, BEGIN, as_of)
     span = "SELECT count(*) AS rows, min(prediction_time) AS first, max(prediction_time) AS last FROM given.known"
     (of,) = env.engine.query(span, given={"given.known": known}).arrow().to_pylist()
     if not of["rows"]:
