@@ -1,6 +1,7 @@
 """The same pipelines through a Spark Connect server, to which nothing but its address leads."""
 
 import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from conftest import Duplicate, LoadEnv
 from mlplatform.config.lakehouse import SparkSettings
 from mlplatform.engine import Cluster
-from mlplatform.engine.spark import _GONE, Spark
+from mlplatform.engine.spark import _CONNECTED, Spark
 from mlplatform.errors import ConfigError, ContractError, ForbiddenError, QueryError
 from mlplatform.pipelines.featurize import featurize
 from mlplatform.pipelines.infer import infer
@@ -34,7 +35,8 @@ NEXT = START + timedelta(days=80)
 def process(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[tuple[str, subprocess.Popen[bytes]]]":
     with connect_server(tmp_path_factory.mktemp("server")) as found:
         yield found
-        _GONE.set()  # what is asked to let go of rows at this process's end is there no more
+        for session in _CONNECTED:  # what they say at this process's end is not heard any more
+            session.client.set_retry_policies([])
 
 
 @pytest.fixture(scope="module")
@@ -123,14 +125,15 @@ def test_what_cannot_work_there_is_refused_in_a_sentence(server: str, monkeypatc
         with pytest.raises(ConfigError, match=says) as told:
             engine(**settings).query("SELECT 1 AS x").count()
         assert "secret" not in str(told.value)
+    monkeypatch.setitem(sys.modules, "grpc", None)
+    with pytest.raises(ConfigError, match=r"needs the packages of .*: run `make setup EXTRAS=connect`"):
+        engine(master="sc://127.0.0.1").query("SELECT 1 AS x")
 
 
 def test_a_server_that_goes_away_is_told(server: str, process: "tuple[str, subprocess.Popen[bytes]]") -> None:
     """The last test: nothing works after it. What Spark's client does for ten minutes it does once."""
-    from pyspark.sql.connect.client.retries import DefaultPolicy
-
     there = engine(master=server)
-    there._session.client.set_retry_policies([DefaultPolicy(max_retries=1)])
+    there._session.client.set_retry_policies([])
     kept = there.query("SELECT 1 AS x")
     assert kept.count() == 1
     end(process[1])

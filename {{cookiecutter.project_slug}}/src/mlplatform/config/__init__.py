@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
-_UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
-_LONGEST = timedelta(days=365_000)  # so that no time minus a duration is before the first year
+_UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+_LONGEST = 365_000 * _UNITS["d"]  # so that no time minus a duration is before the first year
 
 
 class Section(BaseModel):
@@ -22,13 +22,9 @@ def _duration(value: object) -> object:
     match = re.fullmatch(r"(\d+)\s*([dhms])", str(value).strip())
     if not match:
         raise ValueError("a duration is a whole number and a unit: 7d, 12h, 30m or 45s")
-    try:
-        found = timedelta(**{_UNITS[match[2]]: int(match[1])})
-    except OverflowError:
-        found = timedelta.max
-    if found > _LONGEST:
-        raise ValueError(f"a duration is at most {_LONGEST.days}d")
-    return found
+    if (seconds := int(match[1]) * _UNITS[match[2]]) > _LONGEST:
+        raise ValueError("a duration is at most 365000d")
+    return timedelta(seconds=seconds)
 
 
 def _some(value: timedelta) -> timedelta:

@@ -18,7 +18,6 @@ from datetime import datetime
 from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Event
 from typing import Any, TypeAlias
 from weakref import finalize
 
@@ -74,7 +73,7 @@ _NAMED = re.compile(
 _RAISED = re.compile(r"<<([A-Za-z0-9+/=]+)>>")
 _SAID = re.compile(r"\[[A-Z0-9_.]+\] .*?SQLSTATE: \w+(; line \d+ pos \d+)?", re.DOTALL)  # what is wrong with a query
 _UNAVAILABLE = re.compile(r'StatusCode\.UNAVAILABLE\s+details = "([^"]*)"')
-_GONE = Event()  # set once a server does not answer any more
+_CONNECTED: list[Any] = []  # sessions on Spark Connect servers
 _OWN = tempfile.TemporaryDirectory(prefix="mlplatform-")  # what executors fetch as they come; Spark wants a folder, too
 
 
@@ -230,10 +229,9 @@ class Frame:
 
 
 def _let_go(frame: DataFrame) -> None:
-    """Free what executors keep; a server that is gone keeps nothing, and would be asked for minutes."""
-    if not _GONE.is_set():
-        with suppress(Exception):
-            frame.unpersist()
+    """Free what executors keep; a server that is gone keeps nothing."""
+    with suppress(Exception):
+        frame.unpersist()
 
 
 class _Mapped:
@@ -264,7 +262,8 @@ def _told(sql: str = "") -> Iterator[None]:
         if raised := _RAISED.search(str(error)):
             raise pickle.loads(base64.b64decode(raised[1])) from None
         if gone := _UNAVAILABLE.search(str(error)):
-            _GONE.set()
+            for session in _CONNECTED:  # each thing that they say at the process's end would be tried for ten minutes
+                session.client.set_retry_policies([])
             raise QueryError(f"lakehouse.spark.master: the Spark Connect server is gone: {gone[1]}") from error
         if said := _SAID.search(str(error)):
             raise QueryError(located(sql, said[0])) from error
@@ -373,9 +372,10 @@ def _connected(address: str) -> Any:
         from pyspark.sql.connect.client import DefaultChannelBuilder
 
         server = DefaultChannelBuilder(address)
-        # Spark itself would try for ten minutes, without a word.
-        grpc.channel_ready_future(server.toChannel()).result(timeout=_PATIENCE)
-        return SparkSession.builder.remote(address).config(map=_SESSION).create()
+        with server.toChannel() as channel:  # Spark itself would try for ten minutes, without a word
+            grpc.channel_ready_future(channel).result(timeout=_PATIENCE)
+        _CONNECTED.append(SparkSession.builder.remote(address).config(map=_SESSION).create())
+        return _CONNECTED[-1]
     except ImportError as error:
         needs = "needs the packages of pyspark[connect]: run `make setup EXTRAS=connect`"
         raise ConfigError(f"{setting}: {_REMOTE} {needs} ({error})") from error
