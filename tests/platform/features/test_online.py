@@ -5,16 +5,26 @@ import socket
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from mlplatform.environment import Environment
 from mlplatform.errors import ForbiddenError
-from mlplatform.features.online import STATE, Entry, OnlineFeatures, OnlineStoreError, Store, open_store, publish
+from mlplatform.features.online import (
+    STATE,
+    STORES,
+    Entry,
+    OnlineFeatures,
+    OnlineStoreError,
+    Store,
+    open_store,
+    publish,
+)
 from mlplatform.pipelines.materialize import materialize
 from mlplatform.testing.conformance import World
 from mlplatform.testing.online import online_values_equal_offline_ones
@@ -48,11 +58,32 @@ def redis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             server.terminate()
 
 
-@pytest.fixture(params=["sqlite", "redis"])
-def env(request: pytest.FixtureRequest, project: Path, load_env: LoadEnv) -> Environment:
+class Memory:
+    """Another store: one entry in the dictionary is all that it takes."""
+
+    kept: ClassVar[dict[str, dict[Entry, str]]] = {}
+
+    def __init__(self, file: Path, address: str, name: str, variable: str, write: bool) -> None:
+        self._texts = self.kept.setdefault(str(file), {})
+
+    def read(self, entries: Sequence[Entry]) -> list[str | None]:
+        return [self._texts.get(entry) for entry in entries]
+
+    def publish(self, texts: Iterable[tuple[Entry, str]], whole: Sequence[str]) -> None:
+        fresh = dict(texts)
+        for entry in [entry for entry in self._texts if entry[0] in whole]:
+            del self._texts[entry]
+        self._texts.update(fresh)
+
+
+@pytest.fixture(params=["sqlite", "redis", "memory"])
+def env(
+    request: pytest.FixtureRequest, project: Path, load_env: LoadEnv, monkeypatch: pytest.MonkeyPatch
+) -> Environment:
     """prod with a store of each kind."""
     if request.param == "redis":
         request.getfixturevalue("redis")
+    monkeypatch.setitem(STORES, "memory", f"{__name__}:Memory")
     return load_env("prod", project, overlay(project, "store", {"serving": {"online": {"store": request.param}}}))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -26,6 +27,7 @@ from mlplatform.serving.schema import Asked
 from mlplatform.serving.server import serve
 from server import Start
 from steps import Edited, advance, read
+from tiny.model import Estimate
 from tiny.project import PROJECT
 
 LoadEnv = Callable[..., Environment]
@@ -56,6 +58,35 @@ def test_a_request_gets_what_batch_gives_to_the_last_digit(
         assert running.service.champion.current.quick is not None
         frame = running.predict(item, item).json()["predictions"]  # several rows take the way of a batch
         assert [one["probabilities"]["1"] for one in frame] == [row["score"]] * 2
+
+
+class Computing(Estimate):
+    """One of its inputs is computed from a field of the request and a feature."""
+
+    def inputs(self, frame: pd.DataFrame) -> pd.DataFrame:
+        given = super().inputs(frame)
+        return given.assign(amount=given["amount"] / (1 + given["kind_arrivals__items_1d"]))
+
+
+def test_an_input_that_is_computed_is_the_same_in_batch_and_online(
+    start: Start, project: Path, load_env: LoadEnv, now: datetime
+) -> None:
+    """What the platform does with it is Model.inputs, which is written once."""
+    owner = replace(PROJECT, model=Computing())
+    plain, later = load_env("prod", project), now + DAY
+    prod = Environment("prod", owner, project, plain.config)
+    advance(prod, later)
+    infer(prod, later)
+    batch = read(prod, "predictions.tiny").sort("prediction_time")
+    items = {row["item_id"]: row for row in read(prod, "silver.items").iter_rows(named=True)}
+    running = start(owner=owner)
+    for row in batch.iter_rows(named=True):
+        publish(prod, row["prediction_time"])
+        running.times[0] = row["prediction_time"]
+        (found,) = running.predict({name: items[row["item_id"]][name] for name in ITEM}).json()["predictions"]
+        assert found["probabilities"]["1"] == row["score"]
+    infer(plain, later, again=True)
+    assert (read(plain, "predictions.tiny").sort("prediction_time")["score"] != batch["score"]).any()
 
 
 def test_an_answer_says_who_answered_and_what_was_missing_or_stale(start: Start, now: datetime) -> None:

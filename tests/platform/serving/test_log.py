@@ -166,6 +166,23 @@ def test_a_file_is_taken_once_though_whoever_takes_it_dies(
     assert not file.exists()
 
 
+def test_a_damaged_line_is_told_and_hides_no_other(start: Start, prod: Environment, now: datetime) -> None:
+    running = start(folder=prod.folder)
+    for _ in range(3):
+        running.predict(ITEM)
+    running.service.log.close()
+    (file,) = folder(prod).glob("*.jsonl")
+    first, second, *others = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join([first, b"\0" * (len(second) - 1) + b"\n", *others]))
+    run = collect(prod, now)
+    aside = file.with_suffix(".damaged")
+    said = f"1 of {len(others) + 2} lines are damaged, the others are taken: {aside}"
+    assert run.notes == [f"request log: {said}"]
+    assert read(prod, "predictions.tiny").height == 2
+    assert aside.read_bytes().startswith(first)
+    assert not collect(prod, now).notes
+
+
 def test_sensitive_fields_are_never_written(start: Start, prod: Environment, now: datetime) -> None:
     secret = replace(PROJECT, entity=replace(PROJECT.entity, sensitive=("kind", "amount")))
     running = start(folder=prod.folder, owner=secret)
