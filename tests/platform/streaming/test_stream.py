@@ -107,7 +107,7 @@ def test_what_is_no_event_goes_to_quarantine_with_reason_and_offset_and_a_new_fi
     bad = good | {"item_id": "item-900001", "amount": "much"}
     send(env, "items", [{**good, "colour": "red"}, {**bad, "colour": None}], at)
     send(env, "items", [{name: value for name, value in good.items() if name != "amount"}], at)
-    send(env, "items", [{**good, "item_id": "item-900002", "published_at": "0001-01-01T00:00:00Z"}], at)
+    send(env, "items", [{**good, "item_id": "item-900002", "published_at": "0001-01-01T00:00:00Z"}], at + 2 * HOUR)
     stream(env, now, now + 4 * HOUR, 2 * HOUR)
     quarantined = {row["source_row"]: row for row in read(env, "quarantine.items").to_dicts()}
     assert sorted(quarantined) == [1, 1_000_000_000]
