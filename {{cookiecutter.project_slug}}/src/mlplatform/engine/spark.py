@@ -9,6 +9,7 @@ import logging
 import os
 import pickle
 import re
+import signal
 import sys
 import tempfile
 import zipfile
@@ -18,6 +19,7 @@ from datetime import datetime
 from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import Any, TypeAlias
 from weakref import finalize
 
@@ -87,7 +89,10 @@ class Spark:
     @cached_property
     def _session(self) -> Any:
         """This process has one session, which its first engine makes."""
+        interrupted = signal.getsignal(signal.SIGINT)
         session = _session(self._cluster)
+        if interrupted is not signal.default_int_handler and current_thread() is main_thread():
+            signal.signal(signal.SIGINT, interrupted)  # Spark takes Ctrl-C for itself, whoever listens to it
         for package in ("mlplatform", self._cluster.package):
             _ship(session, package)
         return session
