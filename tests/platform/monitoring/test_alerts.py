@@ -169,6 +169,10 @@ class TestRetrainingDue:
     def test_a_later_training_has_answered_it(self) -> None:
         assert self.due(START + 2 * WEEK, as_of=LATER) is None
 
+    def test_one_that_was_raised_later_about_an_earlier_window_is_answered_too(self) -> None:
+        late = self.raised.with_columns(pl.col("raised_at") + WEEK)  # labels had to come first
+        assert alerts.retraining_due(late, START + 2 * WEEK, self.cooldown, LATER) is None
+
     def test_nothing_is_due_within_the_cooldown(self) -> None:
         assert self.due(START + WEEK, as_of=START + 2 * WEEK) is None
         assert self.due(START + WEEK, as_of=START + 3 * WEEK) is not None

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from mlplatform.config.monitoring import MonitoringSettings
+from mlplatform.contract import Labels
 from mlplatform.monitoring import metrics
 from mlplatform.storage.catalog import Span
 from tiny.model import Estimate
@@ -25,7 +26,7 @@ def frame() -> pl.DataFrame:
     return pl.DataFrame(
         {
             "region": ["north", "north", "north", "north", "south", None],
-            "price": [1.0, 2.0, None, float("nan"), 5.0, 6.0],
+            "price": [1.0, 2.0, None, float("nan"), 5.0, float("inf")],
             "kind": ["a", "a", None, "b", "b", "b"],
             "score": [0.1, 0.4, 0.8, 0.9, 0.2, 0.5],
             "label": [False, False, True, None, True, None],
@@ -78,7 +79,7 @@ def test_inputs_count_rows_and_missing_values(frame: pl.DataFrame) -> None:
     assert value(rows, "rows") == 6
     assert value(rows, "rows", slice_="region=north") == 4
     assert value(rows, "rows", slice_="region=missing") == 1
-    assert value(rows, "missing_rate", "price") == pytest.approx(2 / 6)
+    assert value(rows, "missing_rate", "price") == pytest.approx(3 / 6)
     assert value(rows, "missing_rate", "kind") == pytest.approx(1 / 6)
     assert value(rows, "missing_rate", "score") == 0
     assert rows.filter(pl.col("metric").is_in(metrics.DRIFT)).is_empty()  # no reference, no drift
@@ -117,6 +118,24 @@ def test_performance_waits_for_labels_and_says_how_many_came(frame: pl.DataFrame
     assert rows.filter(metric="accuracy", slice="region=south").is_empty()  # one label is no evidence
     assert "undefined" not in rows["metric"]
     assert set(rows["available_at"]) == {WINDOW.end + timedelta(days=2)}
+
+
+def test_the_share_of_late_predictions_is_of_those_that_say_whether_they_were(frame: pl.DataFrame) -> None:
+    said = frame.with_columns(late=pl.Series([True, None, False, None, None, None]))
+    assert value(metrics.performance(WINDOW, said, HEURISTIC, SETTINGS, JUDGED), "late_share") == 0.5
+
+
+def test_where_rows_stand_for_several_so_do_the_cells_of_the_confusion() -> None:
+    class Mute(Estimate):
+        def metrics(self, labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
+            return {}
+
+    labels = Labels("multiclass", ("a", "b"))
+    owner = replace(PROJECT, labels=labels, model=Mute(), slices=())
+    scores = {name: [0.5] * 4 for name in labels.score_columns}
+    rows = pl.DataFrame({"label": ["a", "a", "a", "b"], "prediction": ["b", "b", "a", "b"], **scores})
+    found = metrics.performance(WINDOW, rows, np.full((4, 2), 0.5), SETTINGS, owner, weight=2.5)
+    assert value(found, "confusion", metrics.cell("a", "b")) == 5
 
 
 def test_an_empty_window_is_counted_and_nothing_else(frame: pl.DataFrame) -> None:
