@@ -46,7 +46,7 @@ test-platform: render ## Run the platform's own tests
 	$(TEST_PLATFORM)
 
 .PHONY: test-nightly
-test-nightly: render build/moto/bin/moto_server ## Run the long campaigns of tests: before a release, and by night
+test-nightly: spark build/moto/bin/moto_server ## Run the long campaigns of tests (on Spark, too): before a release, and by night
 	$(TEST_PLATFORM) -m nightly
 	$(BIN)/pytest -m nightly -n 2 --dist loadgroup
 
@@ -71,14 +71,15 @@ test-browser: render ## Open the dashboard in a browser
 spark: render
 	$(call require,java,default-jre-headless)
 	$(call require,mvn,maven)
-	@test -e $(TOOLS)/spark-submit || $(ADD) pyspark==4.1.4 py4j==0.10.9.9
+	@$(TOOLS)/python -c 'import grpc_status, pyspark, zstandard' 2>/dev/null || \
+	$(ADD) 'pyspark[connect]==4.1.4' py4j==0.10.9.9 grpcio==1.85.3 grpcio-status==1.85.3 zstandard==0.25.0
 	@test -e build/jars/.ready || { mvn --quiet --batch-mode --file '$(CURDIR)/{{cookiecutter.project_slug}}/options/compute=spark/jars/pom.xml' \
 		dependency:copy-dependencies -DoutputDirectory='$(CURDIR)/build/jars' && touch build/jars/.ready; }
 
 # A process for each file: a JVM keeps the packages that it was started with.
 .PHONY: test-spark
-test-spark: spark ## Compare DuckDB and Spark: the sample's SQL, every pipeline, a cluster whose worker is killed
-	$(TEST_PLATFORM) -m spark -n 4 --dist loadfile
+test-spark: spark ## Compare DuckDB and Spark: the sample's SQL, every pipeline, Spark Connect, a cluster whose worker is killed
+	$(TEST_PLATFORM) -m 'spark and not nightly' -n 5 --dist loadfile
 
 # A server of moto's own environment: its packages do not go together with a render's.
 build/moto/bin/moto_server: | $(READY)

@@ -1,13 +1,13 @@
 """Render the template the way its users get it: from an export of the repository, without caches.
 
-As a script: python tests/bake.py FOLDER [ANSWER=VALUE ...] brings FOLDER up to date with the template.
+As a script it brings a folder up to date with the template: see python tests/bake.py --help.
 """
 
+import argparse
 import filecmp
 import json
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -72,4 +72,10 @@ def update(folder: Path, answers: dict[str, str]) -> None:
 
 
 if __name__ == "__main__":
-    update(Path(sys.argv[1]), dict(word.split("=", 1) for word in sys.argv[2:]))
+    parser = argparse.ArgumentParser(description="Make FOLDER a fresh render; its data, .git and .venv stay.")
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    parser.add_argument("answers", nargs="*", metavar="PROMPT=ANSWER", help="those that are not the defaults")
+    given = parser.parse_args()
+    if given.folder.is_dir() and any(given.folder.iterdir()) and not (given.folder / "src").is_dir():
+        parser.error(f"{given.folder} holds something else than a render, and it would go")
+    update(given.folder, dict(answer.split("=", 1) for answer in given.answers))

@@ -1,5 +1,13 @@
 """What tests of Spark share: its settings for this machine, and what makes two environments' tables the same."""
 
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import polars as pl
@@ -17,10 +25,72 @@ SESSION = {
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     "spark.sql.shuffle.partitions": "1",
+    "spark.sql.sources.parallelPartitionDiscovery.parallelism": "1",  # of the tasks in which VACUUM lists files: 10,000
 }
 HERE = {"master": "local[2]", "jars": str(JARS), "session": SESSION}
 # What clocks on the wall decide, and the numbers of runs.
 WALL_CLOCK = ("ingested_at", "modified", "scored_at", "recorded_at", "run_id", "started_at", "seconds")
+
+
+def port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def clean(folder: Path) -> tuple[Path, dict[str, str]]:
+    """Where Spark is, and an environment for processes that know nothing of this one."""
+    import pyspark
+
+    home = Path(pyspark.__path__[0])
+    here = {"SPARK_HOME": str(home), "SPARK_LOCAL_IP": "127.0.0.1", "HOME": str(folder)}
+    return home / "bin", {"PATH": os.environ["PATH"], **here}
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """Kill a process and all that it started."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(30)
+
+
+@contextmanager
+def connect_server(folder: Path) -> "Iterator[tuple[str, subprocess.Popen[bytes]]]":
+    """A Spark Connect server on loopback, with Delta, which knows nothing of this process, and its address."""
+    address = port()
+    settings = {
+        **SESSION,
+        "spark.jars": ",".join(map(str, sorted(JARS.glob("*.jar")))),
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.sql.warehouse.dir": str(folder / "warehouse"),
+        "spark.connect.grpc.binding.address": "127.0.0.1",
+        "spark.connect.grpc.binding.port": str(address),
+        "spark.log.level": "WARN",
+    }
+    where, environment = clean(folder)
+    command = [str(where / "spark-submit"), "--class", "org.apache.spark.sql.connect.service.SparkConnectServer"]
+    command += ["--master", "local[2]", *(f"--conf={name}={value}" for name, value in settings.items())]
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, "spark-internal"],
+            cwd=folder,
+            env=environment | {"PYSPARK_PYTHON": sys.executable},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            with closing(socket.socket()) as probe:
+                if probe.connect_ex(("127.0.0.1", address)) == 0:
+                    break
+            assert process.poll() is None and time.monotonic() < deadline, (folder / "server.log").read_text()[-2000:]
+            time.sleep(0.2)
+        yield f"sc://127.0.0.1:{address}", process
+    finally:
+        end(process)
 
 
 def tables(env: Environment) -> dict[str, pl.DataFrame]:

@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -31,13 +29,13 @@ from mlplatform.pipelines.deploy import deploy
 from mlplatform.pipelines.infer import infer
 from mlplatform.pipelines.monitor import monitor
 from mlplatform.pipelines.train import train
-from sparks import HERE, JARS, SESSION, assert_same, tables
+from sparks import HERE, JARS, SESSION, assert_same, clean, end, port, tables
 from steps import Edited, advance, overlay, twice
 from tiny.deliveries import START
 from tiny.project import PROJECT
 
 pytestmark = pytest.mark.spark
-pyspark = pytest.importorskip("pyspark")
+pytest.importorskip("pyspark")
 
 FIRST, SECOND, THIRD = (START + timedelta(days=days) for days in (73, 80, 87))
 
@@ -179,25 +177,18 @@ def test_what_is_wrong_is_told_as_on_duckdb(engine: Spark) -> None:
         rows.map(refuse, rows.schema).count()
 
 
-def port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 @contextmanager
 def cluster(folder: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
     """A master and two workers on loopback, which know nothing of this process: the address, and the workers."""
-    home = Path(pyspark.__path__[0])
-    clean = {"PATH": os.environ["PATH"], "SPARK_HOME": str(home), "SPARK_LOCAL_IP": "127.0.0.1", "HOME": str(folder)}
+    where, environment = clean(folder)
     address = f"spark://127.0.0.1:{port()}"
     started: list[subprocess.Popen[bytes]] = []
 
     def start(kind: str, *arguments: str) -> "subprocess.Popen[bytes]":
-        command = [str(home / "bin" / "spark-class"), f"org.apache.spark.deploy.{kind}", "--host", "127.0.0.1"]
+        command = [str(where / "spark-class"), f"org.apache.spark.deploy.{kind}", "--host", "127.0.0.1"]
         with (folder / f"{len(started)}.log").open("wb") as log:
             process = subprocess.Popen(
-                [*command, *arguments], cwd=folder, env=clean, stdout=log, stderr=log, start_new_session=True
+                [*command, *arguments], cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
             )
         started.append(process)
         return process
@@ -210,13 +201,6 @@ def cluster(folder: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]
     finally:
         for process in started:
             end(process)
-
-
-def end(process: "subprocess.Popen[bytes]") -> None:
-    """Kill a process and all that it started."""
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait(30)
 
 
 def test_a_cluster_whose_worker_is_killed_ends_with_the_right_tables(

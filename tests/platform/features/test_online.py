@@ -5,16 +5,26 @@ import socket
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from mlplatform.environment import Environment
 from mlplatform.errors import ForbiddenError
-from mlplatform.features.online import STATE, OnlineFeatures, OnlineStoreError, open_store, publish
+from mlplatform.features.online import (
+    STATE,
+    STORES,
+    Entry,
+    OnlineFeatures,
+    OnlineStoreError,
+    Store,
+    open_store,
+    publish,
+)
 from mlplatform.pipelines.materialize import materialize
 from mlplatform.testing.conformance import World
 from mlplatform.testing.online import online_values_equal_offline_ones
@@ -48,11 +58,32 @@ def redis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             server.terminate()
 
 
-@pytest.fixture(params=["sqlite", "redis"])
-def env(request: pytest.FixtureRequest, project: Path, load_env: LoadEnv) -> Environment:
+class Memory:
+    """Another store: one entry in the dictionary is all that it takes."""
+
+    kept: ClassVar[dict[str, dict[Entry, str]]] = {}
+
+    def __init__(self, file: Path, address: str, name: str, variable: str, write: bool) -> None:
+        self._texts = self.kept.setdefault(str(file), {})
+
+    def read(self, entries: Sequence[Entry]) -> list[str | None]:
+        return [self._texts.get(entry) for entry in entries]
+
+    def publish(self, texts: Iterable[tuple[Entry, str]], whole: Sequence[str]) -> None:
+        fresh = dict(texts)
+        for entry in [entry for entry in self._texts if entry[0] in whole]:
+            del self._texts[entry]
+        self._texts.update(fresh)
+
+
+@pytest.fixture(params=["sqlite", "redis", "memory"])
+def env(
+    request: pytest.FixtureRequest, project: Path, load_env: LoadEnv, monkeypatch: pytest.MonkeyPatch
+) -> Environment:
     """prod with a store of each kind."""
     if request.param == "redis":
         request.getfixturevalue("redis")
+    monkeypatch.setitem(STORES, "memory", f"{__name__}:Memory")
     return load_env("prod", project, overlay(project, "store", {"serving": {"online": {"store": request.param}}}))
 
 
@@ -128,6 +159,68 @@ def test_what_lands_between_two_publications_is_not_passed_over(prod: Environmen
     assert OnlineFeatures(prod).at({"kind": "a"}, now + 2 * DAY) == step
 
 
+def test_a_store_that_is_gone_or_broken_is_said_to_be_and_a_new_one_is_read(prod: Environment, now: datetime) -> None:
+    file = prod.folder / "data" / "online" / "prod.db"
+    publish(prod, now - 3 * DAY)
+    features = OnlineFeatures(prod)
+    for path in file.parent.iterdir():
+        path.unlink()
+    for broken in (b"", b"no database" * 1_000):
+        with pytest.raises(OnlineStoreError, match=r"prod\.db"):
+            features.at({"kind": "a"}, now)
+        file.write_bytes(broken)
+    with pytest.raises(OnlineStoreError, match=r"prod\.db: file is not a database"):
+        publish(prod, now)
+    file.unlink()
+    publish(prod, now)
+    assert features.at({"kind": "a"}, now) == OnlineFeatures(prod).at({"kind": "a"}, now)
+    assert features.as_of == now
+    with closing(sqlite3.connect(file)) as writer:
+        writer.execute("UPDATE entries SET text = '[0' WHERE view = 'kind_history'")
+        writer.commit()
+    with pytest.raises(OnlineStoreError, match="run `materialize --backfill`"):
+        features.at({"kind": "a"}, now)
+
+
+def test_rows_that_are_asked_for_together_are_of_one_moment(
+    env: Environment, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when something is published between two readings of the store."""
+    publish(env, now - 3 * DAY)
+    features = OnlineFeatures(env)
+    read = type(vars(features)["_store"]).read
+
+    def then_publish(store: Store, entries: Sequence[Entry]) -> list[str | None]:
+        found: list[str | None] = read(store, entries)
+        if store is vars(features)["_store"]:
+            publish(env, now)
+        return found
+
+    monkeypatch.setattr(type(vars(features)["_store"]), "read", then_publish)
+    first, second = features.of([{"kind": "a"}, {"kind": "a"}], now)
+    assert first == second
+    assert features.at({"kind": "a"}, now) != first
+
+
+def test_a_redis_server_that_does_not_answer_is_not_waited_for_by_everybody(
+    project: Path, load_env: LoadEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env = load_env("prod", project, overlay(project, "store", {"serving": {"online": {"store": "redis"}}}))
+    monkeypatch.setattr("mlplatform.features.stores._WAIT", 0.5)
+    with closing(socket.create_server(("127.0.0.1", 0), backlog=100)) as silent:
+        monkeypatch.setenv("ONLINE_STORE_URL", f"redis://127.0.0.1:{silent.getsockname()[1]}")
+        store = open_store(env)
+        for _ in range(5):
+            with pytest.raises(OnlineStoreError, match="does not answer"):
+                store.read([STATE])
+        silent.settimeout(0)
+        asked = 0
+        with suppress(BlockingIOError):
+            while silent.accept():
+                asked += 1
+        assert asked == 1
+
+
 def test_readers_see_no_half_of_an_open_publication(prod: Environment, now: datetime) -> None:
     publish(prod, now)
     features = OnlineFeatures(prod)
@@ -147,5 +240,5 @@ def test_another_environment_reads_and_never_publishes(prod: Environment, now: d
     assert OnlineFeatures(dev).at({"kind": "a"}, now).feature_time is not None
     with pytest.raises(ForbiddenError):
         materialize(dev, now)
-    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+    with pytest.raises(OnlineStoreError, match="readonly"):
         open_store(dev).publish([(STATE, "{}")], [])

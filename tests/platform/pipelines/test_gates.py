@@ -114,11 +114,27 @@ def demanding(text: str) -> str:
     return yaml.safe_dump(described)
 
 
-def test_a_version_that_answers_with_no_number_is_refused(
-    candidate: Environment, now: datetime, monkeypatch: pytest.MonkeyPatch
+# The input example has 5 rows, the newest ones are 10.
+ANSWERS: dict[str, tuple[Callable[[int], np.ndarray], str]] = {
+    "no number": (lambda rows: np.full(rows, np.nan), "of shape (5,), not all finite, for the 5 rows of its own"),
+    "two scores a row": (lambda rows: np.zeros((rows, 2)), "it gives scores of shape (5, 2)"),
+    "no number for the newest rows": (
+        lambda rows: np.full(rows, np.nan if rows == 10 else 0.5),
+        "not all finite, for the 10 rows of the newest rows of prod",
+    ),
+}
+
+
+@pytest.mark.parametrize(("answer", "says"), ANSWERS.values(), ids=list(ANSWERS))
+def test_a_version_that_answers_with_anything_else_than_a_score_is_refused(
+    candidate: Environment,
+    now: datetime,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Callable[[int], np.ndarray],
+    says: str,
 ) -> None:
-    monkeypatch.setattr(type(PROJECT.model), "predict", lambda model, fitted, inputs: np.full(len(inputs), np.nan))
-    assert "not all finite" in refusal(candidate, 1, now)
+    monkeypatch.setattr(type(PROJECT.model), "predict", lambda model, fitted, inputs: answer(len(inputs)))
+    assert says in refusal(candidate, 1, now)
 
 
 TAMPERED: dict[str, tuple[Callable[[Registry], None], str]] = {
@@ -183,6 +199,13 @@ def test_a_version_beyond_the_limit_of_a_slice_is_refused(
     side = "below 1e+06" if "at_least" in limit else "above -1e+06"
     assert f"{PRIMARY.name} of {SLICE}=" in reason
     assert reason.count(side) == 3  # every slice of the tiny project
+
+
+def test_a_slice_of_few_rows_is_not_judged(candidate: Environment, now: datetime, load_env: LoadEnv) -> None:
+    limits = [{"metric": PRIMARY.name, "column": SLICE, "min_rows": 1_000_000, "at_least": 1e6}]
+    strict = overlay(candidate.folder, "strict", {"registry": {"compliance": {"slice_limits": limits}}})
+    reason = refusal(load_env("prod", candidate.folder, strict), 1, now)
+    assert reason == f"no slice of {SLICE} has {PRIMARY.name} on at least 1000000 rows"
 
 
 def test_a_limit_on_a_metric_that_nobody_measures_is_a_refusal(

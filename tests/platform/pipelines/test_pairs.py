@@ -38,15 +38,16 @@ SETTINGS: dict[str, Any] = {"lakehouse": {"keep_versions": "1h"}}
 
 
 def state(env: Environment) -> State:
-    """Every table in an order of its own, and the stage and identity of each version."""
+    """Every table in an order of its own, and the stage of each version with what it was trained on."""
     found = {}
     for name in [name for name in env.catalog.names() if name != RUNS]:
         rows = read(env, name).drop(*BY_THE_WAY, strict=False)
         if "metric" in rows.columns:
             rows = rows.filter(~pl.col("metric").is_in(RUNS_METRICS))
         found[name] = rows.sort([column for column, kind in rows.schema.items() if not kind.is_float()])
-    tags = [(int(v.version), v.tags["identity"], v.tags["stage"]) for v in Registry(env).versions()]
-    found["versions"] = pl.DataFrame(tags, ["version", "identity", "stage"], orient="row")
+    # Not its identity: the settings are part of that, and hold where the tables are.
+    tags = [(int(v.version), v.tags["data_digest"], v.tags["stage"]) for v in Registry(env).versions()]
+    found["versions"] = pl.DataFrame(tags, ["version", "data_digest", "stage"], orient="row")
     return found
 
 

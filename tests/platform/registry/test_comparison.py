@@ -8,7 +8,7 @@ import pytest
 
 from mlplatform.config.registry import Comparison
 from mlplatform.contract import Measure, Metric
-from mlplatform.registry.comparison import Verdict, compare
+from mlplatform.registry.comparison import Scored, Verdict, compare, compare_scored
 from tiny.model import Estimate
 
 ROWS = 2000
@@ -108,6 +108,13 @@ def test_too_few_rows_cannot_decide() -> None:
     assert not verdict.accepted
     assert verdict.reason == "499 labelled rows cannot decide: registry.comparison.min_rows is 500"
     assert judged(right(0.99, rows=500), right(0.2, rows=500)).accepted
+
+
+def test_where_each_scored_rows_of_its_own_both_need_enough() -> None:
+    many, few = (Scored(labels(rows), right(0.9, rows=rows), np.arange(rows) // 50) for rows in (500, 499))
+    for pair in ((many, few), (few, many)):
+        verdict = compare_scored(*pair, metric=Metric("accuracy", accuracy), settings=SETTINGS)
+        assert verdict.reason == "499 labelled rows cannot decide: registry.comparison.min_rows is 500"
 
 
 def test_no_rows_at_all_cannot_decide() -> None:

@@ -9,13 +9,13 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
 from mlplatform.contract import Project
 from mlplatform.environment import Environment
 from mlplatform.features.online import publish
 from mlplatform.serving.access import new_key
-from mlplatform.serving.app import Service, application
+from mlplatform.serving.app import Service
+from mlplatform.serving.server import server as make
 from server import Running, Start
 from steps import overlay
 from tiny.project import PROJECT
@@ -35,7 +35,7 @@ def start(project: Path, now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iter
             publish(env, now)
         times = [now]
         service = Service(env, lambda: times[0])
-        server = uvicorn.Server(uvicorn.Config(application(service), port=0, log_level="warning"))
+        server = make(service, "127.0.0.1", 0)
         thread = threading.Thread(target=server.run)
         thread.start()
         deadline = time.monotonic() + 30

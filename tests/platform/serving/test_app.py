@@ -1,21 +1,33 @@
 """Requests to a real server: what is answered, what is refused and how."""
 
-from collections.abc import Callable
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import orjson
+import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
 
 from mlplatform.environment import Environment
+from mlplatform.errors import UserError
 from mlplatform.features.online import publish
+from mlplatform.pipelines.collect import collect
+from mlplatform.pipelines.featurize import featurize
 from mlplatform.pipelines.infer import infer
+from mlplatform.revision import NotReleasedError
 from mlplatform.serving.schema import Asked
+from mlplatform.serving.server import serve
 from server import Start
-from steps import advance, read
+from steps import Edited, advance, read
+from tiny.model import Estimate
 from tiny.project import PROJECT
 
 LoadEnv = Callable[..., Environment]
@@ -46,6 +58,35 @@ def test_a_request_gets_what_batch_gives_to_the_last_digit(
         assert running.service.champion.current.quick is not None
         frame = running.predict(item, item).json()["predictions"]  # several rows take the way of a batch
         assert [one["probabilities"]["1"] for one in frame] == [row["score"]] * 2
+
+
+class Computing(Estimate):
+    """One of its inputs is computed from a field of the request and a feature."""
+
+    def inputs(self, frame: pd.DataFrame) -> pd.DataFrame:
+        given = super().inputs(frame)
+        return given.assign(amount=given["amount"] / (1 + given["kind_arrivals__items_1d"]))
+
+
+def test_an_input_that_is_computed_is_the_same_in_batch_and_online(
+    start: Start, project: Path, load_env: LoadEnv, now: datetime
+) -> None:
+    """What the platform does with it is Model.inputs, which is written once."""
+    owner = replace(PROJECT, model=Computing())
+    plain, later = load_env("prod", project), now + DAY
+    prod = Environment("prod", owner, project, plain.config)
+    advance(prod, later)
+    infer(prod, later)
+    batch = read(prod, "predictions.tiny").sort("prediction_time")
+    items = {row["item_id"]: row for row in read(prod, "silver.items").iter_rows(named=True)}
+    running = start(owner=owner)
+    for row in batch.iter_rows(named=True):
+        publish(prod, row["prediction_time"])
+        running.times[0] = row["prediction_time"]
+        (found,) = running.predict({name: items[row["item_id"]][name] for name in ITEM}).json()["predictions"]
+        assert found["probabilities"]["1"] == row["score"]
+    infer(plain, later, again=True)
+    assert (read(plain, "predictions.tiny").sort("prediction_time")["score"] != batch["score"]).any()
 
 
 def test_an_answer_says_who_answered_and_what_was_missing_or_stale(start: Start, now: datetime) -> None:
@@ -106,6 +147,10 @@ def test_keys_are_needed_and_can_be_revoked_while_the_server_runs(
     assert client.post("/predict", json=body, headers={"X-API-Key": ada}).status_code == 200
     file.write_text(f"{other}\n")
     assert client.post("/predict", json=body, headers={"X-API-Key": ada}).status_code == 401
+    file.write_bytes(b"half an \xff entry\n" + entry.encode())
+    assert client.post("/predict", json=body, headers={"X-API-Key": ada}).status_code == 200
+    file.unlink()
+    assert client.post("/predict", json=body, headers={"X-API-Key": ada}).status_code == 401
     for wrong in ("", "x" * 5000, entry):
         refused = client.post("/predict", json=body, headers={"X-API-Key": wrong})
         assert (refused.status_code, "API key" in refused.json()["error"]) == (401, True)
@@ -123,15 +168,47 @@ def test_limits_are_kept(start: Start) -> None:
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(start: Start) -> None:
-    import time
-    from collections.abc import Iterator
-
     def slow() -> Iterator[bytes]:
         yield b'{"rows": ['
         time.sleep(1)
         yield b"]}"
 
-    assert start(limits={"seconds": 0.2}).client.post("/predict", content=slow()).status_code == 408
+    running = start(limits={"seconds": 0.2})
+    assert running.client.post("/predict", content=slow()).status_code == 408
+    url, key = running.client.base_url, running.client.headers["X-API-Key"]
+    with socket.create_connection((url.host, url.port)) as client:  # it goes before its body has come
+        client.sendall(f"POST /predict HTTP/1.1\r\nX-API-Key: {key}\r\nContent-Length: 9\r\n\r\n[".encode())
+        time.sleep(0.1)
+    deadline = time.monotonic() + 10
+    while 'serving_requests_total{status="408"} 2.0' not in running.client.get("/metrics").text:
+        assert time.monotonic() < deadline, "it counts as a failure of the server"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [b"X-A: " + b"y" * 4_000_000, b"X-A: b\r\n" * 1_000_000, b"", b"X-A: b"],
+    ids=["a long one", "many", "none", "half of one"],
+)
+def test_who_shows_no_key_costs_neither_memory_nor_connections(
+    start: Start, monkeypatch: pytest.MonkeyPatch, headers: bytes
+) -> None:
+    """Headers without an end, before a body and behind it, and such as do not come: the connection is closed."""
+    monkeypatch.setattr("mlplatform.serving.server._IDLE", 0.3)
+    url = start().client.base_url
+    begin, chunked = b"POST /predict HTTP/1.1\r\nHost: x\r\n", b"Transfer-Encoding: chunked\r\n\r\n0\r\n"
+    for opening in (begin, begin + chunked) if len(headers) > 10 else (begin, b""):
+        client = socket.create_connection((url.host, url.port), timeout=20)
+        with client, suppress(ConnectionError):  # it is closed while we write
+            client.sendall(opening + headers)
+            while client.recv(65_536):
+                pass
+
+
+def test_a_port_in_use_is_told_before_anything_is_loaded(prod: Environment, now: datetime) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(UserError, match=rf"127\.0\.0\.1, port {port}: Address already in use.*serving\.port"):
+            serve(prod, lambda: now, port=port)
 
 
 def test_without_a_model_or_features_it_is_alive_and_not_ready(
@@ -148,6 +225,11 @@ def test_without_a_model_or_features_it_is_alive_and_not_ready(
     whole.times[0] = now - DAY
     assert "newer than" in whole.client.get("/ready").text
     assert whole.predict(ITEM).status_code == 503, "features of the future are not used"
+    whole.times[0] = now
+    assert whole.predict(ITEM).status_code == 200
+    (whole.service.env.folder / "data" / "online" / "prod.db").unlink()
+    assert whole.predict(ITEM).status_code == 503
+    assert "no features are published" in whole.client.get("/ready").text
 
 
 def test_no_internals_are_told(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,9 +271,27 @@ def test_the_worked_example_has_a_value_for_every_field_also_where_the_model_sho
     assert (row["item_id"], row["of_double"]) == ("an identifier", 0.5)
 
 
-def test_the_log_becomes_predictions_once(start: Start, project: Path, load_env: LoadEnv, now: datetime) -> None:
-    from mlplatform.pipelines.collect import collect
+def test_a_number_in_a_key_is_one_key_however_it_is_written(start: Start, prod: Environment, now: datetime) -> None:
+    """A decimal with two places, by which a view is looked up, and which the answer and the predictions repeat."""
+    priced = "SELECT *, CAST(5e-1 AS DECIMAL(9, 2)) AS price, CAST(available_at AS DATE) AS day FROM ({0})"
+    edits = {path: priced.format(PROJECT.sql(path)) for path in ("entities.sql", "features/kind_history.sql")}
+    views = tuple(replace(v, keys=("kind", "price")) if v.name == "kind_history" else v for v in PROJECT.views)
+    members = {"entity": replace(PROJECT.entity, keys=("item_id", "price", "day")), "views": views}
+    owner = Edited(**{**vars(PROJECT), **members}, edits=edits)
+    featurize(Environment(prod.name, owner, prod.folder, prod.config), now, backfill=True)
+    running = start(folder=prod.folder, owner=owner)
+    prices = ("-0", "0.50", 0.5, "5E-1")
+    asked = [ITEM | {"price": price, "day": f"{now:%Y-%m-%d}"} for price in prices]
+    none, *found = running.predict(*asked).raise_for_status().json()["predictions"]
+    assert [(one["price"], one["features_missing"]) for one in found] == [("0.50", [])] * 3
+    assert (none["price"], "kind_history__outcome_7d" in none["features_missing"]) == ("0.00", True)
+    running.service.log.close()
+    collect(Environment(prod.name, owner, prod.folder, prod.config), now)
+    rows = read(prod, "predictions.tiny").filter(pl.col("inference") == "online").sort("price").select("price", "day")
+    assert rows.rows() == [(Decimal("0.00"), now.date()), *[(Decimal("0.50"), now.date())] * 3]
 
+
+def test_the_log_becomes_predictions_once(start: Start, project: Path, load_env: LoadEnv, now: datetime) -> None:
     running = start()
     ids = [running.predict(ITEM, ITEM).json()["request_id"] for _ in range(3)]
     prod: Environment = load_env("prod", project)
@@ -206,3 +306,9 @@ def test_the_log_becomes_predictions_once(start: Start, project: Path, load_env:
     assert rows["prediction_time"].unique().to_list() == [now]
     assert rows["kind"].unique().to_list() == ["a"]
     assert not list((project / "data" / "requests").rglob("*.jsonl"))
+
+
+def test_where_released_code_runs_no_other_code_serves(project: Path, now: datetime) -> None:
+    prod = Environment.load("prod", PROJECT, project)
+    with pytest.raises(NotReleasedError, match=r"^prod runs released code only \(pipelines.released_code_only\)"):
+        serve(prod, lambda: now)

@@ -81,6 +81,29 @@ def test_a_broken_version_leaves_the_old_one_serving_and_raises_an_alert(
     assert "version 1 goes on serving" in alert["message"]
 
 
+def test_a_version_whose_files_were_away_takes_over_when_they_are_back_and_has_warmed_up_before(
+    start: Start, prod: Environment, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, warm = start(folder=prod.folder, poll="3600s"), list[tuple[int, int]]()
+    another(prod, 2, "Production", now)
+    monkeypatch.setattr(champion, "_PAUSE", 0)
+    with monkeypatch.context() as away:
+        away.setattr(champion, "load", lambda *_: (_ for _ in ()).throw(ConnectionError("no route to host")))
+        running.service.champion.look()
+        running.service.champion.look()
+    real = champion.Served.scores
+
+    def scores(self: champion.Served, rows: Any) -> Any:
+        warm.append((self.version, running.client.get("/ready").json()["model_version"]))
+        return real(self, rows)
+
+    monkeypatch.setattr(champion.Served, "scores", scores)
+    running.service.champion.look()
+    assert warm == [(2, 1)] * 20
+    assert running.client.get("/ready").json()["model_version"] == 2
+    assert read(prod, "ops.alerts").filter(pl.col("rule") == "serving").height == 1
+
+
 @pytest.mark.parametrize("fault", ["another last digit", "another shape", "an error"])
 def test_a_quick_scorer_that_is_not_exact_is_left_aside(
     start: Start, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], fault: str

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -115,6 +116,36 @@ def test_a_server_whose_disk_is_full_says_503_and_is_not_ready(start: Start, mon
     assert "log" in running.client.get("/ready").text
 
 
+def test_a_log_whose_files_are_deleted_goes_on_in_new_ones(tmp_path: Path) -> None:
+    async def go() -> None:
+        log = LogWriter(tmp_path / "log", RequestLog(durability="strict"), 5)
+        for number in range(2):
+            await log.write([b'{"number": %d}' % number])
+            if number == 0:
+                shutil.rmtree(tmp_path / "log")
+        log.close()
+
+    asyncio.run(go())
+    assert lines(tmp_path / "log") == [b'{"number": 1}\n']
+
+
+def test_what_a_full_disk_has_not_taken_when_the_server_ends_is_said_to_be_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def full(log: LogWriter, text: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(LogWriter, "_append", full)
+
+    async def go() -> None:
+        log = LogWriter(tmp_path, RequestLog(durability="batched"), 0.1)
+        await log.write([b"{}"] * 3)
+        log.close()
+
+    asyncio.run(go())
+    assert "request log: 3 rows that were answered are lost: [Errno 28]" in capfd.readouterr().err
+
+
 def test_a_file_is_taken_once_though_whoever_takes_it_dies(
     start: Start, prod: Environment, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,6 +164,23 @@ def test_a_file_is_taken_once_though_whoever_takes_it_dies(
     assert not collect(prod, now).written
     assert read(prod, "predictions.tiny").height == 3
     assert not file.exists()
+
+
+def test_a_damaged_line_is_told_and_hides_no_other(start: Start, prod: Environment, now: datetime) -> None:
+    running = start(folder=prod.folder)
+    for _ in range(3):
+        running.predict(ITEM)
+    running.service.log.close()
+    (file,) = folder(prod).glob("*.jsonl")
+    first, second, *others = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join([first, b"\0" * (len(second) - 1) + b"\n", *others]))
+    run = collect(prod, now)
+    aside = file.with_suffix(".damaged")
+    said = f"1 of {len(others) + 2} lines are damaged, the others are taken: {aside}"
+    assert run.notes == [f"request log: {said}"]
+    assert read(prod, "predictions.tiny").height == 2
+    assert aside.read_bytes().startswith(first)
+    assert not collect(prod, now).notes
 
 
 def test_sensitive_fields_are_never_written(start: Start, prod: Environment, now: datetime) -> None:
@@ -175,3 +223,6 @@ def test_no_server_starts_without_a_key(project: Path, load_env: LoadEnv, monkey
     name = overlay(project, "open", {"serving": {"keys": "none", "host": "0.0.0.0"}})
     with pytest.raises(UserError, match=r"conf/open.yml: serving.*asks for keys"):
         load_env("prod", project, name)
+    for setting, value in {"poll": "0s", "log": {"segment": "0m"}, "limits": {"seconds": float("inf")}}.items():
+        with pytest.raises(UserError, match=rf"conf/open.yml: serving.{setting}.*: (it must be longer|Input.*finite)"):
+            load_env("prod", project, overlay(project, "open", {"serving": {setting: value}}))

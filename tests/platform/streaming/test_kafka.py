@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
@@ -26,6 +27,7 @@ from mlplatform.streaming.kafka import KafkaSource  # noqa: E402
 from mlplatform.streaming.stream import Stream, replayed, run  # noqa: E402
 from steps import overlay, read  # noqa: E402
 from streams import HOUR, TABLES, assert_equal, command, facts, send, state, stream, tidy  # noqa: E402
+from tiny.project import PROJECT  # noqa: E402
 
 LoadEnv = Callable[..., Environment]
 Duplicate = Callable[[Path, Path], Path]
@@ -175,6 +177,8 @@ def test_of_two_streams_that_publish_the_later_goes_on_and_the_earlier_ends(
     project: Path, load_env: LoadEnv, now: datetime, broker: Broker
 ) -> None:
     env = on_kafka(project, load_env, broker, "two.")
+    secret = replace(PROJECT, entity=replace(PROJECT.entity, sensitive=("kind",)))
+    env = Environment(env.name, secret, env.folder, env.config)
     prepared(env, broker, "two.", now, 24)
 
     def advance(stream: Stream, hours: int) -> None:
@@ -188,7 +192,9 @@ def test_of_two_streams_that_publish_the_later_goes_on_and_the_earlier_ends(
         advance(earlier, 18)
     advance(later, 24)
     predicted = read(env, "predictions.tiny")["item_id"].to_list()
-    assert sorted(row["item_id"] for row in published(broker, "two.predictions")) == sorted(predicted)
+    sent = published(broker, "two.predictions")
+    assert sorted(row["item_id"] for row in sent) == sorted(predicted)
+    assert not any("kind" in row for row in sent), "what is sensitive stays in the table"
     assert len(set(predicted)) == len(predicted) == 10
     for stream_ in (earlier, later):
         stream_.close()
@@ -198,11 +204,19 @@ def test_messages_that_the_broker_has_deleted_unread_are_said_to_be_lost(
     project: Path, load_env: LoadEnv, now: datetime, broker: Broker
 ) -> None:
     env = on_kafka(project, load_env, broker, "lost.")
+    admin = import_module("confluent_kafka.admin")
+    later = {"message.timestamp.after.max.ms": str(2**63 - 1)}
+    client = admin.AdminClient({"bootstrap.servers": broker.address})
+    topics = client.create_topics([admin.NewTopic("lost.items", 1, 1, config=later)])
+    assert topics["lost.items"].exception(30) is None
     for source, time, values in facts(now, now + 12 * HOUR):
         produce(broker, f"lost.{source}", values, time)
-    admin = import_module("confluent_kafka.admin").AdminClient({"bootstrap.servers": broker.address})
-    for future in admin.delete_records([kafka.TopicPartition("lost.items", 0, 2)]).values():
+    producer = kafka.Producer({"bootstrap.servers": broker.address})
+    producer.produce("lost.items", b"{}", timestamp=10**15)  # microseconds by mistake: the year 33658
+    assert producer.flush(30) == 0
+    for future in client.delete_records([kafka.TopicPartition("lost.items", 0, 2)]).values():
         future.result(30)
     (first, *rest) = KafkaSource(env).take("items", lambda partition: 0, 10, lambda arrived: False)
     assert (first.offset, first.reason) == (1, "deleted by the broker before they were read: offsets 0 to 1")
-    assert [event.offset for event in rest] == [2, 3, 4]
+    assert [event.offset for event in rest] == [2, 3, 4, 5]
+    assert rest[-1].arrived.year < 3000

@@ -15,6 +15,7 @@ from mlplatform.pipelines.featurize import featurize
 from mlplatform.pipelines.infer import infer
 from mlplatform.pipelines.ingest import ingest
 from mlplatform.pipelines.monitor import monitor
+from mlplatform.storage.catalog import open_catalog
 from mlplatform.streaming.delta import feed
 from mlplatform.streaming.stream import Stream
 from steps import overlay, read
@@ -106,6 +107,7 @@ def test_what_is_no_event_goes_to_quarantine_with_reason_and_offset_and_a_new_fi
     bad = good | {"item_id": "item-900001", "amount": "much"}
     send(env, "items", [{**good, "colour": "red"}, {**bad, "colour": None}], at)
     send(env, "items", [{name: value for name, value in good.items() if name != "amount"}], at)
+    send(env, "items", [{**good, "item_id": "item-900002", "published_at": "0001-01-01T00:00:00Z"}], at + 2 * HOUR)
     stream(env, now, now + 4 * HOUR, 2 * HOUR)
     quarantined = {row["source_row"]: row for row in read(env, "quarantine.items").to_dicts()}
     assert sorted(quarantined) == [1, 1_000_000_000]
@@ -114,6 +116,40 @@ def test_what_is_no_event_goes_to_quarantine_with_reason_and_offset_and_a_new_fi
     assert quarantined[1]["reason"].startswith("amount: ")
     assert read(env, "bronze.items")["unexpected"].drop_nulls().to_list() == ['{"colour": "red"}']
     assert read(env, "predictions.tiny")["item_id"].to_list() == [good["item_id"]]
+
+
+def test_events_that_were_cleaned_away_unread_are_said_to_be_lost_and_the_rest_is_read(
+    project: Path, load_env: LoadEnv, now: datetime
+) -> None:
+    env = load_env("prod", project)
+    items = [(time, values) for source, time, values in facts(now, now + 12 * HOUR) if source == "items"]
+    for time, values in items[:2]:
+        send(env, "items", [values], time)
+    tables = open_catalog(env.folder, "data", owner="events", reader="events")
+    tables.compact("events.items", timedelta(0))
+    assert list(tables.history("events.items"))[-1]["version"] != 0, "nothing is lost"
+    for time, values in items[2:]:
+        send(env, "items", [values], time)
+    stream(env, now, now + 12 * HOUR, 12 * HOUR)
+    assert sorted(read(env, "predictions.tiny")["item_id"]) == [values["item_id"] for _, values in items[2:]]
+    (lost,) = read(env, "quarantine.items")["reason"].to_list()
+    assert lost.startswith("deleted before they were read: versions 0 to ")
+    stream(env, now, now + 13 * HOUR)
+    assert read(env, "quarantine.items").height == 1
+
+
+def test_a_table_of_events_that_was_made_anew_is_not_taken_for_the_old_one(
+    project: Path, load_env: LoadEnv, now: datetime
+) -> None:
+    env = load_env("prod", project)
+    events = [(time, values) for source, time, values in facts(now, now + 12 * HOUR) if source == "items"]
+    for time, values in events:
+        send(env, "items", [values], time)
+    stream(env, now, now + 12 * HOUR, 12 * HOUR)
+    shutil.rmtree(project / "data" / "events" / "items")
+    send(env, "items", [events[0][1]], events[0][0])
+    with pytest.raises(UserError, match=r"events\.items is at version 0.*it was made anew.*streaming\.events"):
+        stream(env, now, now + 13 * HOUR)
 
 
 def test_where_too_much_is_no_event_nothing_is_taken_until_somebody_has_mended_it(

@@ -1,4 +1,4 @@
-"""Conformance checks on Spark: of those that hold a project to what was known, which the engine has to answer."""
+"""Every conformance check, on Spark."""
 
 from collections.abc import Callable
 
@@ -28,13 +28,19 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         return World(*copy.load())
 
 
-CHECKS = (
-    conformance.keys_are_unique,
-    conformance.what_was_known_then_is_what_a_run_then_finds,
-    conformance.the_future_changes_no_earlier_row,
+# Those that run the whole life cycle several times.
+LONG = (
+    conformance.a_backfill_equals_increments,
+    conformance.running_twice_changes_nothing,
+    conformance.killed_pipelines_end_as_if_nothing_had_happened,
 )
+CHECKS = [
+    pytest.param(check, id=check.__name__, marks=pytest.mark.nightly if check in LONG else ())
+    for check in conformance.CHECKS
+]
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.xdist_group("conformance on Spark")
+@pytest.mark.parametrize("check", CHECKS)
 def test_the_tiny_project_conforms(world: World, check: Callable[[World], None]) -> None:
     check(world)

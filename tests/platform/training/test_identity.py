@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from mlplatform.environment import Environment
-from mlplatform.pipelines.train import inherited_parameters
+from mlplatform.pipelines.train import inherited_parameters, train
 from mlplatform.registry.store import Registry
 from mlplatform.storage.catalog import Window
 from mlplatform.training import data
@@ -48,6 +48,24 @@ def test_rows_that_come_later_change_no_training_of_before(prod: Environment, no
     after = data.load(prod, now)
     assert after.digest == before.digest
     assert after.table_versions != before.table_versions
+
+
+@pytest.mark.parametrize("what", ["code", "settings"])
+def test_a_training_by_other_code_or_settings_is_another_training(
+    project: Path, load_env: LoadEnv, now: datetime, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    def versions(*overlays: str) -> int:
+        train(load_env("prod", project, *overlays), now)
+        return len(Registry(load_env("prod", project)).versions())
+
+    before = versions()
+    assert versions() == before
+    if what == "code":
+        monkeypatch.setattr("mlplatform.environment.code_version", lambda folder: "v9.0.0")
+        assert versions() == versions() == before + 1
+    else:
+        seeded = overlay(project, "seeded", {"training": {"seed": 1}})
+        assert versions(seeded) == versions(seeded) == before + 1
 
 
 def test_hyperparameters_come_from_the_newest_search_up_to_then(

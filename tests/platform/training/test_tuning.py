@@ -167,6 +167,8 @@ def test_folds_follow_the_way_in_which_rows_are_held_out(train: pd.DataFrame) ->
 def test_a_fold_of_one_class_only_is_left_out(train: pd.DataFrame) -> None:
     late = train.assign(label=[0.0] * 100 + [0.0, 1.0] * 70)
     assert len(parts(late)) == 1
+    early = train.assign(label=[0.0, 1.0] * 80 + [0.0] * 80)
+    assert [len(trained) for trained, _ in parts(early)] == [80]
     assert len(parts(late, classes=False)) == 2
     with pytest.raises(tuning.ModelError, match=r"none of training.tuning.folds \(2\) holds all classes"):
         parts(train.assign(label=[0.0] * (ROWS - 1) + [1.0]))

@@ -28,7 +28,9 @@ def serve_command(
     env: EnvOption = "dev",
     as_of: AsOfOption = None,
     host: Annotated[str | None, typer.Option(help="Instead of serving.host.")] = None,
-    port: Annotated[int | None, typer.Option(help="Instead of serving.port; 0: any that is free.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Instead of serving.port; 0: any that is free.")
+    ] = None,
     unlimited: Annotated[bool, typer.Option("--unlimited", help="No limit per key: for load tests.")] = False,
 ) -> None:
     """Answer requests over HTTP; with --as-of as if it were that time."""

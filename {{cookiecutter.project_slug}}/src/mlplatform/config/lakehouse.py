@@ -16,13 +16,13 @@ class ExternalView(Section):
 
 
 class SparkSettings(Section):
-    """Where Spark runs, for `engine: spark`."""
+    """Where Spark runs, for `engine: spark`. A Spark Connect server brings its own jars and Python."""
 
     master: str = Field(
         default="local[*]",
         description="a master, a Spark Connect server (sc://host:15002), or databricks: the session there",
     )
-    jars: str = Field(default="jars", description="folder of Delta's jars; behind sc:// the server has them")
+    jars: str = Field(default="jars", description="folder of Delta's jars")
     python: str | None = Field(default=None, description="Python on the workers, with the same packages; null: as here")
     session: dict[str, str] = Field(default={}, description="Spark's settings by Spark's names, as text")
 

@@ -12,7 +12,7 @@ from pydantic import (
     model_validator,
 )
 
-from mlplatform.config import Duration, Section
+from mlplatform.config import Duration, Period, Section
 
 
 class Breaches(NamedTuple):
@@ -84,16 +84,10 @@ class MonitoringSettings(Section):
     the environment variables that hold Apprise URLs; without any, alerts are printed.
     """
 
-    window: Duration = timedelta(days=7)
+    window: Period = timedelta(days=7)
     label_delay: Duration = timedelta(days=2)
     psi_bins: Annotated[int, Field(ge=2, le=100)] = 10
     min_rows: PositiveInt = 200
     max_rows: PositiveInt = 500_000
     rules: Annotated[tuple[Rule, ...], AfterValidator(_told_apart)] = ()
     notify: tuple[Annotated[str, AfterValidator(_variable)], ...] = ()
-
-    @model_validator(mode="after")
-    def _time_passes(self) -> Self:
-        if self.window <= timedelta(0) or self.label_delay < timedelta(0):
-            raise ValueError("'window' must be longer than zero and 'label_delay' must not be negative")
-        return self

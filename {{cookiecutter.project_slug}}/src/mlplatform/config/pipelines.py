@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from mlplatform.config import Duration, Section
+from mlplatform.config import Duration, Period, Section
 
 
 class Sink(Section):
@@ -29,7 +29,7 @@ class Inference(Section):
     """Batch scoring."""
 
     first_window: Duration = Field(description="how far back the first run reaches, and each run for what landed late")
-    batch_window: Duration = Field(description="span of prediction times scored at once: it bounds the memory")
+    batch_window: Period = Field(description="span of prediction times scored at once: it bounds the memory")
     sinks: tuple[Sink, ...] = ()
 
     @model_validator(mode="after")

@@ -1,11 +1,10 @@
 """Settings of the registry: where models are kept, and what each gate asks of them."""
 
-from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from mlplatform.config import Duration, Section
+from mlplatform.config import Period, Section
 
 
 class SliceLimit(Section):
@@ -38,9 +37,7 @@ class Comparison(Section):
 
     margin: Annotated[float, Field(ge=0)] = 0.0
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-    block: Annotated[Duration, Field(gt=timedelta(0))] = Field(
-        description="rows of one block count together, since they are not independent"
-    )
+    block: Period = Field(description="rows of one block count together, since they are not independent")
     min_blocks: Annotated[int, Field(ge=2)] = 6
     min_rows: Annotated[int, Field(ge=1)] = 100
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from mlplatform.config import Duration, Section
+from mlplatform.config import Period, Section
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -37,8 +37,8 @@ class RequestLog(Section):
 
     folder: str = Field(default="data/requests", description="from the project's root; `ingest` empties <folder>/<env>")
     durability: Literal["strict", "batched"] = "batched"
-    interval: Duration = timedelta(seconds=1)
-    segment: Duration = Field(
+    interval: Period = timedelta(seconds=1)
+    segment: Period = Field(
         default=timedelta(minutes=1), description="so long a file is written before the next begins"
     )
     pending: PositiveInt = Field(
@@ -59,7 +59,7 @@ class Rollout(Section):
     window: PositiveInt = 100
     max_errors: Annotated[int, Field(ge=0)] = 0
     max_seconds: PositiveFloat = 0.1
-    decides_after: Annotated[Duration, Field(gt=timedelta(0))] | None = Field(
+    decides_after: Period | None = Field(
         default=None,
         description="so long after its first answer, and when the labels of that are in, the gate takes or refuses the "
         "version by what the rollout has shown; null: the gate does not wait for one",
@@ -91,7 +91,7 @@ class ServingSettings(Section):
     log: RequestLog = RequestLog()
     rollout: Rollout = Rollout()
     load: Load = Load()
-    poll: Duration = Field(default=timedelta(seconds=5), description="how often the server looks who is champion")
+    poll: Period = Field(default=timedelta(seconds=5), description="how often the server looks who is champion")
     proof_rows: PositiveInt = Field(
         default=200, description="held-out rows on which a quick scorer must equal the model"
     )

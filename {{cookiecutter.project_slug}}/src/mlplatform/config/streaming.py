@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field, PositiveInt
 
-from mlplatform.config import Duration, Section
+from mlplatform.config import Duration, Period, Section
 
 
 class KafkaSettings(Section):
@@ -21,7 +21,7 @@ class StreamingSettings(Section):
     events: str = Field("data/events", description="delta: address of the tables of events, one per source")
     sinks: tuple[str, ...] = Field((), description="kafka: predictions go there, too; online: features to the server")
     kafka: KafkaSettings | None = None
-    every: Duration = Field(timedelta(seconds=10), description="the time from one micro-batch to the next")
+    every: Period = Field(timedelta(seconds=10), description="the time from one micro-batch to the next")
     max_events: PositiveInt = Field(10_000, description="of one source in one micro-batch: it bounds the memory")
     on_time: Duration = Field(
         timedelta(minutes=1), description="what is scored so long after its prediction time is not called late"

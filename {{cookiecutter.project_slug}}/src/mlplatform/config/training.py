@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mlplatform.config import Duration, Section
+from mlplatform.config import Duration, Period, Section
 
 Share = Annotated[float, Field(gt=0, le=1)]
 
@@ -15,7 +15,7 @@ class Tuning(Section):
 
     enabled: bool = False
     trials: Annotated[int, Field(ge=1)] = 10
-    timeout: Annotated[Duration, Field(gt=timedelta(0))]
+    timeout: Period
     folds: Annotated[int, Field(ge=2)] = 3
     fraction: Share = Field(default=1.0, description="share of the training rows that the search sees")
 

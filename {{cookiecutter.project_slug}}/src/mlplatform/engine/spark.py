@@ -9,15 +9,17 @@ import logging
 import os
 import pickle
 import re
+import signal
 import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import Any, TypeAlias
 from weakref import finalize
 
@@ -55,6 +57,8 @@ CREATE OR REPLACE TEMPORARY FUNCTION to_utc(text STRING) RETURNS TIMESTAMP_NTZ R
         trim(text), r'^(.{16})([Z+-])', '$1:00$2'), r'(.{19,}[+-]\d\d)$', '$1:00'), r'(.{19,}[+-]\d\d)(\d\d)$', '$1:$2'
     ) AS TIMESTAMP_LTZ) AS TIMESTAMP_NTZ)
 END"""
+_REMOTE = "sc://"
+_PATIENCE = 20.0  # seconds
 # What stands in for Spark's own builder, by `lakehouse.spark.master`.
 _SESSIONS = {"databricks": "mlplatform.storage.unity:session"}
 _QUERY = re.compile(r"(\s|--[^\n]*\n|/\*.*?\*/|\()*(SELECT|WITH|VALUES|FROM)\b", re.IGNORECASE | re.DOTALL)
@@ -70,6 +74,8 @@ _NAMED = re.compile(
 )
 _RAISED = re.compile(r"<<([A-Za-z0-9+/=]+)>>")
 _SAID = re.compile(r"\[[A-Z0-9_.]+\] .*?SQLSTATE: \w+(; line \d+ pos \d+)?", re.DOTALL)  # what is wrong with a query
+_UNAVAILABLE = re.compile(r'StatusCode\.UNAVAILABLE\s+details = "([^"]*)"')
+_CONNECTED: list[Any] = []  # sessions on Spark Connect servers
 _OWN = tempfile.TemporaryDirectory(prefix="mlplatform-")  # what executors fetch as they come; Spark wants a folder, too
 
 
@@ -83,10 +89,20 @@ class Spark:
     @cached_property
     def _session(self) -> Any:
         """This process has one session, which its first engine makes."""
+        interrupted = signal.getsignal(signal.SIGINT)
         session = _session(self._cluster)
+        if interrupted is not signal.default_int_handler and current_thread() is main_thread():
+            signal.signal(signal.SIGINT, interrupted)  # Spark takes Ctrl-C for itself, whoever listens to it
         for package in ("mlplatform", self._cluster.package):
             _ship(session, package)
         return session
+
+    @property
+    def _keeps(self) -> bool:
+        """Whether executors may keep rows: serverless compute of Databricks, which is always remote, refuses to."""
+        from pyspark.sql.utils import is_remote
+
+        return self._cluster.settings.master not in _SESSIONS or not is_remote()
 
     def query(
         self,
@@ -109,7 +125,7 @@ class Spark:
             }
             # In brackets nothing but a query can stand.
             statement = f"SELECT * FROM ({_with_places(sql.rstrip().rstrip(';'))}\n)"
-            return Frame(self._session.sql(statement, **frames), list(tables.values()))
+            return Frame(self._session.sql(statement, **frames), list(tables.values()), keeps=self._keeps)
 
     def point_in_time(
         self,
@@ -157,12 +173,13 @@ class Spark:
 class Frame:
     """A relation whose rows are computed on executors, and written by them."""
 
-    def __init__(self, frame: DataFrame, needs: Sequence[object] = ()) -> None:
+    def __init__(self, frame: DataFrame, needs: Sequence[object], *, keeps: bool) -> None:
         for name, kind in frame.dtypes:
             if kind == "timestamp":  # with a zone: what date_trunc gives, for one
                 frame = frame.withColumn(name, frame[name].cast("timestamp_ntz"))
         self._frame = frame
         self._needs = needs  # what they hold on executors stays there while this relation may ask for it
+        self._keeps = keeps
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -173,10 +190,10 @@ class Frame:
     @cached_property
     def kept(self) -> DataFrame:
         """The rows, computed once and kept by the executors, in memory or on their disks."""
-        if _on_databricks():
-            return self._frame  # serverless compute keeps nothing
+        if not self._keeps:
+            return self._frame
         frame = self._frame.persist()
-        finalize(self, frame.unpersist)
+        finalize(self, _let_go, frame)
         return frame
 
     @cached_property
@@ -198,7 +215,8 @@ class Frame:
         return pa.Table.from_batches(self.batches(), self.schema)
 
     def map(self, function: BatchFunction, schema: pa.Schema) -> "Frame":
-        return Frame(self._frame.mapInArrow(_Mapped(function), _spark_schema(schema)), self._needs)
+        mapped = self._frame.mapInArrow(_Mapped(function), _spark_schema(schema))
+        return Frame(mapped, self._needs, keeps=self._keeps)
 
     def write_delta(self, uri: str, *, predicate: str | None, configuration: Mapping[str, str]) -> int:
         rows = self.count()
@@ -213,6 +231,12 @@ class Frame:
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         return self.arrow().__arrow_c_stream__(requested_schema)
+
+
+def _let_go(frame: DataFrame) -> None:
+    """Free what executors keep; a server that is gone keeps nothing."""
+    with suppress(Exception):
+        frame.unpersist()
 
 
 class _Mapped:
@@ -242,6 +266,10 @@ def _told(sql: str = "") -> Iterator[None]:
     except (PySparkException, Py4JError) as error:
         if raised := _RAISED.search(str(error)):
             raise pickle.loads(base64.b64decode(raised[1])) from None
+        if gone := _UNAVAILABLE.search(str(error)):
+            for session in _CONNECTED:  # each thing that they say at the process's end would be tried for ten minutes
+                session.client.set_retry_policies([])
+            raise QueryError(f"lakehouse.spark.master: the Spark Connect server is gone: {gone[1]}") from error
         if said := _SAID.search(str(error)):
             raise QueryError(located(sql, said[0])) from error
         raise
@@ -315,33 +343,66 @@ def _packed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 def _session(cluster: Cluster) -> Any:
     try:
         from pyspark.sql import SparkSession
+        from pyspark.sql.utils import is_remote
     except ImportError as error:
         raise ConfigError(f"lakehouse.engine: spark needs the package pyspark ({error}): run `make spark`") from error
-    settings = cluster.settings
+    settings, remote = cluster.settings, cluster.settings.master.startswith(_REMOTE)
     if settings.master in _SESSIONS:
         session = load(_SESSIONS, settings.master, "lakehouse.spark.master")()
-        for name, value in {"spark.sql.session.timeZone": "UTC", **settings.session}.items():
-            session.conf.set(name, value)
-        session.sql(_TO_UTC)
-        return session
+        return _prepared(session, {"spark.sql.session.timeZone": "UTC", **settings.session})
+    if SparkSession.getActiveSession() is not None and is_remote() is not remote:
+        raise ConfigError(f"lakehouse.spark.master: a process has sessions at {_REMOTE} addresses, or one of a master")
+    if remote and settings.python:
+        raise ConfigError("lakehouse.spark.python: a Spark Connect server has its own: PYSPARK_PYTHON where it starts")
+    if remote:
+        return _prepared(_connected(settings.master), settings.session)
     os.environ["PYSPARK_PYTHON"] = settings.python or sys.executable
-    builder = SparkSession.builder.appName(cluster.package)
-    if settings.master.startswith("sc://"):
-        builder = builder.remote(settings.master).config(map=_SESSION | settings.session)
-    else:
-        jars = sorted(map(str, (cluster.folder / settings.jars).glob("*.jar")))
-        if not jars and "spark.jars.packages" not in settings.session:
-            raise ConfigError(f"lakehouse.spark.jars: there are no jars in {settings.jars}: run `make spark` first")
-        files = {"spark.sql.warehouse.dir": _OWN.name} | ({"spark.jars": ",".join(jars)} if jars else {})
-        builder = builder.master(settings.master).config(map=_SESSION | _DELTA | files | settings.session)
+    jars = sorted(map(str, (cluster.folder / settings.jars).glob("*.jar")))
+    if not jars and "spark.jars.packages" not in settings.session:
+        raise ConfigError(f"lakehouse.spark.jars: there are no jars in {settings.jars}: run `make spark` first")
+    files = {"spark.sql.warehouse.dir": _OWN.name} | ({"spark.jars": ",".join(jars)} if jars else {})
+    builder = SparkSession.builder.appName(cluster.package).master(settings.master)
+    return _prepared(builder.config(map=_SESSION | _DELTA | files | settings.session).getOrCreate(), {})
+
+
+@cache
+def _connected(address: str) -> Any:
+    """A session of this process's own on a Spark Connect server. Raises ConfigError where none answers."""
+    from pyspark.errors import PySparkException
+    from pyspark.sql import SparkSession
+
+    setting = "lakehouse.spark.master"
+    try:
+        import grpc
+        from pyspark.sql.connect.client import DefaultChannelBuilder
+
+        server = DefaultChannelBuilder(address)
+        with server.toChannel() as channel:  # Spark itself would try for ten minutes, without a word
+            grpc.channel_ready_future(channel).result(timeout=_PATIENCE)
+        _CONNECTED.append(SparkSession.builder.remote(address).config(map=_SESSION).create())
+        return _CONNECTED[-1]
+    except ImportError as error:
+        needs = "needs the packages of pyspark[connect]: run `make setup EXTRAS=connect`"
+        raise ConfigError(f"{setting}: {_REMOTE} {needs} ({error})") from error
+    except grpc.FutureTimeoutError as error:
+        raise ConfigError(f"{setting}: no Spark Connect server answers at {server.endpoint}") from error
+    except (PySparkException, ValueError) as error:
+        raise ConfigError(f"{setting}: {error}") from error
+
+
+def _prepared(session: Any, settings: Mapping[str, str]) -> Any:
+    """The session with these settings, and our function. Raises ConfigError for what only a server's start sets."""
+    from pyspark.errors import PySparkException
+
     logging.getLogger("SQLQueryContextLogger").disabled = True  # what is wrong with a query is told once
-    session = builder.getOrCreate()
+    for name, value in settings.items():
+        try:
+            session.conf.set(name, value)
+        except PySparkException as error:
+            said = str(error).splitlines()[0]
+            raise ConfigError(f"lakehouse.spark.session: {name} is not for a session to set: {said}") from error
     session.sql(_TO_UTC)
     return session
-
-
-def _on_databricks() -> bool:
-    return "DATABRICKS_RUNTIME_VERSION" in os.environ
 
 
 @cache
@@ -349,8 +410,8 @@ def _ship(session: Any, package: str) -> None:
     """Give the workers a package of this process: what was not sent to them they do not know."""
     from pyspark.sql.utils import is_remote
 
-    if _on_databricks():
-        return  # the wheel is installed there
+    if "DATABRICKS_RUNTIME_VERSION" in os.environ:
+        return  # in a job there: the wheel is installed
     spec = find_spec(package)
     folder = Path(next(iter(spec.submodule_search_locations or [])) if spec else "")
     if not folder.is_dir():  # it runs from an archive itself, which `spark-submit --py-files` gave the workers, too

@@ -186,11 +186,21 @@ class OnlineFeatures:
 
     def at(self, row: Mapping[str, Any], now: datetime) -> Found:
         """What is known at `now` of the entity that `row` describes; a value is null once its time to live is over."""
-        entries = [STATE, *((v.name, key_text([row[key] for key in v.keys])) for v, _ in self._views)]
-        state, *texts = self._store.read(entries)
-        if state != self._state:
-            self._understand(state)
-        moment = micros(now)
+        return self.of([row], now)[0]
+
+    def of(self, rows: Sequence[Mapping[str, Any]], now: datetime) -> list[Found]:
+        """See `at`: of each row, as published at one moment."""
+        places = ((v.name, key_text([row[key] for key in v.keys])) for row in rows for v, _ in self._views)
+        state, *texts = self._store.read([STATE, *places])
+        moment, width = micros(now), len(self._views)
+        try:
+            if state != self._state:
+                self._understand(state)
+            return [self._found(texts[at * width : (at + 1) * width], moment) for at in range(len(rows))]
+        except (ValueError, TypeError, KeyError) as error:
+            raise OnlineStoreError(f"the online store is damaged: run `materialize --backfill` ({error!r})") from error
+
+    def _found(self, texts: Sequence[str | None], moment: int) -> Found:
         values: dict[str, Any] = {}
         missing: list[str] = []
         stale: list[str] = []

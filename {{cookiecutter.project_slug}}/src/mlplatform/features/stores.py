@@ -1,8 +1,9 @@
 """Where the online feature store keeps its texts: a SQLite file, or Redis."""
 
 import sqlite3
-from collections.abc import Iterable, Sequence
-from contextlib import closing
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,53 +16,75 @@ class SqliteStore:
     """One table in a file. Readers see the last transaction that ended, and wait for no writer."""
 
     def __init__(self, file: Path, address: str, name: str, variable: str, write: bool) -> None:
-        self._file = file
+        self._file, self._write = file, write
         if write:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with closing(sqlite3.connect(file)) as connection:
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute(
-                    "CREATE TABLE IF NOT EXISTS entries "
-                    "(view TEXT, key TEXT, text TEXT NOT NULL, PRIMARY KEY (view, key)) WITHOUT ROWID"
-                )
-        elif not file.is_file():
-            raise OnlineStoreError(f"{file}: no online store there: run `materialize` first")
-        self._connection = sqlite3.connect(
-            f"{file.absolute().as_uri()}?mode={'rw' if write else 'ro'}",
-            uri=True,
-            timeout=30 if write else _WAIT,
-            isolation_level=None,
-            check_same_thread=False,
-        )
+            with self._told():
+                file.parent.mkdir(parents=True, exist_ok=True)
+                with closing(sqlite3.connect(file)) as connection:
+                    connection.execute("PRAGMA journal_mode = WAL")
+                    connection.execute(
+                        "CREATE TABLE IF NOT EXISTS entries "
+                        "(view TEXT, key TEXT, text TEXT NOT NULL, PRIMARY KEY (view, key)) WITHOUT ROWID"
+                    )
+        self._is: tuple[int, int] | None = None
+        self._open()
 
     def read(self, entries: Sequence[Entry]) -> list[str | None]:
-        execute, within = self._connection.execute, self._connection.in_transaction
-        if not within:
-            execute("BEGIN")
-        try:
-            found = [execute("SELECT text FROM entries WHERE view = ? AND key = ?", e).fetchone() for e in entries]
-        except sqlite3.Error as error:
-            raise OnlineStoreError(f"{self._file}: {error}") from error
-        finally:
+        within = self._connection.in_transaction
+        with self._told():
             if not within:
-                execute("COMMIT")
+                self._open()
+                self._connection.execute("BEGIN")
+            try:
+                sql = "SELECT text FROM entries WHERE view = ? AND key = ?"
+                found = [self._connection.execute(sql, entry).fetchone() for entry in entries]
+            finally:
+                if not within and self._connection.in_transaction:
+                    self._connection.execute("COMMIT")
         return [row[0] if row else None for row in found]
 
     def publish(self, texts: Iterable[tuple[Entry, str]], whole: Sequence[str]) -> None:
-        self._connection.execute("BEGIN IMMEDIATE")
+        with self._told():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                self._connection.executemany("DELETE FROM entries WHERE view = ?", [(view,) for view in whole])
+                self._connection.executemany(
+                    "INSERT OR REPLACE INTO entries VALUES (?, ?, ?)", ((*entry, text) for entry, text in texts)
+                )
+                self._connection.execute("COMMIT")
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+
+    def _open(self) -> None:
+        """Open the file, again where another one has taken its place: a connection would go on with what is gone."""
         try:
-            self._connection.executemany("DELETE FROM entries WHERE view = ?", [(view,) for view in whole])
-            self._connection.executemany(
-                "INSERT OR REPLACE INTO entries VALUES (?, ?, ?)", ((*entry, text) for entry, text in texts)
+            state = self._file.stat()
+        except FileNotFoundError as error:
+            raise OnlineStoreError(f"{self._file}: no online store there: run `materialize` first") from error
+        if (state.st_dev, state.st_ino) != self._is:
+            self._connection = sqlite3.connect(
+                f"{self._file.absolute().as_uri()}?mode={'rw' if self._write else 'ro'}",
+                uri=True,
+                timeout=30 if self._write else _WAIT,
+                isolation_level=None,
+                check_same_thread=False,
             )
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
+            self._is = state.st_dev, state.st_ino
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise OnlineStoreError(f"{self._file}: {error}") from error
 
 
 class RedisStore:
-    """Keys `<project>:<environment>:<view>:<key>` of a Redis (or Valkey) server. A write holds its texts in memory."""
+    """Keys `<project>:<environment>:<view>:<key>` of a Redis (or Valkey) server. A write holds its texts in memory.
+
+    A server that does not answer is not asked by readers for a second: who waits for it does nothing else.
+    """
 
     def __init__(self, file: Path, address: str, name: str, variable: str, write: bool) -> None:
         import redis
@@ -72,6 +95,7 @@ class RedisStore:
             )
         self._failed = redis.RedisError
         self._name, self._variable = name, variable
+        self._rests, self._last = 0.0, Exception()
         wait = 30 if write else _WAIT
         try:
             self._server: Any = redis.Redis.from_url(address, decode_responses=True, socket_timeout=wait)
@@ -79,9 +103,12 @@ class RedisStore:
             raise OnlineStoreError(f"{variable} holds no address of a Redis server (redis://host:6379)") from error
 
     def read(self, entries: Sequence[Entry]) -> list[str | None]:
+        if time.monotonic() < self._rests:
+            raise self._away(self._last)
         try:
             return list(self._server.mget([self._key(*entry) for entry in entries]))
         except self._failed as error:
+            self._rests, self._last = time.monotonic() + _WAIT, error
             raise self._away(error) from error
 
     def publish(self, texts: Iterable[tuple[Entry, str]], whole: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import os
 import secrets
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,16 +29,21 @@ class Keys:
     """API keys as `name:sha256`, from the variable SERVING_KEYS and the file that SERVING_KEYS_FILE names.
 
     The file has one entry a line and is read again when it changes: a line that is gone is a key that is revoked.
-    Raises KeysError where there is none.
+    Raises KeysError where there is none, or one that is no entry; one that comes later is left out.
     """
 
     def __init__(self) -> None:
-        self._given = _entries(os.environ.get(KEYS, "").replace(",", "\n"), KEYS)
+        self._given, wrong = _entries(os.environ.get(KEYS, "").replace(",", "\n"))
         path = os.environ.get(FILE)
         self._file = Path(path) if path else None
         self._mark: _Mark | None = None
         self._read: list[tuple[str, bytes]] = []
-        if not self._known():
+        self._wrong = 0
+        known = self._known()
+        if wrong or self._wrong:
+            where = KEYS if wrong else self._file
+            raise KeysError(f"{where}: an entry is not `name:sha256` in lower case: `serving-key NAME` makes one")
+        if not known:
             raise KeysError(
                 f"no API key is known: put `name:sha256` into {KEYS}, or into the file that {FILE} names "
                 "(`serving-key NAME` makes one), or set serving.keys to none on a machine of your own"
@@ -58,8 +64,11 @@ class Keys:
             state = self._file.stat()
             mark = (state.st_mtime_ns, state.st_size, state.st_ino)
             if mark != self._mark:
-                self._read, self._mark = _entries(self._file.read_text(encoding="utf-8"), str(self._file)), mark
-        except FileNotFoundError:
+                self._read, self._wrong = _entries(self._file.read_text(encoding="utf-8", errors="replace"))
+                self._mark = mark
+                if self._wrong:
+                    sys.stderr.write(f"serving: {self._file}: {self._wrong} lines are no `name:sha256`, and left out\n")
+        except OSError:  # nobody's key is known as long as it cannot be read
             self._read, self._mark = [], None
         return self._given + self._read
 
@@ -85,11 +94,13 @@ def _hash(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _entries(text: str, where: str) -> list[tuple[str, bytes]]:
-    found = []
+def _entries(text: str) -> tuple[list[tuple[str, bytes]], int]:
+    """Names and digests, and how many lines are no entry."""
+    found, wrong = [], 0
     for line in filter(None, map(str.strip, text.splitlines())):
         name, _, digest = line.partition(":")
         if not name or len(digest) != 64 or set(digest) - set("0123456789abcdef"):
-            raise KeysError(f"{where}: an entry is not `name:sha256` in lower case: `serving-key NAME` makes one")
-        found.append((name, digest.encode()))
-    return found
+            wrong += 1
+        else:
+            found.append((name, digest.encode()))
+    return found, wrong

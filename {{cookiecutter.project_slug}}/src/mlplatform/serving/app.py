@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
 
 from mlplatform.config.serving import ServingSettings
 from mlplatform.environment import Environment
@@ -31,6 +32,7 @@ from mlplatform.serving.rollout import Challenger
 from mlplatform.serving.schema import Answer, Asked, Refusal, problems
 
 Row = dict[str, Any]
+_PROBLEMS = 50  # are told: a body of a megabyte may have a hundred thousand
 _REFUSALS = {
     401: "an API key is needed in the header X-API-Key",
     408: "the body did not come in time",
@@ -99,7 +101,7 @@ class Service:
         if champion is None:
             raise _RefusedError(503)
         try:
-            found = [self.features.at(row, now) for row in rows]
+            found = self.features.of(rows, now)
         except OnlineStoreError as error:
             raise _RefusedError(503) from error
         if self.features.as_of > now:
@@ -135,7 +137,7 @@ class Service:
             return
         started, failed = time.perf_counter(), False
         try:
-            found = [self.features.at(row, now) for row in rows]
+            found = self.features.of(rows, now)
             joined = [self._join(row, features, now) for row, features in zip(rows, found, strict=True)]
             columns = self._columns(challenger, challenger.scores(joined))
             seconds, moment = time.perf_counter() - started, time.time_ns() // 1000
@@ -311,14 +313,17 @@ def application(service: Service) -> FastAPI:
             answer = await service.predict(rows, uuid.UUID(bytes=os.urandom(16)).hex)
             meters.rows.inc(len(rows))
             response = Response(
-                orjson.dumps(answer, option=orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z), media_type="application/json"
+                orjson.dumps(answer, default=str, option=orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z),
+                media_type="application/json",
             )
             if service.settings.rollout.mode == "shadow":
                 from starlette.background import BackgroundTask
 
                 response.background = BackgroundTask(service.shadow, rows, answer)
         except ValidationError as error:
-            response = _refused(_RefusedError(422, problems(error.errors(include_input=False, include_url=False))))
+            response = _refused(
+                _RefusedError(422, problems(error.errors(include_input=False, include_url=False)[:_PROBLEMS]))
+            )
         except _RefusedError as error:
             response = _refused(error)
         except Exception:  # told to the operator, not to the client
@@ -368,7 +373,7 @@ async def _body(request: Request, most: int, seconds: float) -> bytes:
                 if size > most:
                     raise _RefusedError(413)
                 parts.append(part)
-    except TimeoutError as error:
+    except (TimeoutError, ClientDisconnect) as error:
         raise _RefusedError(408) from error
     return b"".join(parts)
 

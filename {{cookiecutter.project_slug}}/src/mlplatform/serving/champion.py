@@ -3,6 +3,7 @@
 import json
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,7 @@ from mlplatform.storage.catalog import Span
 
 _RECENT = timedelta(days=2)
 _WARM = 20  # calls
+_PAUSE, _LONGEST_PAUSE = 10.0, 600.0  # seconds before a version that could not be loaded is tried again
 
 
 class BrokenVersionError(UserError):
@@ -63,18 +65,28 @@ class Stage:
     ) -> None:
         self._registry, self._schema, self._clock, self._find = registry, schema, clock, find
         self._refused: int | None = None
+        self._again = self._pause = 0.0
         self.current: Served | None = None
         self.swaps = 0
 
     def look(self) -> None:
-        """Load who holds the stage now, if that is another version. One that is broken changes nothing but an alert."""
+        """Load who holds the stage now, if that is another version. One that is broken changes nothing but an alert.
+
+        It is tried again, more and more seldom: what holds its files may have been away.
+        """
         version = self._find(self._clock())
-        if version == (self.current.version if self.current else None) or version == self._refused:
+        is_refused = version == self._refused and version is not None
+        if version == (self.current.version if self.current else None) or (
+            is_refused and time.monotonic() < self._again
+        ):
             return
         try:
             served = open_version(self._registry, version, self._schema) if version is not None else None
         except Exception as error:  # whatever a foreign model raises, the old one goes on
-            self._refused = version
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE) if is_refused else _PAUSE
+            self._refused, self._again = version, time.monotonic() + self._pause
+            if is_refused:
+                return
             keeps = f"version {self.current.version} goes on serving" if self.current else "nothing is served"
             alarm(
                 self._registry, self._clock(), f"version {version} cannot serve: {error}; {keeps}", float(version or 0)

@@ -42,11 +42,11 @@ class LogWriter:
         self._pending: list[_Waiting] = []
         self._lines = 0
         self._wake = threading.Condition()
-        self._closing = False
+        self._closes: float | None = None  # until then it is tried to bring to disk what waits
         self._file: BinaryIO | None = None
         self._opened = 0.0
         self.error = ""
-        folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(parents=True, exist_ok=True)
         self._thread = threading.Thread(target=self._run, name="request log", daemon=True)
         self._thread.start()
 
@@ -74,26 +74,28 @@ class LogWriter:
             await done
 
     def close(self) -> None:
-        """Bring to disk what waits, and give the file away."""
+        """Bring to disk what waits, and give the file away. What the disk has not taken in time is said to be lost."""
         with self._wake:
-            self._closing = True
+            self._closes = time.monotonic() + min(self._patience, 20)
             self._wake.notify()
         self._thread.join(timeout=30)
+        if self._lines:
+            sys.stderr.write(f"request log: {self._lines} rows that were answered are lost: {self.error}\n")
 
     def _run(self) -> None:
         interval = self._settings.interval.total_seconds()
         while True:
             with self._wake:
-                if not self._closing and not (self._strict and self._pending):
+                if self._closes is None and not (self._strict and self._pending):
                     self._wake.wait(interval)
                 taken, self._pending = self._pending, []
-                closing = self._closing
+                closes = self._closes
             if taken:
                 self._store(taken)
-            if self._file and (closing or time.monotonic() - self._opened > self._settings.segment.total_seconds()):
+            if self._file and (closes or time.monotonic() - self._opened > self._settings.segment.total_seconds()):
                 self._file.close()
                 self._file = None
-            if closing and (self.error or not self._pending):
+            if closes and (not self._pending or time.monotonic() >= closes):
                 return
 
     def _store(self, taken: list[_Waiting]) -> None:
@@ -119,7 +121,11 @@ class LogWriter:
 
     def _append(self, text: bytes) -> None:
         """All of the text, on disk, or none of it."""
+        if self._file and not os.fstat(self._file.fileno()).st_nlink:  # somebody has deleted it
+            self._file.close()
+            self._file = None
         if self._file is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
             name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.getpid()}-{uuid.uuid4().hex[:8]}{SUFFIX}"
             unlocked = self._folder / f".{name}"  # nobody takes it away before it is locked
             file = unlocked.open("ab", buffering=0)
@@ -133,8 +139,11 @@ class LogWriter:
                 left = left[self._file.write(left) :]
             os.fsync(self._file.fileno())
         except OSError:
-            self._file.truncate(end)
-            self._file.seek(end)
+            try:
+                self._file.truncate(end)
+                self._file.seek(end)
+            except OSError:  # half a line may stay, which has to be the last one
+                self._file = None
             raise
 
 

@@ -3,7 +3,7 @@
 import fcntl
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -50,15 +50,26 @@ def take_in(env: Environment, run: Run) -> None:
     """Append to `predictions.*` what was answered up to the run's time and is not there yet; files that are done go.
 
     A row is known by its request's id and its place in it. Whoever dies in between appends nothing twice: the table is
-    asked first. A file that a server still writes is left to the next run.
+    asked first. A file that a server still writes is left to the next run, and one with a damaged line is set aside.
     """
     for path in sorted(folder(env).glob(f"*{SUFFIX}")):
         with _taken(path) as lines:
-            rows = [json.loads(line) for line in lines]
+            rows = list(_parsed(lines))
             due = [row for row in rows if row["prediction_time"] <= micros(run.as_of)]
             _append(env, run, due)
-            if lines is not _BUSY and len(due) == len(rows):
+            if lines is _BUSY or len(due) < len(rows):
+                continue
+            if damaged := len(lines) - len(rows):
+                aside = path.rename(path.with_suffix(".damaged"))
+                run.note(f"request log: {damaged} of {len(lines)} lines are damaged, the others are taken: {aside}")
+            else:
                 path.unlink()
+
+
+def _parsed(lines: list[bytes]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        with suppress(ValueError):  # the power went, or a disk is broken
+            yield json.loads(line)
 
 
 _BUSY: list[bytes] = []

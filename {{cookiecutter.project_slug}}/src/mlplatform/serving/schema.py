@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Annotated, Any, Literal
 
 import pyarrow as pa
@@ -14,6 +14,7 @@ from typing_extensions import TypedDict
 from mlplatform.contract import Project
 
 TIMES = ("prediction_time", "available_at")
+_WIDE = Context(prec=76)  # digits: as many as a decimal of Arrow has
 
 
 def _naive(time: datetime) -> datetime:
@@ -116,7 +117,10 @@ def type_of(kind: pa.DataType) -> Any:
     if pa.types.is_date(kind):
         return date
     if pa.types.is_decimal(kind):
-        return Annotated[Decimal, Field(max_digits=kind.precision, decimal_places=kind.scale)]
+        exact = Annotated[Decimal, Field(max_digits=kind.precision, decimal_places=kind.scale)]
+        # A key is looked up as text: 0.5, 5E-1 and 0.50 are one, of which the table has the last.
+        place = Decimal(1).scaleb(-kind.scale)
+        return Annotated[exact, AfterValidator(lambda value: _WIDE.plus(_WIDE.quantize(value, place)))]
     return Annotated[str, Field(max_length=10_000)]
 
 

@@ -1,16 +1,18 @@
 """Events that somebody appends to Delta tables: `<streaming.events>/<source>`, one table per source of the project.
 
 Columns of other types than text become text. A column `landed_at` (a timestamp) says when an event arrived; without it
-the commit does. Commits that rewrite or delete rows are passed over: what was there had been read.
+the commit does. Commits that rewrite or delete rows are passed over: what was there had been read. Of what was cleaned
+away before it was read quarantine tells.
 """
 
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pyarrow as pa
 
 from mlplatform.config.streaming import StreamingSettings
 from mlplatform.environment import Environment
+from mlplatform.errors import GoneError, UserError
 from mlplatform.storage import deliveries, formats, landing, ops
 from mlplatform.storage.catalog import Catalog, open_catalog
 from mlplatform.streaming.events import Event
@@ -30,8 +32,16 @@ class DeltaSource:
     ) -> list[Event]:
         catalog, name = _tables(self._env, source, self._env.name)
         events: list[Event] = []
-        for event in _events(catalog, name, offset(name) or 0) if catalog.exists(name) else ():
-            if waits(event.arrived):
+        if not catalog.exists(name):
+            return events
+        start, version = offset(name) or 0, catalog.snapshot(name).version
+        if start > (version + 1) * _ROWS:
+            raise UserError(
+                f"{name} is at version {version}, and {start // _ROWS} has been read of it: it was made anew. Give the "
+                "new one another place (streaming.events), so that it is read from its beginning"
+            )
+        for event in _events(catalog, name, start):
+            if event.values is not None and waits(event.arrived):
                 break
             events.append(event)
             if len(events) == limit:
@@ -72,13 +82,21 @@ def _tables(env: Environment, source: str, reader: str) -> tuple[Catalog, str]:
 
 def _events(catalog: Catalog, name: str, start: int) -> Iterator[Event]:
     version, row = divmod(start, _ROWS)
-    for change in catalog.changes(name, version - 1):
-        number = 0
-        for batch in () if change.rewrites else change.batches:
-            skipped = min(max(row - number, 0), batch.num_rows) if change.version == version else 0
-            for at, (values, arrived) in enumerate(_texts(batch.slice(skipped)), number + skipped):
-                yield Event(name, change.version * _ROWS + at, arrived or change.time, values)
-            number += batch.num_rows
+    try:
+        for change in catalog.changes(name, version - 1):
+            version, row, number = change.version, row if change.version == version else 0, 0
+            for batch in () if change.rewrites else change.batches:
+                skipped = min(max(row - number, 0), batch.num_rows)
+                for at, (values, arrived) in enumerate(_texts(batch.slice(skipped)), number + skipped):
+                    yield Event(name, version * _ROWS + at, arrived or change.time, values)
+                number += batch.num_rows
+            version, row = version + 1, 0
+    except GoneError:
+        kept = [int(str(commit["version"])) for commit in catalog.history(name)]
+        then = min((number for number in kept if number > version), default=catalog.snapshot(name).version + 1)
+        reason = f"deleted before they were read: versions {version} to {then - 1} of {name}"
+        yield Event(name, then * _ROWS - 1, datetime.now(UTC).replace(tzinfo=None), None, reason)
+        yield from _events(catalog, name, then * _ROWS)
 
 
 def _texts(batch: pa.RecordBatch) -> Iterator[tuple[dict[str, str | None], datetime | None]]:

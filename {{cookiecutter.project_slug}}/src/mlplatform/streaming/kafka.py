@@ -9,9 +9,10 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from importlib import import_module
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from mlplatform.config.streaming import KafkaSettings, StreamingSettings
@@ -120,11 +121,23 @@ class KafkaSink:
         with _told():
             if self._group.list_topics(self._topic, timeout=_TIMEOUT).topics[self._topic].error:
                 raise ConfigError(f"streaming.sinks: there is no topic {self._topic}: create it")
-            (committed,) = self._group.committed([self._at], timeout=_TIMEOUT)
+            committed = self._committed()
             if committed.offset < 0:  # what was predicted before the first start is not sent
                 there = env.catalog.exists(self._table)
                 self._at.offset = env.catalog.snapshot(self._table).version + 1 if there else 0
                 self._group.commit(offsets=[self._at], asynchronous=False)
+
+    def _committed(self) -> Any:
+        """How far it is. A broker that has just started knows that only after a moment."""
+        unknown = (kafka.KafkaError.NOT_COORDINATOR, kafka.KafkaError.COORDINATOR_LOAD_IN_PROGRESS)
+        ends = monotonic() + _TIMEOUT
+        while True:
+            try:
+                return self._group.committed([self._at], timeout=_TIMEOUT)[0]
+            except kafka.KafkaException as error:
+                if error.args[0].code() not in unknown or monotonic() > ends:
+                    raise
+                sleep(0.5)
 
     def publish(self, as_of: datetime) -> int:
         sent = 0
@@ -150,8 +163,9 @@ class KafkaSink:
         return sent
 
     def _send(self, row: Mapping[str, Any]) -> None:
-        value = {name: _plain(item) for name, item in row.items()}
-        key = json.dumps({name: value[name] for name in self._env.project.entity.keys})
+        entity = self._env.project.entity
+        value = {name: _plain(item) for name, item in row.items() if name not in entity.sensitive}
+        key = json.dumps({name: value[name] for name in entity.keys})
         while True:
             try:
                 self._producer.produce(self._topic, json.dumps(value), key)
@@ -183,7 +197,10 @@ def _properties(settings: KafkaSettings) -> dict[str, Any]:
 
 
 def _event(message: Any) -> Event:
-    at = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC).replace(tzinfo=None)
+    try:
+        at = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError):  # microseconds, say: a year that no calendar has
+        at = _now()
     partition, raw = f"{message.topic()}/{message.partition()}", message.value() or b""
     try:
         return Event(partition, message.offset(), at, json_values(raw))
@@ -192,8 +209,10 @@ def _event(message: Any) -> Event:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
+    if isinstance(value, date):
         return value.isoformat()
+    if isinstance(value, Decimal):
+        return str(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -183,7 +183,7 @@ class Stream:
                 since, marks[_writer(table.table)] = None, env.catalog.snapshot(table.table).version
         late = since is None or (earliest is not None and earliest <= since)
         if since and earliest and late:
-            since = earliest - timedelta.resolution
+            since = earliest - timedelta.resolution if earliest > datetime.min else None
         moved = late or earliest is not None
         for view in views:
             rows, window = compute(env, view, run.as_of, since), Window("available_at", since, run.as_of)
