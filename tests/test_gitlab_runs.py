@@ -1,5 +1,9 @@
-"""The GitLab pipeline at work: its jobs run under gitlab-ci-local, each in a tree of its own."""
+"""The GitLab pipeline at work: its jobs run under gitlab-ci-local, each in a tree of its own.
 
+The project serves its model, too. It installs what "served on spark" of the matrix does.
+"""
+
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,11 +15,20 @@ from platform_api import serve
 pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("gitlab")]
 
 Story = dict[str, Result]
+# Two seconds, of which nothing is asked, whatever a key may ask; then more than any machine can do.
+LOAD = (
+    "conf/base.yml",
+    "    per_second: 50\n    p50: 0.05\n    p99: 0.5\n",
+    "    seconds: 2\n    per_second: 1\n    p50: 5\n    p99: 30\n  limits: {per_second: 5}\n",
+)
+TOO_MUCH = ("conf/base.yml", "    per_second: 1\n", "    per_second: 1000000\n")
 
 
 @pytest.fixture(scope="module")
 def origin(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Origin]:
-    origin = machine_origin(template, tmp_path_factory.mktemp("gitlab"), "gitlab")
+    folder = tmp_path_factory.mktemp("gitlab")
+    origin = machine_origin(template, folder, "gitlab", inference="all", compute="spark")
+    origin.commit("a short load test", LOAD)
     with serve(origin.platform):
         yield origin
 
@@ -58,6 +71,11 @@ def story(origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Story:
     chapter("red release", VERSION="v0.2.0", CI_PIPELINE_SOURCE="web")
 
     origin.git("revert", "--no-edit", "HEAD")
+    slow = origin.commit("too much to ask", TOO_MUCH)
+    chapter("too slow", only="staging")
+    origin.platform.ci_ended(slow, passed=story["too slow"].passed)
+    chapter("slow release", VERSION="v0.2.0", CI_PIPELINE_SOURCE="web")
+    origin.git("revert", "--no-edit", "HEAD")
     # Its model still beats the baseline, so that CI would let it pass; that is not what is looked at here.
     origin.platform.ci_ended(origin.commit("worse model", WORSE), passed=True)
     chapter("worse model", VERSION="v0.3.0", CI_PIPELINE_SOURCE="web", AS_OF=SECOND)
@@ -68,6 +86,19 @@ def test_a_merge_is_checked_in_all_pipelines_and_deployed_to_staging(story: Stor
     assert story["merge"].jobs == {"checks": "success", "integration": "success", "staging": "success"}
     assert story["merge"].artifacts["integration"] == {"integration.md"}
     assert "ops.releases" in origin.run("sql", "--env", "staging")
+
+
+def test_staging_trains_with_the_code_and_bears_the_load(story: Story) -> None:
+    said = story["merge"].said
+    assert "train: staging.early_warning version 1" in said
+    assert re.search(r"load-test: [\d,]+ requests/s, .* 0 failed", said)
+
+
+def test_no_release_is_cut_from_a_commit_that_does_not_bear_the_load(story: Story, origin: Origin) -> None:
+    assert story["too slow"].jobs == {"staging": "failure"}
+    assert "is beyond serving.load.per_second" in story["too slow"].said
+    assert story["slow release"].jobs == {"release": "failure"}
+    assert "v0.2.0" not in origin.git("tag").split()
 
 
 def test_no_job_of_prod_runs_before_a_release_is_deployed(story: Story) -> None:
