@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from polars.testing import assert_frame_equal
 
 from mlplatform.contract import FeatureView
 from mlplatform.environment import Environment
@@ -54,6 +55,16 @@ def test_features_that_are_not_available_by_as_of_are_not_built(world: Path, pro
     for view in PROJECT.views:
         newest = read(prod, view.table)["available_at"].max()
         assert as_of - DAY < newest <= as_of  # type: ignore[operator]
+
+
+def test_a_backfill_builds_again_what_earlier_runs_have_built(prod: Environment, now: datetime) -> None:
+    table = PROJECT.views[0].table
+    before = read(prod, table)
+    prod.catalog.delete(table, Window("available_at", until=now - 10 * DAY))
+    featurize(prod, now)
+    assert 0 < read(prod, table).height < before.height
+    featurize(prod, now, backfill=True)
+    assert_frame_equal(read(prod, table), before, check_row_order=False)
 
 
 def test_a_feature_table_of_another_team_is_read_and_never_written(

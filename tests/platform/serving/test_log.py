@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from mlplatform.config.serving import RequestLog
+from mlplatform.config.serving import RequestLog, ServingSettings
 from mlplatform.environment import Environment
 from mlplatform.errors import UserError
 from mlplatform.pipelines.collect import collect
@@ -33,7 +33,7 @@ _WRITES = """
 import asyncio, sys
 from datetime import timedelta
 from pathlib import Path
-from mlplatform.config.serving import RequestLog
+from mlplatform.config.serving import RequestLog, ServingSettings
 from mlplatform.serving.log import LogWriter
 
 async def go():
@@ -220,6 +220,7 @@ def test_no_server_starts_without_a_key(project: Path, load_env: LoadEnv, monkey
     monkeypatch.delenv("SERVING_KEYS", raising=False)
     with pytest.raises(UserError, match="no API key is known"):
         Keys()
+    assert ServingSettings().host == "127.0.0.1"
     name = overlay(project, "open", {"serving": {"keys": "none", "host": "0.0.0.0"}})
     with pytest.raises(UserError, match=r"conf/open.yml: serving.*asks for keys"):
         load_env("prod", project, name)
