@@ -79,7 +79,7 @@ spark: render
 # A process for each file: a JVM keeps the packages that it was started with.
 .PHONY: test-spark
 test-spark: spark ## Compare DuckDB and Spark: the sample's SQL, every pipeline, Spark Connect, a cluster whose worker is killed
-	$(TEST_PLATFORM) -m 'spark and not nightly' -n 5 --dist loadfile
+	$(TEST_PLATFORM) -m 'spark and not nightly' -n $$(grep -rl 'mark\.spark' tests/platform --include='test_*.py' | wc -l) --dist loadfile
 
 # A server of moto's own environment: its packages do not go together with a render's.
 build/moto/bin/moto_server: | $(READY)
