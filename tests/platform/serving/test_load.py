@@ -1,10 +1,13 @@
 """The load test measures a real server, and fails beyond its limits."""
 
 import asyncio
+import os
+import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import httpx
 import polars as pl
 import pytest
 
@@ -12,7 +15,8 @@ from mlplatform.config.serving import Load
 from mlplatform.environment import Environment
 from mlplatform.pipelines.materialize import materialize
 from mlplatform.pipelines.monitor import monitor
-from mlplatform.serving.load import LoadTestError, bodies_of, load_test, measure, too_much
+from mlplatform.serving.access import new_key
+from mlplatform.serving.load import LoadTestError, bodies_of, load_test, measure, started, too_much
 from server import Start
 from steps import overlay, read
 
@@ -30,6 +34,16 @@ def test_the_load_test_passes_and_is_seen_to_fail(start: Start, prod: Environmen
     assert [line.partition(":")[0] for line in slow] == ["per_second", "p50", "p99"]
     strangers = asyncio.run(measure(url, bodies, {"X-API-Key": "guessed"}, 1, 0.2))
     assert "failed" in too_much(strangers, Load(per_second=1e-3, p50=30, p99=30))[0]
+
+
+def test_a_server_in_a_process_of_its_own_says_where_it_is(
+    prod: Environment, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    materialize(prod, now)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    _, entry = new_key("load test")
+    with started(prod, now, entry, ("-m", "tiny", "--conf", "test")) as url:
+        assert httpx.get(f"{url}/health", timeout=30).json() == {"status": "alive"}
 
 
 def test_without_a_champion_it_passes_only_where_models_come_from_elsewhere(

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from mlplatform.serving.champion import joined_schema
 from mlplatform.serving.schema import fields
 
 _ENTITIES = 200
+_PATIENCE = 300.0  # seconds for a server to start
 
 
 class LoadTestError(UserError):
@@ -109,15 +111,19 @@ def started(env: Environment, as_of: datetime, entry: str, program: Sequence[str
         command, cwd=env.folder, env={**os.environ, KEYS: entry}, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr is not None
+        patience = threading.Timer(_PATIENCE, process.kill)
+        patience.start()
         try:
             said = []
             for line in process.stderr:
                 said.append(line)
                 if address := re.search(r"serving on (http://\S+),", line):
+                    patience.cancel()
                     yield address[1]
                     return
             raise LoadTestError(f"the server does not start: {''.join(said).strip()}")
         finally:
+            patience.cancel()
             process.terminate()
             process.stderr.close()
 

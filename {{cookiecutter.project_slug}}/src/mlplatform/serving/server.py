@@ -78,9 +78,11 @@ class _Protocol(HttpToolsProtocol):
 class _Server(uvicorn.Server):
     """Says where it listens, as soon as it does."""
 
-    def _log_started_message(self, listeners: object) -> None:
-        port = self.servers[0].sockets[0].getsockname()[1]
-        sys.stderr.write(f"serving on http://{self.config.host}:{port}, described at /docs\n")
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            port = self.servers[0].sockets[0].getsockname()[1]
+            sys.stderr.write(f"serving on http://{self.config.host}:{port}, described at /docs\n")
 
 
 def serve(
