@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mlplatform.config import Duration, Section
 
@@ -25,6 +25,13 @@ class SparkSettings(Section):
     jars: str = Field(default="jars", description="folder of Delta's jars")
     python: str | None = Field(default=None, description="Python on the workers, with the same packages; null: as here")
     session: dict[str, str] = Field(default={}, description="Spark's settings by Spark's names, as text")
+
+    @field_validator("master")
+    @classmethod
+    def _keeps_no_token(cls, master: str) -> str:
+        if ";token=" in master:
+            raise ValueError("a token is a secret: it belongs in the environment, as SPARK_CONNECT_AUTHENTICATE_TOKEN")
+        return master
 
 
 class LakehouseSettings(Section):
