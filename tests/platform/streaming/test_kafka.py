@@ -122,7 +122,7 @@ def test_predictions_are_published_once_where_their_commits_are_cleaned_up_befor
     group = kafka.Consumer({"bootstrap.servers": broker.address, "group.id": "prod.tiny.predictions"})
     group.commit(offsets=[kafka.TopicPartition("late.predictions", 0, 1)], asynchronous=False)  # as 0.4.0 did
     group.close()
-    with pytest.raises(UserError, match="set the offset of the group prod.tiny.predictions on late.predictions to"):
+    with pytest.raises(UserError, match=r"set the offset of the group prod\.tiny\.predictions on late\.predictions to"):
         stream(env, now, now + 30 * HOUR, 6 * HOUR)
 
 
