@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlplatform.config.registry import Comparison
+from mlplatform.config.sections import Comparison
 from mlplatform.contract import Measure, Metric
 from mlplatform.registry.comparison import Scored, Verdict, compare, compare_scored
 from tiny.model import Estimate

@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from mlplatform.config.registry import Comparison
+from mlplatform.config.sections import Comparison
 from mlplatform.contract import Metric
 from mlplatform.registry.comparison import Scored, Verdict, compare, compare_scored
 

@@ -16,22 +16,24 @@ import yaml
 from pydantic import BaseModel, ValidationError, create_model
 
 from mlplatform.config import Section
-from mlplatform.config.delivery import DeliverySettings
-from mlplatform.config.lakehouse import LakehouseSettings
-from mlplatform.config.monitoring import MonitoringSettings
-from mlplatform.config.pipelines import PipelineSettings
-from mlplatform.config.registry import RegistrySettings
-from mlplatform.config.training import TrainingSettings
+from mlplatform.config.sections import (
+    DeliverySettings,
+    LakehouseSettings,
+    MonitoringSettings,
+    PipelineSettings,
+    RegistrySettings,
+    TrainingSettings,
+)
 from mlplatform.errors import ConfigError
 
 ENVIRONMENTS = ("dev", "staging", "prod")
-# Sections that a repository has, with the modules of their names, where the option was chosen.
+# Sections that a repository has only where the option was chosen: with the module of that name.
 OPTIONS = ("promotion", "serving", "streaming")
 _Chosen = TypeVar("_Chosen", bound=Section)
 
 
 class Config(Section):
-    """The checked sections of one environment; a section is declared by the module of its name."""
+    """The checked sections of one environment."""
 
     lakehouse: LakehouseSettings
     training: TrainingSettings

@@ -6,8 +6,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from mlplatform.config.lakehouse import SparkSettings
 from mlplatform.config.loading import suggestion
+from mlplatform.config.sections import SparkSettings
 from mlplatform.errors import MissingTableError
 from mlplatform.storage.catalog import Relation, Rows, Snapshot
 

@@ -14,7 +14,7 @@ import polars as pl
 from rich.console import Console
 from rich.markup import escape
 
-from mlplatform.config.monitoring import Rule
+from mlplatform.config.sections import Rule
 from mlplatform.storage import ops
 
 KEYS = ops.KEYS[ops.ALERTS]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import polars as pl
 import pyarrow as pa
 
-from mlplatform.config.lakehouse import LakehouseSettings
+from mlplatform.config.sections import LakehouseSettings
 from mlplatform.contract import SilverTable
 from mlplatform.engine import Engine
 from mlplatform.errors import ContractError

@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 from scipy.special import stdtrit
 
-from mlplatform.config.registry import Comparison
+from mlplatform.config.sections import Comparison
 from mlplatform.contract import Measure, Metric
 from mlplatform.environment import Run
 from mlplatform.features.frames import labelled_sample

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import pandas as pd
 
-from mlplatform.config.registry import SliceLimit
+from mlplatform.config.sections import SliceLimit
 from mlplatform.environment import Environment
 from mlplatform.features.frames import entities
 from mlplatform.registry import scoring

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
-from mlplatform.config.registry import RegistrySettings
+from mlplatform.config.sections import RegistrySettings
 from mlplatform.environment import Environment
 from mlplatform.errors import ConfigError, ForbiddenError, StorageError, UserError
 from mlplatform.registry.tags import IncompleteVersionError, VersionTags
