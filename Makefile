@@ -24,7 +24,7 @@ test: test-platform ## Test the platform, and render, read and upgrade every opt
 	$(BIN)/pytest -n 2 --dist loadgroup
 
 .PHONY: test-projects
-test-projects: $(READY) ## Install rendered projects, lint and test them, and take them through their whole life
+test-projects: $(READY) ## Install, lint, test and upgrade rendered projects, and take them through their whole life
 	$(BIN)/pytest -m projects -n 2 --dist loadgroup
 
 # The platform holds no template language: it is checked and tested where it stands, with the settings and the packages

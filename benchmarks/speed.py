@@ -139,7 +139,7 @@ def fit(folder: Path) -> tuple[Any, Any, Any]:
 
 def drift(folder: Path) -> Callable[[], int]:
     import polars as pl
-    from mlplatform.config.monitoring import MonitoringSettings
+    from mlplatform.config.sections import MonitoringSettings
     from mlplatform.monitoring import metrics
     from mlplatform.storage.catalog import Span
 

@@ -8,7 +8,7 @@ from bake import bake, export
 from rendered import environment, make
 from synthetic import ENVIRONMENT, commit, git, write
 
-pytestmark = pytest.mark.xdist_group("platform targets")
+pytestmark = [pytest.mark.projects, pytest.mark.xdist_group("platform targets")]
 
 # Stands in for the platform's tests, which take minutes: it fails where the project's file was edited.
 TEST = """

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from mlplatform.config.monitoring import MonitoringSettings, Rule
+from mlplatform.config.sections import MonitoringSettings, Rule
 
 DRIFT = {"name": "drift", "metric": "ks", "above": 0.2}
 

@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 
 from conftest import commit, git
-from mlplatform.config.delivery import DeliverySettings
+from mlplatform.config.sections import DeliverySettings
 from mlplatform.delivery import hosts
 from mlplatform.delivery.hosts import HOSTS, Host, host
 from mlplatform.errors import ConfigError

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from conftest import CONF
-from mlplatform.config.delivery import DeliverySettings
 from mlplatform.config.loading import load_config
+from mlplatform.config.sections import DeliverySettings
 from mlplatform.errors import ConfigError
 
 TIMES = {

@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from conftest import Duplicate, LoadEnv
-from mlplatform.config.lakehouse import SparkSettings
+from mlplatform.config.sections import SparkSettings
 from mlplatform.engine import Cluster
 from mlplatform.engine.spark import Spark
 from mlplatform.errors import ConfigError, ContractError, ForbiddenError, QueryError

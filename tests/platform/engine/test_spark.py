@@ -17,7 +17,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from conftest import CONF, Duplicate, LoadEnv
-from mlplatform.config.lakehouse import SparkSettings
+from mlplatform.config.sections import SparkSettings
 from mlplatform.contract import Entity
 from mlplatform.engine import Cluster, View
 from mlplatform.engine.duckdb import DuckDb

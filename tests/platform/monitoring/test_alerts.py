@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from mlplatform.config.monitoring import MonitoringSettings, Rule
+from mlplatform.config.sections import MonitoringSettings, Rule
 from mlplatform.monitoring import alerts, metrics
 from mlplatform.storage.catalog import Span
 

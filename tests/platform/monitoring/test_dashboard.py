@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from mlplatform.config.monitoring import MonitoringSettings
+from mlplatform.config.sections import MonitoringSettings
 from mlplatform.contract import Metric
 from mlplatform.monitoring import alerts, dashboard, metrics
 from mlplatform.storage.delta import DeltaCatalog

@@ -8,7 +8,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from mlplatform.config.monitoring import MonitoringSettings
+from mlplatform.config.sections import MonitoringSettings
 from mlplatform.contract import Labels
 from mlplatform.monitoring import metrics
 from mlplatform.storage.catalog import Span

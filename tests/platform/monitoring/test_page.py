@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from mlplatform.config.monitoring import MonitoringSettings, Rule
+from mlplatform.config.sections import MonitoringSettings, Rule
 from mlplatform.contract import Metric
 from mlplatform.monitoring import alerts, dashboard, metrics
 from mlplatform.storage import ops

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from polars.testing import assert_frame_equal
 
 from copies import make
-from mlplatform.config.pipelines import Sink
+from mlplatform.config.sections import Sink
 from mlplatform.environment import Environment
 from mlplatform.errors import StorageError, UserError
 from mlplatform.pipelines.infer import infer

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from conftest import Duplicate, LoadEnv
-from mlplatform.config.lakehouse import SparkSettings
+from mlplatform.config.sections import SparkSettings
 from mlplatform.engine import Cluster
 from mlplatform.engine.spark import Spark
 from mlplatform.errors import ConfigError, ForbiddenError, GoneError, MissingTableError

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from sklearn.model_selection import TimeSeriesSplit
 
-from mlplatform.config.training import TrainingSettings, Tuning
+from mlplatform.config.sections import TrainingSettings, Tuning
 from mlplatform.contract import Metric, Model
 from mlplatform.training import tuning
 from tiny.features import CATEGORICAL, NUMERIC

@@ -8,7 +8,7 @@ import typer
 from mlplatform.cli.options import AsOfOption, EnvOption, checked, environment, logical_time, owner
 
 if TYPE_CHECKING:
-    from mlplatform.config.delivery import DeliverySettings
+    from mlplatform.config.sections import DeliverySettings
     from mlplatform.delivery.hosts import Host
     from mlplatform.environment import Environment
 

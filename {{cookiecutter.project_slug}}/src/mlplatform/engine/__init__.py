@@ -6,8 +6,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from mlplatform.config.lakehouse import SparkSettings
 from mlplatform.config.loading import suggestion
+from mlplatform.config.sections import SparkSettings
 from mlplatform.errors import MissingTableError
 from mlplatform.storage.catalog import Relation, Rows, Snapshot
 
@@ -16,6 +16,7 @@ Find = Callable[[str], "Snapshot | Rows | None"]
 
 # By the name that `lakehouse.engine` holds.
 ENGINES = {"duckdb": "mlplatform.engine.duckdb:DuckDb", "spark": "mlplatform.engine.spark:Spark"}
+NO_QUERY = "one SELECT is run here, no more, no less and nothing else: tables are written by the pipelines"
 SCHEMAS = ("bronze", "silver", "quarantine", "features", "predictions", "monitoring", "ops", "given")
 QUALIFIED_NAME = re.compile(rf"\b(?P<schema>{'|'.join(SCHEMAS)})\.(?P<table>[a-z_]\w*)")
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from mlplatform.config.monitoring import Rule
+from mlplatform.config.sections import Rule
 from mlplatform.storage import ops
 
 KEYS = ops.KEYS[ops.ALERTS]

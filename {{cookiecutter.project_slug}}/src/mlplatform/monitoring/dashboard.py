@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 import polars as pl
 
-from mlplatform.config.monitoring import MonitoringSettings
+from mlplatform.config.sections import MonitoringSettings
 from mlplatform.contract import Metric
 from mlplatform.environment import Environment
 from mlplatform.monitoring import alerts, metrics

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import polars as pl
 from numpy.typing import NDArray
 
-from mlplatform.config.monitoring import MonitoringSettings
+from mlplatform.config.sections import MonitoringSettings
 from mlplatform.contract import Project
 from mlplatform.monitoring import drift
 from mlplatform.storage import ops

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from mlplatform.config.pipelines import Sink as Settings
+from mlplatform.config.sections import Sink as Settings
 from mlplatform.storage import address, database
 
 DAY = timedelta(days=1)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from mlplatform import pipelines
 from mlplatform.config.loading import ENVIRONMENTS, Config, checked, origin, read_layers, suggestion
-from mlplatform.config.monitoring import Rule
+from mlplatform.config.sections import Rule
 from mlplatform.contract import Project
 from mlplatform.errors import ConfigError
 from mlplatform.monitoring import drift

@@ -8,7 +8,7 @@ from datetime import datetime
 import pandas as pd
 import pyarrow as pa
 
-from mlplatform.config.training import TrainingSettings
+from mlplatform.config.sections import TrainingSettings
 from mlplatform.environment import Environment
 from mlplatform.errors import UserError
 from mlplatform.features.frames import Sample, labelled, labelled_sample

@@ -9,7 +9,7 @@ import pandas as pd
 from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold, TimeSeriesSplit
 from sklearn.pipeline import Pipeline
 
-from mlplatform.config.training import TrainingSettings, Tuning
+from mlplatform.config.sections import TrainingSettings, Tuning
 from mlplatform.contract import Model
 from mlplatform.errors import UserError
 
