@@ -125,7 +125,7 @@ def tls_front(folder: Path, server: str, token: str) -> Iterator[tuple[str, Path
     try:
         yield f"sc://127.0.0.1:{address}", certificate
     finally:
-        ExecutePlanResponseReattachableIterator.shutdown()  # what clients still have to say would be said for ten minutes
+        ExecutePlanResponseReattachableIterator.shutdown()  # its threads would try for ten minutes to say the rest
         front.stop(None)
 
 

@@ -132,7 +132,7 @@ def test_databricks_connect_is_asked_for_its_session_once_and_tells_what_it_lack
 
     there = SimpleNamespace(builder=SimpleNamespace(getOrCreate=answer))
     monkeypatch.setitem(sys.modules, "databricks.connect", SimpleNamespace(DatabricksSession=there))
-    with pytest.raises(ConfigError, match="From your machine.: Cluster id or serverless are required"):
+    with pytest.raises(ConfigError, match=r"From your machine\): Cluster id or serverless are required"):
         session()
     try:
         assert [session(), session()] == ["a session", "a session"], "each time it would ask the workspace"
