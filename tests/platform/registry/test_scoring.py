@@ -12,7 +12,7 @@ import pytest
 from mlplatform.environment import Environment
 from mlplatform.errors import StorageError
 from mlplatform.features.frames import entities
-from mlplatform.registry.scoring import MissingColumnsError, VersionScorer
+from mlplatform.registry.scoring import MissingColumnsError, Scorer, VersionScorer
 from mlplatform.registry.store import Registry
 from tiny import model
 from tiny.features import NUMERIC
@@ -46,6 +46,26 @@ def test_a_column_that_is_gone_for_good_is_named_with_the_version_that_needs_it(
     monkeypatch.setattr(model, "NUMERIC", tuple(others))
     with pytest.raises(MissingColumnsError, match=rf"version 1 needs {last}, .* keep the column"):
         VersionScorer(champion, 1)(rows.drop(columns=last))
+
+
+class Careless(model.Estimate):
+    """Takes the rows as they are, answers with the first column, and writes into it."""
+
+    def inputs(self, frame: pd.DataFrame) -> pd.DataFrame:
+        return frame
+
+    def predict(self, fitted: None, inputs: pd.DataFrame) -> np.ndarray:
+        first = inputs.iloc[:, 0].to_numpy(copy=True)
+        inputs.iloc[:, 0] = 0.0
+        return first
+
+
+def test_a_version_gets_the_columns_in_its_order_and_cannot_change_those_of_another() -> None:
+    rows = pd.DataFrame({"b": [1.0, 2.0], "a": [3.0, 4.0]})
+    for columns, expected in (("ba", [1, 2]), ("ab", [3, 4])):
+        scores = Scorer(Careless(), None, dict.fromkeys(columns, "double")).scores(rows)
+        assert scores.tolist() == expected
+    assert rows.to_dict("list") == {"b": [1, 2], "a": [3, 4]}
 
 
 def test_the_versions_of_a_project_that_was_moved_are_found(

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from importlib import import_module
 from pathlib import Path
 from random import Random
@@ -104,6 +104,26 @@ def test_events_of_a_topic_are_predicted_as_those_of_a_table_and_published_once(
         assert sorted((row["item_id"], row["score"]) for row in sent) == sorted(
             predicted.select("item_id", "score").rows()
         )
+
+
+def test_predictions_are_published_once_where_their_commits_are_cleaned_up_before(
+    project: Path, load_env: LoadEnv, now: datetime, broker: Broker
+) -> None:
+    env = on_kafka(project, load_env, broker, "late.")
+    prepared(env, broker, "late.", now, 24)
+    stream(env, now, now + 6 * HOUR, 6 * HOUR)
+    overlay(project, "quiet", {"streaming": {"sinks": []}})
+    stream(load_env("prod", project, "stream", "quiet"), now, now + 18 * HOUR, 6 * HOUR)
+    env.catalog.compact("predictions.tiny", timedelta())
+    stream(env, now, now + 24 * HOUR, 6 * HOUR)
+    sent = sorted(row["item_id"] for row in published(broker, "late.predictions"))
+    assert sent == sorted(read(env, "predictions.tiny")["item_id"])
+    assert len(sent) == 10
+    group = kafka.Consumer({"bootstrap.servers": broker.address, "group.id": "prod.tiny.predictions"})
+    group.commit(offsets=[kafka.TopicPartition("late.predictions", 0, 1)], asynchronous=False)  # as 0.4.0 did
+    group.close()
+    with pytest.raises(UserError, match=r"set the offset of the group prod\.tiny\.predictions on late\.predictions to"):
+        stream(env, now, now + 30 * HOUR, 6 * HOUR)
 
 
 def test_a_broker_that_goes_away_and_comes_back_is_waited_for(

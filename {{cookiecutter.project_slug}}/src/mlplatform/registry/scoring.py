@@ -45,8 +45,11 @@ class Scorer:
                 "keep the column in the SQL until a version without it is in Production"
             )
         dropped = {name: _as_input(frame[name], kind) for name, kind in self.columns.items() if name not in given}
-        given = given.assign(**dropped)
-        return given[list(self.columns)].astype({n: _DTYPES[k] for n, k in self.columns.items() if k in _DTYPES})
+        if dropped or list(given.columns) != list(self.columns):  # to copy a million rows costs as much as to read them
+            given = given.assign(**dropped)[list(self.columns)]
+        wanted = {name: _DTYPES[kind] for name, kind in self.columns.items() if kind in _DTYPES}
+        other = {name: dtype for name, dtype in wanted.items() if given[name].dtype != dtype}
+        return given.astype(other) if other else given.copy(deep=False)  # nor does one model change what another sees
 
     def scores(self, frame: pd.DataFrame) -> np.ndarray:
         """The scores of joined rows, shape (len(frame),) or (len(frame), classes). Raises MissingColumnsError."""

@@ -7,7 +7,7 @@ rows; what has been published is kept in Kafka, in the transaction of the messag
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -17,7 +17,8 @@ from typing import Any
 
 from mlplatform.config.streaming import KafkaSettings, StreamingSettings
 from mlplatform.environment import Environment
-from mlplatform.errors import ConfigError, UserError
+from mlplatform.errors import ConfigError, GoneError, UserError
+from mlplatform.storage.catalog import Window
 from mlplatform.storage.formats import json_values
 from mlplatform.streaming.events import Event, UnavailableError
 
@@ -107,16 +108,17 @@ class KafkaSource:
 class KafkaSink:
     """Publishes each prediction of the stream once, as a JSON object with the entity's keys as its key.
 
-    The version of the table that comes next is committed with the messages, as the offset of a group on their topic.
+    The version of the table that comes next is committed with the messages, as the offset of a group on their topic,
+    and beside it the time at which the last of them was predicted, for when the log of that version is cleaned up.
     """
 
     def __init__(self, env: Environment) -> None:
         settings, model = _settings(env), env.config.registry.model
         self._env, self._topic, self._table = env, f"{settings.prefix}predictions", f"predictions.{model}"
         self._at = kafka.TopicPartition(self._topic, 0)
-        properties, name = _properties(settings), f"{env.name}.{model}.predictions"
-        self._group = kafka.Consumer({**properties, "group.id": name, "enable.auto.commit": False})
-        self._sending = {**properties, "transactional.id": name, "enable.idempotence": True}
+        properties, self._name = _properties(settings), f"{env.name}.{model}.predictions"
+        self._group = kafka.Consumer({**properties, "group.id": self._name, "enable.auto.commit": False})
+        self._sending = {**properties, "transactional.id": self._name, "enable.idempotence": True}
         self._producer: Any = None
         with _told():
             if self._group.list_topics(self._topic, timeout=_TIMEOUT).topics[self._topic].error:
@@ -124,8 +126,8 @@ class KafkaSink:
             committed = self._committed()
             if committed.offset < 0:  # what was predicted before the first start is not sent
                 there = env.catalog.exists(self._table)
-                self._at.offset = env.catalog.snapshot(self._table).version + 1 if there else 0
-                self._group.commit(offsets=[self._at], asynchronous=False)
+                version = env.catalog.snapshot(self._table).version + 1 if there else 0
+                self._group.commit(offsets=[self._position(version, _now())], asynchronous=False)
 
     def _committed(self) -> Any:
         """How far it is. A broker that has just started knows that only after a moment."""
@@ -149,18 +151,39 @@ class KafkaSink:
             (committed,) = self._group.committed([self._at], timeout=_TIMEOUT)
             if not self._env.catalog.exists(self._table):
                 return 0
-            for change in self._env.catalog.changes(self._table, committed.offset - 1):
-                added = () if change.rewrites else change.batches
-                rows = [row for batch in added for row in batch.to_pylist() if row.get("inference") == "streaming"]
+            until = datetime.fromisoformat(committed.metadata) if committed.metadata else None
+            for reached, rows in self._unsent(committed.offset, until):
                 self._producer.begin_transaction()
                 for row in rows:
                     self._send(row)
-                position = kafka.TopicPartition(self._topic, 0, change.version + 1)
                 group = self._group.consumer_group_metadata()
-                self._producer.send_offsets_to_transaction([position], group, _TIMEOUT)
+                self._producer.send_offsets_to_transaction([reached], group, _TIMEOUT)
                 self._producer.commit_transaction(_TIMEOUT)
                 sent += len(rows)
         return sent
+
+    def _unsent(self, version: int, until: datetime | None) -> Iterator[tuple[Any, list[dict[str, Any]]]]:
+        """The stream's predictions of each commit from this version on, and the position after it. Where the log of one
+        is cleaned up, at once those made later than `until`; raises UserError where that is not known."""
+        catalog = self._env.catalog
+        try:
+            for change in catalog.changes(self._table, version - 1):
+                added = () if change.rewrites else change.batches
+                rows = _streamed(row for batch in added for row in batch.to_pylist())
+                until, version = max([row["scored_at"] for row in rows], default=until), change.version + 1
+                yield self._position(version, until), rows
+        except GoneError as error:
+            version = catalog.snapshot(self._table).version + 1
+            if until is None:  # up to 0.4.0 it was not kept
+                raise UserError(
+                    f"{error}, before its predictions were published. To go on with those that come next, set the "
+                    f"offset of the group {self._name} on {self._topic} to {version} (kafka-consumer-groups.sh)"
+                ) from error
+            rows = _streamed(catalog.read(self._table, None, Window("scored_at", until)).to_pylist())
+            yield self._position(version, max([row["scored_at"] for row in rows], default=until)), rows
+
+    def _position(self, version: int, until: datetime | None) -> Any:
+        return kafka.TopicPartition(self._topic, 0, version, until.isoformat() if until else None)
 
     def _send(self, row: Mapping[str, Any]) -> None:
         entity = self._env.project.entity
@@ -179,6 +202,10 @@ class KafkaSink:
 
     def close(self) -> None:
         self._group.close()
+
+
+def _streamed(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row for row in rows if row.get("inference") == "streaming"]
 
 
 def _settings(env: Environment) -> KafkaSettings:
