@@ -8,7 +8,7 @@ import pytest
 
 from mlplatform.config.sections import Comparison
 from mlplatform.contract import Measure, Metric
-from mlplatform.registry.comparison import Scored, Verdict, compare, compare_scored
+from mlplatform.registry.comparison import Scored, Verdict, compare
 from tiny.model import Estimate
 
 ROWS = 2000
@@ -39,25 +39,19 @@ def judged(
 ) -> Verdict:
     blocks = given.pop("blocks", np.arange(len(challenger)) // 50)
     settings = SETTINGS.model_copy(update=given)
-    return compare(
-        labels(len(challenger)),
-        challenger,
-        champion,
-        blocks,
-        metric=Metric("accuracy", measure, greater),
-        settings=settings,
-    )
+    both = (Scored(labels(len(scores)), scores, blocks) for scores in (challenger, champion))
+    return compare(*both, metric=Metric("accuracy", measure, greater), settings=settings)
 
 
 def test_a_better_challenger_is_accepted_with_the_numbers() -> None:
     verdict = judged(right(0.9), right(0.7))
     assert verdict.accepted
-    assert verdict.challenger == pytest.approx(0.9, abs=0.03)
-    assert verdict.champion == pytest.approx(0.7, abs=0.03)
-    assert verdict.difference == pytest.approx(verdict.challenger - verdict.champion)
+    assert verdict.challenger_score == pytest.approx(0.9, abs=0.03)
+    assert verdict.champion_score == pytest.approx(0.7, abs=0.03)
+    assert verdict.difference == pytest.approx(verdict.challenger_score - verdict.champion_score)
     assert 0 < verdict.low < verdict.difference < verdict.high
     assert verdict.reason.startswith(
-        f"accuracy {verdict.challenger:.4f} against {verdict.champion:.4f}: difference +0."
+        f"accuracy {verdict.challenger_score:.4f} against {verdict.champion_score:.4f}: difference +0."
     )
 
 
@@ -113,7 +107,7 @@ def test_too_few_rows_cannot_decide() -> None:
 def test_where_each_scored_rows_of_its_own_both_need_enough() -> None:
     many, few = (Scored(labels(rows), right(0.9, rows=rows), np.arange(rows) // 50) for rows in (500, 499))
     for pair in ((many, few), (few, many)):
-        verdict = compare_scored(*pair, metric=Metric("accuracy", accuracy), settings=SETTINGS)
+        verdict = compare(*pair, metric=Metric("accuracy", accuracy), settings=SETTINGS)
         assert verdict.reason == "499 labelled rows cannot decide: registry.comparison.min_rows is 500"
 
 
@@ -134,14 +128,8 @@ def test_the_verdict_does_not_depend_on_chance_or_on_the_order_of_rows() -> None
     ours, theirs, blocks = right(0.9), right(0.8), np.arange(ROWS) // 50
     assert judged(ours, theirs) == judged(ours, theirs)
     shuffled = np.random.default_rng(0).permutation(ROWS)
-    again = compare(
-        labels()[shuffled],
-        ours[shuffled],
-        theirs[shuffled],
-        blocks[shuffled],
-        metric=Metric("accuracy", accuracy),
-        settings=SETTINGS,
-    )
+    both = (Scored(labels()[shuffled], scores[shuffled], blocks[shuffled]) for scores in (ours, theirs))
+    again = compare(*both, metric=Metric("accuracy", accuracy), settings=SETTINGS)
     assert (again.accepted, again.low, again.high) == pytest.approx((True, *_interval(judged(ours, theirs))))
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from mlplatform.config.sections import Comparison
 from mlplatform.contract import Metric
-from mlplatform.registry.comparison import Scored, Verdict, compare, compare_scored
+from mlplatform.registry.comparison import Scored, Verdict, compare
 
 SETTINGS = Comparison(block=timedelta(days=1), min_rows=1)
 TRIES, PER_BLOCK = 400, 12
@@ -66,11 +66,16 @@ def a_try(
 
     ours, theirs = scores(1.0 / worse), scores(worse)
     if share is None:
-        return compare(labels, ours, theirs, block, metric=METRICS[kind], settings=SETTINGS)
+        return compared(labels, ours, theirs, block, METRICS[kind])
     mine = random.permutation(rows) < share * rows
     mine[:: len(block) // blocks], mine[1 :: len(block) // blocks] = True, False  # each has rows of every block
     parts = (Scored(labels[kept], given[kept], block[kept]) for given, kept in ((ours, mine), (theirs, ~mine)))
-    return compare_scored(*parts, metric=METRICS[kind], settings=SETTINGS)
+    return compare(*parts, metric=METRICS[kind], settings=SETTINGS)
+
+
+def compared(labels: np.ndarray, ours: np.ndarray, theirs: np.ndarray, block: np.ndarray, metric: Metric) -> Verdict:
+    """Compare two models' scores of the same rows."""
+    return compare(*(Scored(labels, scores, block) for scores in (ours, theirs)), metric=metric, settings=SETTINGS)
 
 
 @cache
@@ -125,7 +130,7 @@ def test_the_interval_of_few_blocks_is_as_wide_as_a_t_test_says() -> None:
     labels, block = np.zeros(60), np.repeat(np.arange(6), 10)
     ours, theirs = random.normal(0.0, 1, 60), random.normal(0.4, 1, 60)
     mean = Metric("mean", lambda labels, scores: float(np.mean(scores)), greater_is_better=False)
-    verdict = compare(labels, ours, theirs, block, metric=mean, settings=SETTINGS)
+    verdict = compared(labels, ours, theirs, block, mean)
     days = (theirs - ours).reshape(6, 10).mean(axis=1)
     expected = stats.ttest_1samp(days, 0).confidence_interval(SETTINGS.confidence)
     assert (verdict.low, verdict.high) == pytest.approx((expected.low, expected.high))
@@ -142,7 +147,7 @@ def test_scores_that_are_not_finite_never_win(broken: float, whose: str) -> None
     """The metric here does not look at them, as many would not: nothing else would tell."""
     blind = Metric("mean", lambda labels, scores: float(scores[np.isfinite(scores)].size))
     given = (_scores(broken), _scores()) if whose == "challenger" else (_scores(), _scores(broken))
-    verdict = compare(np.arange(80.0), *given, np.arange(80) // 10, metric=blind, settings=SETTINGS)
+    verdict = compared(np.arange(80.0), *given, np.arange(80) // 10, blind)
     assert not verdict.accepted
     assert verdict.reason == f"the {whose}'s scores of 1 of 80 rows are not finite numbers"
 
@@ -150,6 +155,6 @@ def test_scores_that_are_not_finite_never_win(broken: float, whose: str) -> None
 def test_a_metric_that_hangs_on_one_block_cannot_decide() -> None:
     labels, blocks = (np.arange(80) < 5).astype(float), np.arange(80) // 10
     noise = np.random.default_rng(0).normal(0, 0.1, (2, 80))
-    verdict = compare(labels, labels + noise[0], noise[1] - labels, blocks, metric=METRICS["binary"], settings=SETTINGS)
+    verdict = compared(labels, labels + noise[0], noise[1] - labels, blocks, METRICS["binary"])
     assert not verdict.accepted
     assert verdict.reason == "auc hangs on one block of rows: without it, it is not a finite number"

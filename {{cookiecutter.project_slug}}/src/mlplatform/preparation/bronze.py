@@ -14,7 +14,7 @@ from mlplatform.contract import Database, Source
 from mlplatform.environment import Environment, Run
 from mlplatform.errors import ContractError
 from mlplatform.storage import database, landing, ops
-from mlplatform.storage.catalog import Among, Spool
+from mlplatform.storage.catalog import Among, Spool, quoted
 from mlplatform.storage.database import REFUSED
 from mlplatform.storage.landing import Delivery, LandedFile
 
@@ -185,12 +185,13 @@ def _load_database(env: Environment, run: Run, source: Source) -> None:
 
     there = _spelt(env, bronze)
     same = " AND ".join(
-        f'r."{column}" IS NOT DISTINCT FROM ' + (f'b."{there[column.lower()]}"' if column.lower() in there else "NULL")
+        f"r.{quoted(column)} IS NOT DISTINCT FROM "
+        + (f"b.{quoted(there[column.lower()])}" if column.lower() in there else "NULL")
         for column in columns
     )
     after = f"WHERE landed_at >= TIMESTAMP '{since}'" if since else ""
     unknown = f"ANTI JOIN (SELECT * FROM {bronze} {after}) AS b ON {same}" if there else ""
-    texts = ", ".join(f'r."{column}" AS "{there.get(column.lower(), column)}"' for column in columns)
+    texts = ", ".join(f"r.{quoted(column)} AS {quoted(there.get(column.lower(), column))}" for column in columns)
     new = env.engine.query(
         f"SELECT {texts}, '{name}' AS source_file, r.source_row, r.landed_at, TIMESTAMP '{now}' AS ingested_at "
         f"FROM given.read AS r {unknown} WHERE r.{REFUSED} IS NULL",

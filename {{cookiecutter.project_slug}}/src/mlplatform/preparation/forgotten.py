@@ -16,7 +16,7 @@ from mlplatform.environment import READ_TOGETHER, Environment
 from mlplatform.errors import UserError
 from mlplatform.preparation.silver import PROVENANCE
 from mlplatform.storage import formats, landing, ops
-from mlplatform.storage.catalog import Window
+from mlplatform.storage.catalog import Window, quoted
 
 FORGOTTEN = "[forgotten]"
 _SHORT = 4  # characters: shorter values are words of many texts
@@ -71,9 +71,7 @@ class Subject:
 def subject_of(texts: Sequence[str]) -> Subject:
     """The subject that `column=value` texts mean; raises UserError."""
     pairs = [text.partition("=") for text in texts]
-    if wrong := [
-        text for text, (name, _, value) in zip(texts, pairs, strict=True) if not (name.isidentifier() and value)
-    ]:
+    if wrong := [text for text, (name, _, value) in zip(texts, pairs, strict=True) if not (name and value)]:
         raise UserError(f"{', '.join(wrong)}: wanted is <column>=<value>, such as item_id=I-17")
     return Subject({name: value for name, _, value in pairs})
 
@@ -112,7 +110,7 @@ def doomed_rows(env: Environment, subject: Subject) -> Doomed:
 
 def count(env: Environment, name: str, keys: pa.Table) -> int:
     """How many rows of a table have these keys."""
-    same = ", ".join(keys.column_names)
+    same = ", ".join(map(quoted, keys.column_names))
     return env.engine.query(
         f"SELECT 1 FROM {name} SEMI JOIN given.keys USING ({same})", given={"given.keys": keys}
     ).count()
@@ -232,13 +230,13 @@ def _names(env: Environment, subject: Subject, name: str) -> bool:
 
 
 def _about(subject: Subject, table: str) -> str:
-    same = " AND ".join(f"CAST({table}.{name} AS STRING) = subject.{name}" for name in subject.values)
+    same = " AND ".join(f"CAST({table}.{name} AS STRING) = subject.{name}" for name in map(quoted, subject.values))
     return f"SEMI JOIN given.subject AS subject ON {same}"
 
 
 def _values(env: Environment, subject: Subject, name: str, columns: tuple[str, ...]) -> pa.Table:
     """Those columns of the rows of a table that are about the subject."""
-    sql = f"SELECT DISTINCT {', '.join(columns)} FROM {name} AS t {_about(subject, 't')}"
+    sql = f"SELECT DISTINCT {', '.join(map(quoted, columns))} FROM {name} AS t {_about(subject, 't')}"
     return env.engine.query(sql, given={"given.subject": subject.row}).arrow()
 
 

@@ -11,7 +11,7 @@ from mlplatform.environment import Environment, Run
 from mlplatform.errors import ContractError, QueryError
 from mlplatform.preparation.bronze import stop_if_too_many
 from mlplatform.storage import ops
-from mlplatform.storage.catalog import Relation
+from mlplatform.storage.catalog import Relation, quoted
 
 PROVENANCE = ("source_file", "source_row")
 REASON = "_reason"
@@ -32,7 +32,7 @@ def refresh_silver(env: Environment, run: Run, table: SilverTable) -> None:
     )
     stop_if_too_many(env.config.lakehouse, table.table, total, _reasons(env, judged))
     good = env.engine.query(
-        f"SELECT {', '.join(judged.schema.names[:-1])} FROM given.judged WHERE {REASON} IS NULL "
+        f"SELECT {', '.join(map(quoted, judged.schema.names[:-1]))} FROM given.judged WHERE {REASON} IS NULL "
         f"ORDER BY available_at, {', '.join(PROVENANCE)}",
         given={"given.judged": judged},
     )
@@ -50,7 +50,7 @@ def judge(engine: Engine, table: SilverTable, rows: Relation, has_table: bool) -
     ContractError where the SQL's columns are not those that the contract describes.
     """
     broken = rows.map(lambda batch: _with_reasons(table, batch), rows.schema.append(pa.field(REASON, ops.TEXT)))
-    keys, columns = ", ".join(table.keys), ", ".join(f'"{name}"' for name in rows.schema.names)
+    keys, columns = ", ".join(table.keys), ", ".join(map(quoted, rows.schema.names))
     same = " AND ".join(f"known.{key} IS NOT DISTINCT FROM judged.{key}" for key in table.keys)
     known = f"EXISTS (SELECT 1 FROM {table.table} AS known WHERE {same})" if has_table else "false"
     return engine.query(

@@ -7,7 +7,7 @@ So equal models are accepted no more often than `confidence` says, for few block
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -33,11 +33,14 @@ _MOST_BLOCKS = 100  # more are joined with their neighbours: it costs less and s
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the comparison found. `difference`, `low` and `high` are positive where the challenger is better."""
+    """What the comparison found, by the names of columns of `ops.comparisons`.
+
+    `difference`, `low` and `high` are positive where the challenger is better.
+    """
 
     metric: str
-    challenger: float
-    champion: float
+    challenger_score: float
+    champion_score: float
     difference: float
     low: float
     high: float
@@ -57,8 +60,8 @@ class Scored(NamedTuple):
 def compare_versions(registry: Registry, challenger: int, champion: int | None, as_of: datetime) -> Verdict:
     """Score the challenger's held-out rows with both, or with the baseline where there is no champion."""
     env, held_out = registry.env, registry.tags(challenger).held_out
-    settings = env.config.training
-    rows = labelled_sample(env, as_of, *held_out.span, settings.fraction, settings.max_rows).rows.arrow()
+    training = env.config.training
+    rows = labelled_sample(env, as_of, *held_out.span, training.fraction, training.max_rows).rows.arrow()
     rows = rows.filter(pa.array(held_out.chosen(rows)))
     frame = rows.to_pandas()
     if champion is None:
@@ -66,14 +69,11 @@ def compare_versions(registry: Registry, challenger: int, champion: int | None, 
         theirs = baseline_scores(fitted, frame, env.project.labels)
     else:
         theirs = VersionScorer(registry, champion)(frame)
-    return compare(
-        frame["label"].to_numpy(),
-        VersionScorer(registry, challenger)(frame),
-        theirs,
-        held_out.blocks(rows, registry.settings.comparison.block),
-        metric=env.project.model.primary,
-        settings=registry.settings.comparison,
-    )
+    settings, labels = registry.settings.comparison, frame["label"].to_numpy()
+    blocks = held_out.blocks(rows, settings.block)
+    ours = VersionScorer(registry, challenger)(frame)
+    both = (Scored(labels, scores, blocks) for scores in (ours, theirs))
+    return compare(*both, metric=env.project.model.primary, settings=settings)
 
 
 def comparisons(registry: Registry) -> list[dict[str, Any]]:
@@ -96,16 +96,8 @@ def record(
         "rollout": rollout,
         "window_start": span.start,
         "window_end": span.end,
-        "metric": verdict.metric,
-        "challenger_score": verdict.challenger,
-        "champion_score": verdict.champion,
-        "difference": verdict.difference,
-        "low": verdict.low,
-        "high": verdict.high,
-        "margin": verdict.margin,
-        "accepted": verdict.accepted,
-        "reason": verdict.reason,
         "as_of": run.as_of,
+        **asdict(verdict),
     }
     keys = ("model", "challenger", "champion", "rollout", "as_of")
     others = [other for other in comparisons(registry) if any(other[key] != row[key] for key in keys)]
@@ -114,21 +106,7 @@ def record(
     run.wrote(ops.COMPARISONS, 1)
 
 
-def compare(
-    labels: np.ndarray,
-    challenger: np.ndarray,
-    champion: np.ndarray,
-    blocks: np.ndarray,
-    *,
-    metric: Metric,
-    settings: Comparison,
-) -> Verdict:
-    """Compare two models' scores of the same rows; `blocks` names each row's block. See `compare_scored`."""
-    both = (Scored(labels, scores, blocks) for scores in (challenger, champion))
-    return compare_scored(*both, metric=metric, settings=settings)
-
-
-def compare_scored(challenger: Scored, champion: Scored, *, metric: Metric, settings: Comparison) -> Verdict:
+def compare(challenger: Scored, champion: Scored, *, metric: Metric, settings: Comparison) -> Verdict:
     """Compare what two models have scored, the same rows or different ones; each has rows of every block.
 
     The challenger is accepted when its metric is better by at least the margin and the whole interval of the

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from mlplatform.config.sections import SliceLimit
-from mlplatform.environment import Environment
 from mlplatform.features.frames import entities
 from mlplatform.registry import scoring
 from mlplatform.registry.scoring import Scorer
@@ -21,14 +20,16 @@ CARD_SECTIONS = ("Intended use", "Training data", "Evaluation", "Limits")
 
 def violations(registry: Registry, number: int, as_of: datetime) -> list[str]:
     """Every reason to reject the version; an empty list means that it complies."""
-    env = registry.env
-    unreadable = list(_features(env, registry, number))
+    unreadable = list(_features(registry, number))
+    # What the model would be asked here: the rows of the last day.
+    last_day = as_of - timedelta(days=1), as_of
+    newest = None if unreadable else entities(registry.env, as_of, *last_day).arrow().to_pandas()
     return [
         *_records(registry, number),
         *_card(registry, number),
         *unreadable,
         *_slices(registry, number),
-        *_prediction(registry, number, None if unreadable else _newest_rows(env, as_of)),
+        *_prediction(registry, number, newest),
     ]
 
 
@@ -49,7 +50,8 @@ def _records(registry: Registry, number: int) -> Iterator[str]:
     try:
         registry.tags(number)
     except IncompleteVersionError as error:
-        yield from [] if missing else [str(error)]
+        if not missing:
+            yield str(error)
 
 
 def _card(registry: Registry, number: int) -> Iterator[str]:
@@ -62,7 +64,8 @@ def _card(registry: Registry, number: int) -> Iterator[str]:
             yield f"the model card has no section {section!r}"
 
 
-def _features(env: Environment, registry: Registry, number: int) -> Iterator[str]:
+def _features(registry: Registry, number: int) -> Iterator[str]:
+    env = registry.env
     views = {view.name: view for view in env.project.views}
     for name in filter(None, registry.version(number).tags.get("feature_views", "").split(",")):
         if name not in views:
@@ -93,12 +96,6 @@ def _beyond(limit: SliceLimit, row: dict[str, float]) -> str:
     if limit.at_most is not None and not value <= limit.at_most:
         return f"{where}, above {limit.at_most:g}"
     return ""
-
-
-def _newest_rows(env: Environment, as_of: datetime) -> pd.DataFrame:
-    """What the model would be asked here: the rows of the last day."""
-    rows: pd.DataFrame = entities(env, as_of, as_of - timedelta(days=1), as_of).arrow().to_pandas()
-    return rows
 
 
 def _prediction(registry: Registry, number: int, newest: pd.DataFrame | None) -> Iterator[str]:

@@ -10,7 +10,7 @@ from mlplatform.config.serving import ServingSettings
 from mlplatform.environment import Run
 from mlplatform.features.frames import with_labels
 from mlplatform.registry import approval
-from mlplatform.registry.comparison import Scored, Verdict, compare_scored, record
+from mlplatform.registry.comparison import Scored, Verdict, compare, record
 from mlplatform.registry.store import Registry
 from mlplatform.registry.tags import HeldOut
 from mlplatform.registry.transitions import Decision, Transition
@@ -88,7 +88,7 @@ def compare_rollout(registry: Registry, challenger: int, champion: int, as_of: d
     ours, others = (_labelled(registry, rows, as_of) for rows in (mine, theirs))
     both = sorted(set(ours["block"]) & set(others["block"]))
     scored = [_scored(registry, rows.filter(pl.col("block").is_in(both))) for rows in (ours, others)]
-    verdict = compare_scored(*scored, metric=env.project.model.primary, settings=registry.settings.comparison)
+    verdict = compare(*scored, metric=env.project.model.primary, settings=registry.settings.comparison)
     if not over:
         verdict = replace(verdict, accepted=False, reason=f"so far, {verdict.reason}")
     return Shown(verdict, span, over)

@@ -214,9 +214,9 @@ class Registry:
     def reconcile(self) -> None:
         """Make tags, aliases and descriptions of all versions say what the ledger says now."""
         self._refuse_foreign_write()
-        history = self.ledger.all()
+        versions, history = self.versions(), self.ledger.all()
         aliases = {"champion": self.ledger.champion()}
-        for version in self.versions():
+        for version in versions:
             number = int(version.version)
             stage = self.ledger.stage(number)
             if stage == "Staging":
@@ -233,17 +233,8 @@ class Registry:
                 self.client.set_model_version_tag(self.model, version.version, name, tags[name])
             if version.description != description:
                 self.client.update_model_version(self.model, version.version, description)
-        self._point(aliases)
-
-    def _point(self, aliases: dict[str, int | None]) -> None:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            current = self.client.get_registered_model(self.model).aliases
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            return
+        # Without versions there may be no registered model yet.
+        current = self.client.get_registered_model(self.model).aliases if versions else {}
         for alias in ALIASES.values():
             wanted = aliases.get(alias)
             if wanted is None and alias in current:

@@ -89,7 +89,13 @@ class VersionTags:
 
     def as_tags(self) -> dict[str, str]:
         """What MLflow keeps. Names are only ever added, since older versions are read, too."""
-        held_out = self.held_out
+        held_out, promotion = self.held_out, {}
+        if self.promoted_from:  # in this order: what carries the last one carries the others
+            promotion = {
+                "promoted_version": str(self.promoted_version),
+                "promoted_run": self.promoted_run,
+                "promoted_from": self.promoted_from,
+            }
         return {
             "env": self.env,
             "as_of": self.as_of.isoformat(),
@@ -111,13 +117,7 @@ class VersionTags:
             **({} if self.threshold is None else {"threshold": repr(self.threshold)}),
             **{f"metric.{name}": f"{value:.6f}" for name, value in self.metrics.items()},
             **{f"baseline.{name}": f"{value:.6f}" for name, value in self.baseline.items()},
-            **(self._promotion() if self.promoted_from else {}),
-        }
-
-    def _promotion(self) -> dict[str, str]:
-        # In this order: what carries the last one carries the others.
-        values = (self.promoted_version, self.promoted_run, self.promoted_from)
-        return dict(zip(("promoted_version", "promoted_run", "promoted_from"), map(str, values), strict=True))
+        } | promotion
 
     @classmethod
     def of(cls, tags: Mapping[str, str]) -> "VersionTags":

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mlplatform.contract import Explanation, Model, Project
+from mlplatform.contract import Project
 from mlplatform.registry.baseline import baseline_scores, fit_baseline
 from mlplatform.registry.scoring import score_columns
 from mlplatform.training.tuning import ModelError
@@ -40,7 +40,8 @@ def evaluate(
     if scores.shape != wanted or not np.isfinite(scores).all():
         raise ModelError(f"Model.predict gives scores of shape {scores.shape}: wanted are finite ones, {wanted}")
     heuristic = fit_baseline(train, project.baseline, project.labels, model.primary)
-    explanation = _explain(model, fitted, holdout)
+    sample = holdout.sample(min(_EXPLAINED_ROWS, len(holdout)), random_state=0)
+    explanation = model.explain(fitted, model.inputs(sample), sample["label"].to_numpy())
     drawn = {} if explanation.figure is None else {"explanation.png": explanation.figure}
     metrics = _finite(model.metrics(labels, scores))
     if model.primary.name not in metrics:
@@ -70,11 +71,6 @@ def _slices(
         for value, index in holdout.groupby(column).indices.items():
             measured = _finite(project.model.metrics(labels[index], scores[index]))
             yield {"column": column, "value": str(value), "rows": len(index), **measured}
-
-
-def _explain(model: Model, fitted: Any, holdout: pd.DataFrame) -> Explanation:
-    sample = holdout.sample(min(_EXPLAINED_ROWS, len(holdout)), random_state=0)
-    return model.explain(fitted, model.inputs(sample), sample["label"].to_numpy())
 
 
 def _reference(project: Project, train: pd.DataFrame, held_out_scores: np.ndarray) -> pd.DataFrame:
