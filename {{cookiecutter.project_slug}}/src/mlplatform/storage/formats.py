@@ -34,6 +34,8 @@ _DAMAGE = (pa.ArrowException, OSError, ValueError)  # what reading damaged Parqu
 Bad = list[tuple[int, str, str]]
 """Lines that do not fit: number, reason and text."""
 Values = Mapping[str, str | None]
+Goes = Callable[[str, Values | None], bool]
+"""Whether a record goes, by its text and, where it is a row, its values by column."""
 Rows = Iterator[tuple[np.ndarray, pa.RecordBatch]]
 """Rows, every value text, with the numbers of their lines."""
 
@@ -60,7 +62,7 @@ class Content(Protocol):
     def texts(self) -> Iterator[tuple[int, str]]:
         """Every line, its header's too, with its number; as well as it can be read."""
 
-    def without(self, goes: Callable[[str, Values | None], bool], *, usable: bool) -> tuple[bytes, int]:
+    def without(self, goes: Goes, *, usable: bool) -> tuple[bytes, int]:
         """The file without the records that go, by their text and, where they are rows, their values; and how many."""
 
 
@@ -140,7 +142,7 @@ class _Text:
                     yield number, line.rstrip("\r\n")
                 begins = line.endswith("\n")
 
-    def without(self, goes: Callable[[str, Values | None], bool], *, usable: bool) -> tuple[bytes, int]:
+    def without(self, goes: Goes, *, usable: bool) -> tuple[bytes, int]:
         kept, gone = io.StringIO(newline=""), 0
         for number, (text, row) in enumerate(self._records(usable)):
             stays = usable and number < self.header
@@ -357,7 +359,7 @@ class _Parquet:
             _of_content(error)
         yield from ((later, "") for later in range(number + 1, self.lines + 1))
 
-    def without(self, goes: Callable[[str, Values | None], bool], *, usable: bool) -> tuple[bytes, int]:
+    def without(self, goes: Goes, *, usable: bool) -> tuple[bytes, int]:
         gone, target = 0, io.BytesIO()
         try:
             with pq.ParquetFile(self._path) as file, pq.ParquetWriter(target, file.schema_arrow) as kept:

@@ -1,10 +1,10 @@
 """Where rows go beside their table: files and databases, day by day. Putting a day there again changes nothing."""
 
+import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -48,38 +48,16 @@ class FileSink:
         self._state = place / "published.json"
 
     def reached(self) -> int | None:
-        if isinstance(self._state, address.Remote):
-            if not self._state.again().is_file():
-                return None
-            with TemporaryDirectory() as work:
-                self._state.copy_to(copy := Path(work, "state"))
-                text = copy.read_text(encoding="utf-8")
-        elif not self._state.is_file():
-            return None
-        else:
-            text = self._state.read_text(encoding="utf-8")
-        return int(json.loads(text)["version"])
+        state = address.read(self._state)
+        return int(json.loads(state)["version"]) if state else None
 
     def put(self, day: datetime, rows: pa.Table) -> None:
         write = pa.parquet.write_table if self._kind == "parquet" else pa.csv.write_csv
-        _store(self._place / f"{day:%Y-%m-%d}.{self._kind}", lambda file: write(rows, str(file)))
+        write(rows, content := io.BytesIO())
+        address.put(self._place / f"{day:%Y-%m-%d}.{self._kind}", content.getvalue())
 
     def reach(self, version: int) -> None:
-        text = json.dumps({"version": version})
-        _store(self._state, lambda file: file.write_text(text, encoding="utf-8"))
-
-
-def _store(target: address.Place, write: Callable[[Path], object]) -> None:
-    """Make a file that is there as a whole, or not at all."""
-    with address.told(str(target)):
-        if isinstance(target, address.Remote):
-            with TemporaryDirectory() as work:
-                write(copy := Path(work, target.name))
-                target.copy_from(copy)
-            return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write(part := target.with_name(f".{target.name}"))
-        part.replace(target)
+        address.put(self._state, json.dumps({"version": version}).encode())
 
 
 class DatabaseSink:
