@@ -191,7 +191,7 @@ def _database(memory_limit: str) -> duckdb.DuckDBPyConnection:
     """A database in memory that knows the dialect."""
     spill = Path(tempfile.gettempdir(), f"mlplatform-{uuid.uuid4().hex}")  # there only while it is needed
     database = duckdb.connect(config={"memory_limit": memory_limit, "temp_directory": str(spill)})
-    database.execute("SET TimeZone = 'UTC'")
+    database.execute("SET GLOBAL TimeZone = 'UTC'")  # of each cursor, too: a plain SET is this connection's alone
     database.execute(resources.files(__package__).joinpath("dialect.sql").read_text(encoding="utf-8"))
     return database
 
