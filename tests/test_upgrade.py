@@ -164,15 +164,20 @@ def test_abort_leaves_alone_what_the_upgrade_did_not_touch(template: Template, p
     assert (project / "note.txt").exists()
 
 
-@pytest.mark.parametrize("begun", ["never", "committed", "reset"])
+@pytest.mark.parametrize("begun", ["never", "committed", "gone on", "reset"])
 def test_abort_without_an_upgrade_under_way_is_refused(template: Template, project: Path, begun: str) -> None:
     if begun != "never":
         template.upgrade(project)
-    if begun == "committed":
+    if begun in ("committed", "gone on"):
         commit(project, "Upgrade")
+    if begun == "gone on":
+        write(project, {"both.txt": "mine\n"})
+        commit(project, "Work of later")
     if begun == "reset":
         git(project, "reset", "--quiet", "--hard")
     write(project, {"both.txt": "unsaved\n"})
+    if begun == "gone on":
+        git(project, "add", "both.txt")
     outcome = template.upgrade(project, "--abort")
     assert outcome.code == 2
     assert "no upgrade to undo" in outcome.output
@@ -209,6 +214,13 @@ def ignored_file_for_folder(project: Path) -> str:
     return "data is in the way"
 
 
+def ignored_link_for_folder(project: Path) -> str:
+    write(project, {".gitignore": "/data\n"})
+    commit(project, "Ignore data")
+    (project / "data").symlink_to("..", target_is_directory=True)
+    return "data is in the way"
+
+
 def without_record(project: Path) -> str:
     git(project, "rm", "--quiet", RECORD)
     commit(project, "Delete the record")
@@ -236,6 +248,7 @@ def under_way(project: Path) -> str:
         untracked,
         ignored_in_the_way,
         ignored_file_for_folder,
+        ignored_link_for_folder,
         without_record,
         newer_than_any,
         under_way,

@@ -218,10 +218,10 @@ def test_an_old_git_is_refused_in_one_line(
     template: Template, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     itself = shutil.which("git")
-    fake = f'#!/bin/sh\n[ "$1" = version ] && echo "git version 2.37.4" && exit\nexec {itself} "$@"\n'
+    fake = f'#!/bin/sh\n[ "$1" = version ] && echo "git version 2.9.4" && exit\nexec {itself} "$@"\n'
     write(tmp_path, {"bin/git": fake})
     (tmp_path / "bin" / "git").chmod(0o755)
     monkeypatch.setitem(ENVIRONMENT, "PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
     outcome = template.upgrade(project)
     assert outcome.code == 2
-    assert outcome.output == "refused: upgrades need git 2.38 or newer; this is git version 2.37.4\n"
+    assert outcome.output == "refused: upgrades need git 2.38 or newer; this is git version 2.9.4\n"
