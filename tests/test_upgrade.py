@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from merge import RECORD
-from migrations import MIGRATIONS, NEXT, between
+from migrations import MIGRATIONS, NEXT, between, covers, owned
 from releases import number, releases
 from synthetic import ENVIRONMENT, Outcome, Template, commit, git, run, state, tree, write
 
@@ -357,6 +357,21 @@ def test_every_declared_migration_can_be_read() -> None:
     declared = json.loads(MIGRATIONS.read_text())
     assert [version for version in declared if version != NEXT and not number(version)] == []
     assert len(between("0.0.0", "999.0.0")) == len(declared) - (NEXT in declared)
+
+
+def test_an_upgrade_takes_the_migrations_of_later_versions_and_the_newest_word_on_what_is_owned(
+    tmp_path: Path,
+) -> None:
+    declared = {
+        version: {"owners": [version], "owned": owns}
+        for version, owns in (("0.10.0", ["c/"]), ("0.9.0", ["a", "b/"]), ("0.2.0", ["a"]), ("0.11.0", []))
+    }
+    path = tmp_path / "migrations.json"
+    path.write_text(json.dumps(declared | {NEXT: {"owned": ["d"]}}))
+    assert [one.owners for one in between("0.2.0", "0.10.0", path=path)] == [["0.9.0"], ["0.10.0"]]
+    assert owned("0.9.1", path=path) == ["a", "b/"]
+    assert owned("0.11.0", path=path) == ["c/"]
+    assert [covers(["a", "b/"], path) for path in ("a", "a.orig", "b/c", "b")] == [True, False, True, False]
 
 
 def test_a_misspelt_migration_is_an_error(tmp_path: Path) -> None:
