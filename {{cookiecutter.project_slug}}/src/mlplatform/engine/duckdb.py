@@ -86,9 +86,7 @@ class DuckDb:
 class _Lazy:
     """What both kinds of relations share."""
 
-    @property
-    def schema(self) -> pa.Schema:
-        raise NotImplementedError
+    schema: pa.Schema
 
     def compute(self) -> Iterator[pa.RecordBatch]:
         raise NotImplementedError
@@ -171,13 +169,9 @@ class Mapped(_Lazy):
     """What a function makes of each batch of another relation."""
 
     def __init__(self, rows: _Lazy, function: BatchFunction, schema: pa.Schema) -> None:
+        self.schema = schema
         self._rows = rows
         self._function = function
-        self._schema = schema
-
-    @property
-    def schema(self) -> pa.Schema:
-        return self._schema
 
     def compute(self) -> Iterator[pa.RecordBatch]:
         return map(self._function, self._rows.batches())
