@@ -1,4 +1,4 @@
-"""Landing files and rows of databases to Bronze, as received; what cannot be used goes to quarantine, with a reason."""
+"""What sources send to Bronze, as received; what cannot be used of it goes to quarantine, with the reason."""
 
 import re
 from collections import Counter
@@ -13,14 +13,12 @@ from mlplatform.config.sections import LakehouseSettings
 from mlplatform.contract import Database, Source
 from mlplatform.environment import Environment, Run
 from mlplatform.errors import ContractError
-from mlplatform.storage import database, landing, ops
+from mlplatform.storage import landing, ops
 from mlplatform.storage.catalog import Among, Spool, quoted
-from mlplatform.storage.database import REFUSED
 from mlplatform.storage.landing import Delivery, LandedFile
 
 _NOT_TAKEN = "not taken: "
 _PART = 10_000  # refused lines in memory at once
-_OURS = ("source_row", "landed_at", REFUSED)  # of what is read from a database
 _NOW = timedelta(minutes=10)  # what is in a database now stands for what was there so long ago
 _Known = dict[str, list[dict[str, Any]]]  # what has been read under a file's name, oldest first
 
@@ -168,6 +166,8 @@ def _load_database(env: Environment, run: Run, source: Source) -> None:
 
     A row is told by its values: read again it adds nothing, changed it is another row.
     """
+    from mlplatform.storage import database  # SQLAlchemy takes long to import
+
     kind, bronze, quarantine = source.format, f"bronze.{source.name}", f"{ops.QUARANTINE}{source.name}"
     assert isinstance(kind, Database)
     now = landing.now()
@@ -180,7 +180,7 @@ def _load_database(env: Environment, run: Run, source: Source) -> None:
     batches = database.read(source, since, run.as_of)
     first = next(batches)
     read = Spool(first.schema, chain([first], batches))
-    columns = [name for name in read.schema.names if name not in _OURS]
+    columns = [name for name in read.schema.names if name not in ("source_row", "landed_at", database.REFUSED)]
     name = _source_file(env, run, source.name)
 
     there = _spelt(env, bronze)
@@ -194,14 +194,15 @@ def _load_database(env: Environment, run: Run, source: Source) -> None:
     texts = ", ".join(f"r.{quoted(column)} AS {quoted(there.get(column.lower(), column))}" for column in columns)
     new = env.engine.query(
         f"SELECT {texts}, '{name}' AS source_file, r.source_row, r.landed_at, TIMESTAMP '{now}' AS ingested_at "
-        f"FROM given.read AS r {unknown} WHERE r.{REFUSED} IS NULL",
+        f"FROM given.read AS r {unknown} WHERE r.{database.REFUSED} IS NULL",
         given={"given.read": read},
     )
-    unknown = f"ANTI JOIN {quarantine} AS q ON q.raw = r.{REFUSED}" if env.catalog.exists(quarantine) else ""
+    unknown = f"ANTI JOIN {quarantine} AS q ON q.raw = r.{database.REFUSED}" if env.catalog.exists(quarantine) else ""
     reason = f"{kind.watermark} is no time"
     refused = env.engine.query(
-        f"SELECT '{name}' AS source_file, r.source_row, '{reason}' AS reason, r.{REFUSED} AS raw, "
-        f"TIMESTAMP '{run.as_of}' AS available_at FROM given.read AS r {unknown} WHERE r.{REFUSED} IS NOT NULL",
+        f"SELECT '{name}' AS source_file, r.source_row, '{reason}' AS reason, r.{database.REFUSED} AS raw, "
+        f"TIMESTAMP '{run.as_of}' AS available_at FROM given.read AS r {unknown} "
+        f"WHERE r.{database.REFUSED} IS NOT NULL",
         given={"given.read": read},
     )
     good, bad = new.count(), refused.count()

@@ -140,7 +140,7 @@ def forget_lines(env: Environment, subject: Subject, doomed: Doomed, *, write: b
     for source in env.project.sources:
         rows = _bronze_rows(env, f"bronze.{source.name}", doomed)
         for file in files.get(source.name, ()):
-            goes = _judge(subject, rows.get(file.name, ()))
+            goes = _judge(subject, rows.get(file.name, []))
             if lines := landing.forget(file, source, goes, env.config.lakehouse.settle, write=write):
                 found[file.name] = lines
     return found
@@ -264,11 +264,12 @@ def _bronze_rows(env: Environment, name: str, doomed: Doomed) -> Mapping[str, li
         for batch in env.engine.query(sql, given={"given.keys": doomed[name]}).batches():
             for row in batch.to_pylist():
                 file = re.sub(r"#\d+$", "", row["source_file"])
-                rows.setdefault(file, []).append({name: value for name, value in row.items() if name not in _OURS})
+                values = {name: value for name, value in row.items() if name not in formats.PROVENANCE}
+                rows.setdefault(file, []).append(values)
     return rows
 
 
-def _judge(subject: Subject, rows: "list[dict[str, str]] | tuple[()]") -> formats.Goes:
+def _judge(subject: Subject, rows: list[dict[str, str]]) -> formats.Goes:
     known = {_content(row) for row in rows}
 
     def goes(text: str, row: formats.Values | None) -> bool:
@@ -277,9 +278,6 @@ def _judge(subject: Subject, rows: "list[dict[str, str]] | tuple[()]") -> format
         return subject.is_row(row) or _content(row) in known
 
     return goes
-
-
-_OURS = set(formats.PROVENANCE)
 
 
 def _content(row: Mapping[str, str | None]) -> frozenset[tuple[str, str]]:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
+import sqlalchemy as sa
 
 from mlplatform.config.sections import Sink as Settings
 from mlplatform.storage import address, database
@@ -64,8 +65,6 @@ class DatabaseSink:
     """A table whose primary key is `environment` and the keys; it is made, and gets new columns, as they come."""
 
     def __init__(self, variable: str, table: str, owner: str, keys: Sequence[str], time: str) -> None:
-        import sqlalchemy as sa
-
         self._where, self._variable, self._table = "pipelines.inference.sinks", variable, table
         self._owner, self._keys, self._time = owner, keys, time
         with self._told():
@@ -74,8 +73,6 @@ class DatabaseSink:
         self._state = sa.Table(f"{table}_published", sa.MetaData(), *columns)
 
     def reached(self) -> int | None:
-        import sqlalchemy as sa
-
         mine = self._state.c.environment == self._owner
         with self._told(), self._engine.begin() as connection:
             self._state.create(connection, checkfirst=True)
@@ -83,8 +80,6 @@ class DatabaseSink:
         return None if version is None else int(version)
 
     def put(self, day: datetime, rows: pa.Table) -> None:
-        import sqlalchemy as sa
-
         columns = [sa.Column(f.name, _type(f.type), primary_key=f.name in self._keys) for f in rows.schema]
         environment = sa.Column("environment", sa.String(20), primary_key=True)
         table = sa.Table(self._table, sa.MetaData(), environment, *columns)
@@ -101,15 +96,11 @@ class DatabaseSink:
                 connection.execute(sa.insert(table), values)
 
     def reach(self, version: int) -> None:
-        import sqlalchemy as sa
-
         with self._told(), self._engine.begin() as connection:
             connection.execute(sa.delete(self._state).where(self._state.c.environment == self._owner))
             connection.execute(sa.insert(self._state).values(environment=self._owner, version=version))
 
     def _add_columns(self, connection: Any, table: Any) -> None:
-        import sqlalchemy as sa
-
         there = {column["name"] for column in sa.inspect(connection).get_columns(self._table)}
         dialect = connection.dialect
         for column in (column for column in table.columns if column.name not in there):
@@ -125,8 +116,6 @@ class DatabaseSink:
 
 def _type(kind: pa.DataType) -> Any:
     """The SQL type that holds values of an Arrow type."""
-    import sqlalchemy as sa
-
     if pa.types.is_decimal(kind):
         return sa.Numeric(kind.precision, kind.scale)
     known = (
