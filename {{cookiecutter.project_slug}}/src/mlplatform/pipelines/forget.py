@@ -29,7 +29,7 @@ from mlplatform.registry.store import Registry
 from mlplatform.registry.tags import Sampled
 from mlplatform.registry.transitions import Decision
 from mlplatform.storage import ops
-from mlplatform.storage.catalog import quoted
+from mlplatform.storage.catalog import before, quoted
 from mlplatform.storage.subject import Subject
 from mlplatform.training.data import parts
 
@@ -181,7 +181,7 @@ def _versions(env: Environment, subject: Subject, doomed: Doomed) -> Iterator[Af
             frames = [rows.to_pandas() for rows in found]
         seen = pd.concat(frames)
         inputs = project.model.inputs(seen) if len(seen) else pd.DataFrame()
-        rests = any(first <= tags.as_of and last >= tags.trained_on.start - reach for first, last in known)
+        rests = any(first <= tags.as_of and last >= before(tags.trained_on.start, reach) for first, last in known)
         files = clean_artifacts(registry, number, subject, inputs, write=False)
         if len(seen) or rests or files:
             yield Affected(number, registry.ledger.stage(number), len(frames[0]), len(frames[1]), rests, files, inputs)

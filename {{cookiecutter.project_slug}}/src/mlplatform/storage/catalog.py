@@ -83,6 +83,11 @@ class Distributed(Protocol):
 Rows: TypeAlias = pa.Table | Spool | Relation
 
 
+def before(time: datetime, span: timedelta) -> datetime:
+    """The time a span earlier; where there is none, the first that there is."""
+    return time - min(span, time - datetime.min)
+
+
 def quoted(name: str) -> str:
     """A column's name in SQL: it may be a word of SQL, or hold spaces and quotes."""
     return '"' + name.replace('"', '""') + '"'
