@@ -8,8 +8,7 @@ import yaml
 from typer.testing import CliRunner
 
 from copies import Copy
-from mlplatform.cli import application
-from mlplatform.cli.options import owned_by
+from mlplatform.cli import application, owned_by
 from mlplatform.testing.check import MistakesError, refuse_mistakes
 
 

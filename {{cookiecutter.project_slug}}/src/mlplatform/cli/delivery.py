@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlplatform.cli.options import AsOfOption, EnvOption, checked, environment, logical_time, owner
+from mlplatform.cli import AsOfOption, EnvOption, checked, environment, logical_time, owner
 
 if TYPE_CHECKING:
     from mlplatform.config.sections import DeliverySettings
@@ -23,7 +23,7 @@ def integrate_command(
     """Run every pipeline of staging on a subset, in tables of its own, and write a report."""
     import shutil
 
-    from mlplatform.delivery.integration import integrate
+    from mlplatform.delivery.scenario import integrate
     from mlplatform.errors import ConfigError
     from mlplatform.storage.address import UNITY, scheme
 

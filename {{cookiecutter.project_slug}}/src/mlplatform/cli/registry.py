@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlplatform.cli.options import AsOfOption, EnvOption, environment, logical_time
+from mlplatform.cli import AsOfOption, EnvOption, environment, logical_time
 
 if TYPE_CHECKING:
     from mlplatform.registry.transitions import Answer, Decision
