@@ -195,6 +195,26 @@ def test_a_column_to_forget_that_nothing_has_is_refused(prepared: Copy, say: Say
     assert "silver.items: 1 rows forgotten" in say("forget", "item_id=item-000003", *words)
 
 
+def test_a_column_is_called_what_its_owner_likes(prepared: Copy, say: Say) -> None:
+    """From Silver to the model, and to be forgotten by: it may need quotes in SQL, and hold some."""
+    amount, feature = 'the "amount", or select', '7d of "it\'s"; x'
+    prepared.edit("tables.py", '"amount": pa', f"{amount!r}: pa")
+    prepared.edit("sql/silver/items.sql", "AS amount", f"AS `{amount}`")
+    prepared.edit("sql/entities.sql", "amount", f"`{amount}`")
+    prepared.edit("sql/features/kind_history.sql", "AS outcome_7d", f"AS `{feature}`")
+    prepared.edit("features.py", '"amount"', repr(amount))
+    prepared.edit("features.py", '"kind_history__outcome_7d"', repr(f"kind_history__{feature}"))
+    prepared.edit("conf/base.yml", "columns: [amount]", "columns: [the*]")
+    for schema in ("silver", "features"):
+        shutil.rmtree(prepared.folder / "data" / "prod" / schema)
+    say("ingest", *AS_OF)
+    say("featurize", *AS_OF, "--backfill")
+    value = say("sql", f"select `{amount}` from silver.items limit 1", "--env", "prod")
+    value = value.splitlines()[-2].strip("│ ")
+    words = ("--env", "prod", "--yes", "--by", "me", "--reason", "asked")
+    assert "silver.items: 1 rows forgotten" in say("forget", f"{amount}={value}", *words)
+
+
 def test_values_are_whole_however_narrow_the_screen(prepared: Copy, say: Say) -> None:
     query = "select source_file, available_at, item_id, kind from silver.items order by item_id limit 2"
     lines = say("sql", query, "--env", "prod").splitlines()

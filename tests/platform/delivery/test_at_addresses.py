@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mlplatform.delivery.scenario import integrate
+from mlplatform.delivery.integration import integrate
 from mlplatform.environment import Environment
 from mlplatform.errors import StorageError
 from mlplatform.pipelines.ingest import ingest

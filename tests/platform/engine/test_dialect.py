@@ -59,6 +59,12 @@ def test_the_lint_refuses(sql: str) -> None:
     assert len(problems(sql)) == 1
 
 
+def test_the_lint_quotes_what_stands_there() -> None:
+    cast, order = problems("SELECT TRY_CAST( `No. 1` AS INT),\n'x' FROM b ORDER BY c NULLS LAST, lower('D''s e')")
+    assert cast[1].startswith("CAST(`No. 1` AS INT): ")
+    assert order[0] == 2 and order[1].startswith("ORDER BY lower('D''s e'): nulls ")
+
+
 @pytest.mark.parametrize(
     "sql",
     [

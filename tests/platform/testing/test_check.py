@@ -260,6 +260,30 @@ MISTAKES = {
         "FeatureView 'kind_history': keys: 'order' is a word of SQL, or no plain name: take another one\n"
         "FeatureView 'kind_arrivals': keys: 'order' is a word of SQL, or no plain name: take another one",
     ),
+    "a table in quotes, where the engine does not see its name": Mistake(
+        "sql/entities.sql",
+        "silver.items",
+        "silver.`items`",
+        "sql/entities.sql:8: there is no table silver.items: the name of a table stands as it is, in no quotes",
+    ),
+    "a source with a capital letter": Mistake(
+        "tables.py",
+        'Source("items"',
+        'Source("Items"',
+        "PROJECT.sources: 'Items' names a table, so it is of small letters, digits and underscores",
+    ),
+    "two sources of one name": Mistake(
+        "tables.py",
+        '"outcomes", ("item_id", "kind"',
+        '"items", ("item_id", "kind"',
+        "PROJECT.sources: 'items' is the name of 2: each needs its own",
+    ),
+    "two columns that differ by a capital letter": Mistake(
+        "sql/entities.sql",
+        "    kind,\n",
+        "    kind,\n    kind AS Kind,\n",
+        "sql/entities.sql: gives kind, Kind, which to SQL are one name: it knows no capitals",
+    ),
     "entities without a prediction time": Mistake(
         "sql/entities.sql",
         "AS prediction_time",

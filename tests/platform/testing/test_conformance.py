@@ -13,6 +13,8 @@ from pyarrow import fs
 from copies import Copy
 from mlplatform.environment import Environment
 from mlplatform.pipelines.ingest import ingest
+from mlplatform.registry.store import Registry
+from mlplatform.registry.transitions import Transition
 from mlplatform.storage.address import Remote, filesystem
 from mlplatform.testing import conformance
 from mlplatform.testing.conformance import World
@@ -126,7 +128,13 @@ def test_every_check_has_a_project_on_which_it_fails() -> None:
 
 def test_a_project_that_has_nothing_to_score_is_told_so(copy: Copy) -> None:
     world = World(*copy.load())
-    world.uninterrupted = world.environment("without predictions"), {}
+    env = world.environment("without predictions", registry=True)
+    world.uninterrupted = env, {}
+    with pytest.raises(AssertionError, match="no version became champion"):
+        conformance.running_twice_changes_nothing(world)
+    registry = Registry(env)
+    move = Transition(registry.model, 1, "Staging", "Production", world.start, "a test", "the first one")
+    registry.ledger.record(move.closed("approved", world.start, "a test", "the first one"))
     with pytest.raises(AssertionError, match="no champion has scored anything"):
         conformance.running_twice_changes_nothing(world)
 

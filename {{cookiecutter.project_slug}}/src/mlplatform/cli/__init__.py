@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mlplatform.environment import Environment, Run
 
 GROUPS = (
-    *("pipelines", "promotion", "serving", "streaming"),
+    *("check", "pipelines", "promotion", "serving", "streaming"),
     *("lakehouse", "registry", "delivery", "databricks", "ways"),
 )
 

@@ -34,7 +34,7 @@ from mlplatform.serving.app import Service, application
 from mlplatform.serving.champion import joined_schema
 from mlplatform.serving.schema import fields
 from mlplatform.storage import ops
-from mlplatform.storage.catalog import Window
+from mlplatform.storage.catalog import Window, quoted
 from mlplatform.streaming.delta import feed
 from mlplatform.streaming.stream import Stream, replayed, run
 
@@ -143,7 +143,8 @@ def serves(env: Environment, start: datetime, end: datetime) -> int:
     """Ask a server for each entity alone, at its prediction time, and take its log in; returns the requests."""
     names, window = fields(env.project, joined_schema(env, end)), Window("prediction_time", start, end)
     rows = env.engine.query(
-        f"SELECT prediction_time AS asked_at, {', '.join(names)} FROM ({env.project.sql('entities.sql')}\n) "
+        f"SELECT prediction_time AS asked_at, {', '.join(map(quoted, names))} "
+        f"FROM ({env.project.sql('entities.sql')}\n) "
         f"WHERE {window.predicate('TIMESTAMP ')} AND available_at <= prediction_time ORDER BY prediction_time",
         as_of=end,
     ).arrow()

@@ -19,7 +19,7 @@ from mlplatform.config.loading import suggestion
 from mlplatform.engine import SCHEMAS, Cluster, Find, View, located, newest_known, sources
 from mlplatform.errors import ForbiddenError, QueryError
 from mlplatform.storage.address import scheme
-from mlplatform.storage.catalog import BatchFunction, Rows, Snapshot, Spool, Window
+from mlplatform.storage.catalog import BatchFunction, Rows, Snapshot, Spool, Window, quoted
 
 BATCH = 100_000  # rows
 _Table = tuple[str, Rows | Snapshot, str]  # name, what it holds, and the rows that are shown (SQL)
@@ -66,7 +66,7 @@ class DuckDb:
         times = [f"CASE WHEN {_age(name)} <= {ttl} THEN {name}.event_timestamp END" for name, _, ttl, _, _ in views]
         sql = "SELECT entities.*, " + ", ".join(
             [
-                f'CASE WHEN {_age(name)} <= {ttl} THEN {name}."{column}" END AS "{name}__{column}"'
+                f"CASE WHEN {_age(name)} <= {ttl} THEN {name}.{quoted(column)} END AS {quoted(f'{name}__{column}')}"
                 for name, _, ttl, columns, _ in views
                 for column in columns
             ]
@@ -232,6 +232,8 @@ _UNKNOWN_TABLE = re.compile(r'Catalog Error: Table with name "?([\w.]+)"? does n
 
 def _no_such_table(found: re.Match[str]) -> str:
     schema, dot, _ = found[1].partition(".")
+    if schema in SCHEMAS:  # or the engine had looked for it
+        return f"there is no table {found[1]}: the name of a table stands as it is, in no quotes"
     meant = suggestion(schema, list(SCHEMAS[:-1])) if dot else ": a table is <schema>.<table>, such as silver.items"
     return f"there is no table {found[1]}{meant}"
 

@@ -27,15 +27,16 @@ def problems(sql: str) -> list[tuple[int, str]]:
     code = plain(sql)
     found = [(m.start(), why) for pattern, why in _REFUSED.items() if (m := re.search(pattern, code, re.IGNORECASE))]
     found += [
-        (at, f"ORDER BY {item}: nulls come last on DuckDB and first on Spark; say NULLS FIRST or NULLS LAST")
-        for at, item in _order_items(code)
-        if not re.search(r"\bNULLS\s+(FIRST|LAST)\b", item, re.IGNORECASE)
+        (at, f"ORDER BY {sql[begin:end]}: nulls come last on DuckDB and first on Spark; say NULLS FIRST or NULLS LAST")
+        for at, begin, end in _order_items(code)
+        if not re.search(r"\bNULLS\s+(FIRST|LAST)\b", code[begin:end], re.IGNORECASE)
     ]
     found += [
         (m.start(), f"{m[0]}: a DECIMAL, whose averages are rounded on Spark; write {int(m[1] + m[2])}e-{len(m[2])}")
         for m in list(re.finditer(r"(?<![\w.])(\d+)\.(\d+)(?![\de])", code))[:1]
     ]
-    for at, value, kind in _casts(code):
+    for at, begin, end, kind in _casts(code):
+        value = sql[begin:end].strip()
         if kind.upper() in _INTEGERS and not re.match(r"floor\s*\(", value, re.IGNORECASE):
             floored = f"floor it first (where it is text: floor(TRY_CAST({value} AS DOUBLE)))"
             found.append((at, f"CAST({value} AS {kind}): 2.5 becomes 3 on DuckDB and 2 on Spark; {floored}"))
@@ -112,17 +113,24 @@ def _is_nonzero(divisor: str) -> bool:
         return False
 
 
-def _casts(code: str) -> Iterator[tuple[int, str, str]]:
-    for match in re.finditer(r"\b(?:TRY_)?CAST\s*\(", code, re.IGNORECASE):
-        *value, kind = re.split(r"\bAS\b", _up_to_close(code[match.end() :]), flags=re.IGNORECASE)
-        yield match.start(), "AS".join(value).strip(), kind.strip()
+def _casts(code: str) -> Iterator[tuple[int, int, int, str]]:
+    """Where each cast is, where its value begins and ends, and the type."""
+    for match in re.finditer(r"\b(?:TRY_)?CAST\s*\(\s*", code, re.IGNORECASE):
+        inside = _up_to_close(code[match.end() :])
+        for last in list(re.finditer(r"\s*(?<![`\"])\bAS\b", inside, re.IGNORECASE))[-1:]:
+            yield match.start(), match.end(), match.end() + last.start(), inside[last.end() :].strip()
 
 
-def _order_items(code: str) -> Iterator[tuple[int, str]]:
-    for match in re.finditer(r"\bORDER\s+BY\b", code, re.IGNORECASE):
+def _order_items(code: str) -> Iterator[tuple[int, int, int]]:
+    """Where each ORDER BY is, and where an item of it begins and ends."""
+    for match in re.finditer(r"(?<![`\"])\bORDER\s+BY\b", code, re.IGNORECASE):
         clause = _up_to_close(code[match.end() :])
         clause = re.split(r"\b(?:ROWS|RANGE|LIMIT|UNION)\b|;", clause, maxsplit=1, flags=re.IGNORECASE)[0]
-        yield from ((match.start(), item.strip()) for item in _split(clause))
+        begin = match.end()
+        for item in _split(clause):
+            start = begin + len(item) - len(item.lstrip())
+            yield match.start(), start, start + len(item.strip())
+            begin += len(item) + 1
 
 
 def _up_to_close(text: str) -> str:

@@ -28,7 +28,7 @@ import pyarrow as pa
 from mlplatform.engine import QUALIFIED_NAME, Cluster, Find, View, located, newest_known, sources
 from mlplatform.errors import ConfigError, ForbiddenError, QueryError, UserError
 from mlplatform.storage.address import UNITY, scheme
-from mlplatform.storage.catalog import BatchFunction, Rows, Snapshot, Spool, Window, load
+from mlplatform.storage.catalog import BatchFunction, Rows, Snapshot, Spool, Window, load, quoted
 
 DataFrame: TypeAlias = Any  # pyspark has types of its own for each kind of session
 
@@ -68,7 +68,7 @@ _NO_ALIAS = (
     "NATURAL|LATERAL|TABLESAMPLE|PIVOT|UNPIVOT"
 )
 _NAMED = re.compile(
-    rf"'(?:[^']|'')*'|--[^\n]*|\"(?P<quoted>[^\"]*)\"|{QUALIFIED_NAME.pattern}(?P<column>\.)?"
+    rf"'(?:[^']|'')*'|--[^\n]*|\"(?P<quoted>(?:[^\"]|\"\")*)\"|{QUALIFIED_NAME.pattern}(?P<column>\.)?"
     rf"(?P<alias>\s+(?:AS\b|(?!(?:{_NO_ALIAS})\b)[a-z_\"`]))?",
     re.IGNORECASE,
 )
@@ -143,7 +143,7 @@ class Spark:
         for number, view in enumerate(views):
             steps.append(f"step{number + 1} AS ({_joined(f'step{number}', view, [v.name for v in views[:number]])})")
         columns = [
-            f'CASE WHEN {_is_fresh(view)} THEN {view.name}."{column}" END AS "{view.name}__{column}"'
+            f"CASE WHEN {_is_fresh(view)} THEN {view.name}.{quoted(column)} END AS {quoted(f'{view.name}__{column}')}"
             for view in views
             for column in view.columns
         ]
@@ -280,7 +280,8 @@ def _with_places(sql: str) -> str:
 
     def place(match: re.Match[str]) -> str:
         if match["quoted"] is not None:
-            return f"`{match['quoted']}`"  # what double quotes mean is a setting that not every Spark lets one change
+            name = match["quoted"].replace('""', '"').replace("`", "``")
+            return f"`{name}`"  # what double quotes mean is a setting that not every Spark lets one change
         if match["table"] is None:
             return match[0]
         if match["column"]:
@@ -295,7 +296,7 @@ def _with_places(sql: str) -> str:
 def _joined(entities: str, view: View, before: Sequence[str]) -> str:
     """SQL that adds to each entity, as a struct of the view's name, the newest row that was known to it."""
     carried, keys = "".join(f"{name}, " for name in before), "".join(f"{key}, " for key in view.keys)
-    values = ", ".join(f'"{name}"' for name in dict.fromkeys(("event_timestamp", *view.columns)))
+    values = ", ".join(quoted(name) for name in dict.fromkeys(("event_timestamp", *view.columns)))
     partition = f"PARTITION BY {keys[:-2]} " if keys else ""
     return (
         f"SELECT entity, {carried}{view.name} FROM ("

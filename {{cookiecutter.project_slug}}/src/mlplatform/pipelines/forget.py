@@ -29,6 +29,7 @@ from mlplatform.registry.store import Registry
 from mlplatform.registry.tags import Sampled
 from mlplatform.registry.transitions import Decision
 from mlplatform.storage import ops
+from mlplatform.storage.catalog import quoted
 from mlplatform.storage.subject import Subject
 from mlplatform.training.data import parts
 
@@ -199,7 +200,7 @@ def _known_between(env: Environment, doomed: Doomed) -> Iterator[tuple[datetime,
         if name.startswith("silver."):
             sql = (
                 f"SELECT min(available_at) AS first, max(event_timestamp) AS last FROM {name} "
-                f"SEMI JOIN given.keys USING ({', '.join(keys.column_names)})"
+                f"SEMI JOIN given.keys USING ({', '.join(map(quoted, keys.column_names))})"
             )
             row = env.engine.query(sql, given={"given.keys": keys}).arrow().to_pylist()[0]
             if row["first"] is not None:

@@ -109,5 +109,5 @@ def due(env: Environment, as_of: datetime) -> str:
         watched = env.catalog_of(settings.alerts_from or env.name)
         raised = pl.DataFrame(watched.read(ops.ALERTS, where=Window("raised_at", until=as_of)))
         alert = retraining_due(raised, last, settings.cooldown, as_of)
-        return f"alert {alert['rule']}: {alert['message']}" if alert else ""
+        return f"alert {alert.rule}: {alert.message}" if alert else ""
     return ""

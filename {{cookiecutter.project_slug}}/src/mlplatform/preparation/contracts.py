@@ -10,7 +10,7 @@ from mlplatform.contract import SilverTable
 from mlplatform.engine import Engine
 from mlplatform.errors import ContractError
 from mlplatform.storage import ops
-from mlplatform.storage.catalog import Relation
+from mlplatform.storage.catalog import Relation, quoted
 
 PROVENANCE = ("source_file", "source_row")
 KNOWN = "already known:"  # a delivery that comes twice is harmless, and no reason to stop
@@ -24,7 +24,7 @@ def judge(engine: Engine, table: SilverTable, rows: Relation, has_table: bool) -
     ContractError where the SQL's columns are not those that the contract describes.
     """
     broken = rows.map(lambda batch: _with_reasons(table, batch), rows.schema.append(pa.field(REASON, ops.TEXT)))
-    keys, columns = ", ".join(table.keys), ", ".join(f'"{name}"' for name in rows.schema.names)
+    keys, columns = ", ".join(table.keys), ", ".join(map(quoted, rows.schema.names))
     same = " AND ".join(f"known.{key} IS NOT DISTINCT FROM judged.{key}" for key in table.keys)
     known = f"EXISTS (SELECT 1 FROM {table.table} AS known WHERE {same})" if has_table else "false"
     return engine.query(

@@ -7,7 +7,7 @@ from mlplatform.contract import Database, Source
 from mlplatform.environment import Environment, Run
 from mlplatform.preparation.contracts import stop_if_too_many
 from mlplatform.storage import database, ops
-from mlplatform.storage.catalog import Spool
+from mlplatform.storage.catalog import Spool, quoted
 from mlplatform.storage.database import REFUSED
 
 _OURS = ("source_row", "landed_at", REFUSED)
@@ -37,12 +37,13 @@ def load_database(env: Environment, run: Run, source: Source) -> None:
     spelt = env.catalog.snapshot(bronze).schema.names if env.catalog.exists(bronze) else []
     there = {column.lower(): column for column in spelt}
     same = " AND ".join(
-        f'r."{column}" IS NOT DISTINCT FROM ' + (f'b."{there[column.lower()]}"' if column.lower() in there else "NULL")
+        f"r.{quoted(column)} IS NOT DISTINCT FROM "
+        + (f"b.{quoted(there[column.lower()])}" if column.lower() in there else "NULL")
         for column in columns
     )
     after = f"WHERE landed_at >= TIMESTAMP '{since}'" if since else ""
     unknown = f"ANTI JOIN (SELECT * FROM {bronze} {after}) AS b ON {same}" if there else ""
-    texts = ", ".join(f'r."{column}" AS "{there.get(column.lower(), column)}"' for column in columns)
+    texts = ", ".join(f"r.{quoted(column)} AS {quoted(there.get(column.lower(), column))}" for column in columns)
     new = env.engine.query(
         f"SELECT {texts}, '{name}' AS source_file, r.source_row, r.landed_at, TIMESTAMP '{now}' AS ingested_at "
         f"FROM given.read AS r {unknown} WHERE r.{REFUSED} IS NULL",

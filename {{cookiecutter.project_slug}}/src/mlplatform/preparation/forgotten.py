@@ -14,7 +14,7 @@ from mlplatform.environment import READ_TOGETHER, Environment
 from mlplatform.errors import UserError
 from mlplatform.preparation.contracts import PROVENANCE
 from mlplatform.storage import deliveries, formats, landing, ops
-from mlplatform.storage.catalog import Window
+from mlplatform.storage.catalog import Window, quoted
 from mlplatform.storage.subject import Subject
 
 Doomed = dict[str, pa.Table]
@@ -58,7 +58,7 @@ def doomed_rows(env: Environment, subject: Subject) -> Doomed:
 
 def count(env: Environment, name: str, keys: pa.Table) -> int:
     """How many rows of a table have these keys."""
-    same = ", ".join(keys.column_names)
+    same = ", ".join(map(quoted, keys.column_names))
     return env.engine.query(
         f"SELECT 1 FROM {name} SEMI JOIN given.keys USING ({same})", given={"given.keys": keys}
     ).count()
@@ -172,13 +172,13 @@ def _names(env: Environment, subject: Subject, name: str) -> bool:
 
 
 def _about(subject: Subject, table: str) -> str:
-    same = " AND ".join(f"CAST({table}.{name} AS STRING) = subject.{name}" for name in subject.values)
+    same = " AND ".join(f"CAST({table}.{name} AS STRING) = subject.{name}" for name in map(quoted, subject.values))
     return f"SEMI JOIN given.subject AS subject ON {same}"
 
 
 def _values(env: Environment, subject: Subject, name: str, columns: tuple[str, ...]) -> pa.Table:
     """Those columns of the rows of a table that are about the subject."""
-    sql = f"SELECT DISTINCT {', '.join(columns)} FROM {name} AS t {_about(subject, 't')}"
+    sql = f"SELECT DISTINCT {', '.join(map(quoted, columns))} FROM {name} AS t {_about(subject, 't')}"
     return env.engine.query(sql, given={"given.subject": subject.row}).arrow()
 
 

@@ -9,7 +9,7 @@ from mlplatform.environment import Environment, Run
 from mlplatform.errors import ContractError, QueryError
 from mlplatform.preparation.contracts import KNOWN, PROVENANCE, REASON, judge, stop_if_too_many
 from mlplatform.storage import ops
-from mlplatform.storage.catalog import Relation
+from mlplatform.storage.catalog import Relation, quoted
 
 
 def refresh_silver(env: Environment, run: Run, table: SilverTable) -> None:
@@ -26,7 +26,7 @@ def refresh_silver(env: Environment, run: Run, table: SilverTable) -> None:
     )
     stop_if_too_many(env.config.lakehouse, table.table, total, _reasons(env, judged))
     good = env.engine.query(
-        f"SELECT {', '.join(judged.schema.names[:-1])} FROM given.judged WHERE {REASON} IS NULL "
+        f"SELECT {', '.join(map(quoted, judged.schema.names[:-1]))} FROM given.judged WHERE {REASON} IS NULL "
         f"ORDER BY available_at, {', '.join(PROVENANCE)}",
         given={"given.judged": judged},
     )

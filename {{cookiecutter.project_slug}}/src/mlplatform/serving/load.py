@@ -24,6 +24,7 @@ from mlplatform.registry.store import Registry
 from mlplatform.serving.access import KEYS, new_key
 from mlplatform.serving.champion import joined_schema
 from mlplatform.serving.schema import fields
+from mlplatform.storage.catalog import quoted
 
 _ENTITIES = 200
 _PATIENCE = 300.0  # seconds for a server to start
@@ -86,7 +87,7 @@ def bodies_of(env: Environment, as_of: datetime) -> list[bytes]:
     """Requests for one entity each."""
     names = fields(env.project, joined_schema(env, as_of))
     rows = env.engine.query(
-        f"SELECT {', '.join(names)} FROM ({env.project.sql('entities.sql')}\n) "
+        f"SELECT {', '.join(map(quoted, names))} FROM ({env.project.sql('entities.sql')}\n) "
         f"ORDER BY prediction_time DESC, {', '.join(env.project.entity.keys)} LIMIT {_ENTITIES}",
         as_of=as_of,
     ).arrow()

@@ -83,6 +83,11 @@ class Distributed(Protocol):
 Rows: TypeAlias = pa.Table | Spool | Relation
 
 
+def quoted(name: str) -> str:
+    """A column's name in SQL: it may be a word of SQL, or hold spaces and quotes."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 class Span(NamedTuple):
     """The time from `start` (excluded) to `end` (included), naive UTC."""
 

@@ -21,7 +21,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from mlplatform.errors import ForbiddenError, GoneError, MissingTableError
 from mlplatform.storage import ops
 from mlplatform.storage.address import Place, Remote, filesystem, told
-from mlplatform.storage.catalog import WRITTEN, Among, Change, Distributed, Rows, Snapshot, Spool, Window
+from mlplatform.storage.catalog import WRITTEN, Among, Change, Distributed, Rows, Snapshot, Spool, Window, quoted
 from mlplatform.storage.lease import Lease
 
 # Errors of Delta that are not about what is written, but where.
@@ -145,7 +145,7 @@ class DeltaCatalog:
 
     def remove(self, name: str, keys: pa.Table) -> None:
         self._refuse_foreign_write(name)
-        same = " AND ".join(f"old.{key} = gone.{key}" for key in keys.column_names)
+        same = " AND ".join(f"old.{name} = gone.{name}" for name in map(quoted, keys.column_names))
         with _told(self._path(name)):  # not `delete`: its log would quote the values
             self._open(name).merge(keys, same, source_alias="gone", target_alias="old").when_matched_delete().execute()
 

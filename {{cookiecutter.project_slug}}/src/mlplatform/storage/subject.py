@@ -57,9 +57,7 @@ class Subject:
 def subject_of(texts: Sequence[str]) -> Subject:
     """The subject that `column=value` texts mean; raises UserError."""
     pairs = [text.partition("=") for text in texts]
-    if wrong := [
-        text for text, (name, _, value) in zip(texts, pairs, strict=True) if not (name.isidentifier() and value)
-    ]:
+    if wrong := [text for text, (name, _, value) in zip(texts, pairs, strict=True) if not (name and value)]:
         raise UserError(f"{', '.join(wrong)}: wanted is <column>=<value>, such as item_id=I-17")
     return Subject({name: value for name, _, value in pairs})
 

@@ -89,6 +89,13 @@ class DryRun:
                 found = []
             if found != [name]:
                 yield f"{where}: {name!r} is a word of SQL, or no plain name: take another one"
+        for what in ("sources", "tables", "views"):
+            names = [item.name for item in getattr(self.project, what)]
+            for name in dict.fromkeys(names):
+                if not re.fullmatch(r"[a-z_]\w*", name) or name != name.lower():
+                    yield f"PROJECT.{what}: {name!r} names a table, so it is of small letters, digits and underscores"
+                elif names.count(name) > 1:
+                    yield f"PROJECT.{what}: {name!r} is the name of {names.count(name)}: each needs its own"
 
     def _silver(self, table: SilverTable) -> Iterator[str]:
         import pandera.errors
@@ -231,10 +238,17 @@ class DryRun:
         if lost:
             return None
         try:
-            found = self._engine.query(sql, given=given).schema
+            query = self._engine.query(sql, given=given)
+            found = query.schema
         except QueryError as error:
             text = str(error).partition("LINE ")[0]  # not the line itself, which its number names
             yield f"{self._path(place)}{' '.join(text.split()).removeprefix(f'sql/{place}')}"
+            return None
+        # Where a query stands in another one, DuckDB renames the second of two columns in silence.
+        named = query.arrow().schema.names
+        lower = [name.lower() for name in named]
+        if again := [name for name in named if lower.count(name.lower()) > 1]:
+            yield f"{self._path(place)}: gives {', '.join(again)}, which to SQL are one name: it knows no capitals"
             return None
         # The first line is the file's name (see `Project.sql`).
         yield from (f"{self._path(place)}:{line - 1}: {problem}" for line, problem in lint.problems(sql))
