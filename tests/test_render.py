@@ -215,9 +215,9 @@ def test_the_default_render_stays_small(render: Render) -> None:
     something goes.
     """
     project = render()
-    assert sum(1 for _ in files(project)) <= 152
-    assert sum(1 for _ in files(project / MLPLATFORM)) <= 94
-    assert lines(project / MLPLATFORM, ".py") <= 9130
+    assert sum(1 for _ in files(project)) <= 148
+    assert sum(1 for _ in files(project / MLPLATFORM)) <= 91
+    assert lines(project / MLPLATFORM, ".py") <= 9076
     assert lines(project / OWN, ".py") + lines(project / OWN, ".sql") <= 700
 
 

@@ -24,7 +24,7 @@ def integrate_command(
     """Run every pipeline of staging on a subset, in tables of its own, and write a report."""
     import shutil
 
-    from mlplatform.delivery.scenario import integrate
+    from mlplatform.delivery.integration import integrate
     from mlplatform.errors import ConfigError
     from mlplatform.storage.address import UNITY, scheme
 
