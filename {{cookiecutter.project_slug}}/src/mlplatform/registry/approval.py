@@ -72,6 +72,7 @@ def decide(registry: Registry, number: int, answer: Answer, decision: Decision) 
 def rollback(registry: Registry, decision: Decision) -> int:
     """Put the champion before the present one back into Production. Returns its number; raises ApprovalError."""
     _require_name(decision, "a rollback")
+    _refuse_backdating(registry, decision.as_of)
     previous = registry.ledger.previous_champion()
     if previous is None:
         raise ApprovalError(f"{registry.model} has no earlier champion to go back to")
