@@ -16,7 +16,7 @@ import duckdb
 import pyarrow as pa
 
 from mlplatform.config.loading import suggestion
-from mlplatform.engine import SCHEMAS, Cluster, Find, View, located, newest_known, sources
+from mlplatform.engine import NO_QUERY, SCHEMAS, Cluster, Find, View, located, newest_known, sources
 from mlplatform.errors import ForbiddenError, QueryError
 from mlplatform.storage.address import scheme
 from mlplatform.storage.catalog import BatchFunction, Rows, Snapshot, Spool, Window, quoted
@@ -45,7 +45,7 @@ class DuckDb:
         with _told(sql):
             kinds = [statement.type for statement in duckdb.extract_statements(sql)]
         if kinds != [duckdb.StatementType.SELECT]:
-            raise ForbiddenError("only one SELECT at a time is run here: tables are written by the pipelines")
+            raise ForbiddenError(located(sql, NO_QUERY))
         known = Window("available_at", since, as_of).predicate("TIMESTAMP ")
         tables: list[_Table] = []
         for name, source in sources(sql, self._find, given).items():

@@ -25,7 +25,7 @@ from weakref import finalize
 
 import pyarrow as pa
 
-from mlplatform.engine import QUALIFIED_NAME, Cluster, Find, View, located, newest_known, sources
+from mlplatform.engine import NO_QUERY, QUALIFIED_NAME, Cluster, Find, View, located, newest_known, sources
 from mlplatform.errors import ConfigError, ForbiddenError, QueryError, UserError
 from mlplatform.storage.address import UNITY, scheme
 from mlplatform.storage.catalog import BatchFunction, Rows, Snapshot, Spool, Window, load, quoted
@@ -113,7 +113,7 @@ class Spark:
         given: Mapping[str, Rows] | None = None,
     ) -> "Frame":
         if not _QUERY.match(sql):
-            raise ForbiddenError("only one SELECT at a time is run here: tables are written by the pipelines")
+            raise ForbiddenError(located(sql, NO_QUERY))
         known = Window("available_at", since, as_of).predicate("TIMESTAMP_NTZ ")
         tables = sources(sql, self._find, given)
         with _told(sql):
