@@ -17,7 +17,7 @@ from mlplatform.config.loading import suggestion
 from mlplatform.contract import FeatureView, JsonLines, Labels, Metric, Project, SilverTable
 from mlplatform.engine import ENGINES, Engine, View, lint
 from mlplatform.errors import ForbiddenError, QueryError
-from mlplatform.features.views import TIMES, columns
+from mlplatform.features import TIMES, columns
 from mlplatform.monitoring import metrics
 from mlplatform.storage.catalog import load
 from mlplatform.storage.formats import PROVENANCE, REST

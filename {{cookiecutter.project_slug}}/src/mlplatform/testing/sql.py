@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from mlplatform.contract import Project
 from mlplatform.engine import ENGINES, Engine
-from mlplatform.preparation.contracts import PROVENANCE, REASON, judge
+from mlplatform.preparation.silver import PROVENANCE, REASON, judge
 from mlplatform.storage.catalog import load
 
 
