@@ -124,6 +124,13 @@ def test_a_wrong_section_is_told_without_all_that_it_holds(copy: Path) -> None:
     assert line == "conf/late.yml: training: 'group' names the column of split: group, and is for no other split"
 
 
+def test_an_address_in_the_place_of_the_variable_that_holds_it_is_not_repeated(copy: Path) -> None:
+    write(copy, "late", "monitoring: {notify: ['mailto://me:hunter2@example.org']}\n")
+    (line,) = problems(copy, "prod", "late")
+    assert line.startswith("conf/late.yml: monitoring.notify.0: name the environment variable")
+    assert "hunter2" not in line
+
+
 def test_a_missing_key_is_reported(copy: Path) -> None:
     write(copy, "prod", "lakehouse: {landing: data/landing}\n")
     assert problems(copy) == ["conf/prod.yml: lakehouse.root: missing"]

@@ -13,6 +13,7 @@ import pytest
 from mlplatform.config.sections import MonitoringSettings
 from mlplatform.contract import Metric
 from mlplatform.monitoring import alerts, dashboard, metrics
+from mlplatform.storage.catalog import option
 from mlplatform.storage.delta import DeltaCatalog
 
 WEEK = timedelta(days=7)
@@ -229,10 +230,24 @@ def test_text_from_tables_cannot_become_markup(tables: DeltaCatalog, collect: Co
     assert attack not in dashboard.render(replace(collect(), title=attack))
 
 
+@pytest.mark.skipif(option("mlplatform.monitoring.service:charts") is None, reason="no server, no stream")
+def test_each_value_of_a_server_and_a_stream_is_drawn_once(tables: DeltaCatalog, collect: Collect) -> None:
+    serve = ("latency_p50", "latency_p99", "requests_per_second", "failed_share", "refused_share", "stale_share")
+    known = [*((name, "serve") for name in serve), ("freshness_seconds", "online")]
+    known += [(name, "stream") for name in ("lag_seconds", "rows_per_second", "run_seconds")]
+    tables.append("monitoring.metrics", measured([(1, *line, 2.0) for line in known]))
+    charts = collect().service
+    assert sorted(line for chart in charts for line in chart["lines"]) == sorted(known)
+    (lag,) = (chart["lines"] for chart in charts if "Lag" in chart["title"])
+    assert lag == [("lag_seconds", "stream")]
+
+
 def test_the_same_tables_give_the_same_page(tables: DeltaCatalog, collect: Collect, tmp_path: Path) -> None:
     tables.append("monitoring.metrics", measured([(1, "ks", "price", 0.1), (1, "ks", "volume", float("inf"))]))
     target = dashboard.write_dashboard(tmp_path / "site" / "index.html", collect())
-    assert target.read_text(encoding="utf-8") == dashboard.render(collect())
+    page = target.read_text(encoding="utf-8")
+    assert page == dashboard.render(collect())
+    assert "[[1364774400000, 1365379200000]]" in page, "the week from 1 April 2013, midnight in UTC, in milliseconds"
 
 
 @pytest.mark.parametrize(

@@ -19,14 +19,13 @@ from mlflow import MlflowClient
 
 from mlplatform.environment import Environment
 from mlplatform.errors import ForbiddenError
-from mlplatform.features.views import columns
+from mlplatform.features import columns
 from mlplatform.monitoring.alerts import SCHEMA
 from mlplatform.pipelines.deploy import deploy
 from mlplatform.pipelines.featurize import featurize
 from mlplatform.pipelines.ingest import ingest
 from mlplatform.pipelines.promote import promote
-from mlplatform.pipelines.retrain import due
-from mlplatform.pipelines.train import request_staging, train
+from mlplatform.pipelines.train import due, request_staging, train
 from mlplatform.registry import approval
 from mlplatform.registry.scoring import input_example, load
 from mlplatform.registry.store import Registry

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mlplatform.cli.options import AsOfOption, EnvOption, environment, logical_time
+from mlplatform.cli import AsOfOption, EnvOption, environment, logical_time
 
 app = typer.Typer()
 
@@ -79,7 +79,7 @@ def forget(
     """
     from mlplatform.pipelines.forget import forget as run_forget
     from mlplatform.pipelines.forget import look
-    from mlplatform.storage.subject import subject_of
+    from mlplatform.preparation.forgotten import subject_of
 
     at, subject = environment(env), subject_of(about)
     if yes:
