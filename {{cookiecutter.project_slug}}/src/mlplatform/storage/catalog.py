@@ -156,13 +156,15 @@ class Snapshot:
 class Change(NamedTuple):
     """What one commit added to a table: its version, its time (naive UTC) and its rows, in the order they were written.
 
-    `rewrites`: it took rows away, too, so that some of these may have been there before.
+    `rewrites`: it took rows away, too, so that some of these may have been there before. `files` hold them, where there
+    are any: their names, and whether each is still there.
     """
 
     version: int
     time: datetime
     rewrites: bool
     batches: Iterator[pa.RecordBatch]
+    files: Iterable[tuple[str, bool]] = ()
 
 
 class Catalog(Protocol):

@@ -120,7 +120,10 @@ class DeltaCatalog:
             info: dict[str, Any] = next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
             made = datetime.fromtimestamp(info.get("inCommitTimestamp", info.get("timestamp", 0)) / 1000, UTC)
             if added:
-                yield Change(version, made.replace(tzinfo=None), rewrites, self._added(name, version, added, columns))
+                time, found = made.replace(tzinfo=None), [self._path(name) / unquote(file["path"]) for file in added]
+                places = map(filesystem, map(str, found))
+                files = ((path.rpartition("/")[2], system.get_file_info(path).is_file) for system, path in places)
+                yield Change(version, time, rewrites, self._added(name, version, added, columns), files)
 
     def replace(self, name: str, rows: Rows, where: Window | Among, marks: Mapping[str, int] | None = None) -> int:
         if not self.exists(name):
