@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from merge import RECORD
-from migrations import MIGRATIONS, NEXT, between
+from migrations import MIGRATIONS, NEXT, between, covers, owned
 from releases import number, releases
 from synthetic import ENVIRONMENT, Outcome, Template, commit, git, run, state, tree, write
 
@@ -164,15 +164,20 @@ def test_abort_leaves_alone_what_the_upgrade_did_not_touch(template: Template, p
     assert (project / "note.txt").exists()
 
 
-@pytest.mark.parametrize("begun", ["never", "committed", "reset"])
+@pytest.mark.parametrize("begun", ["never", "committed", "gone on", "reset"])
 def test_abort_without_an_upgrade_under_way_is_refused(template: Template, project: Path, begun: str) -> None:
     if begun != "never":
         template.upgrade(project)
-    if begun == "committed":
+    if begun in ("committed", "gone on"):
         commit(project, "Upgrade")
+    if begun == "gone on":
+        write(project, {"both.txt": "mine\n"})
+        commit(project, "Work of later")
     if begun == "reset":
         git(project, "reset", "--quiet", "--hard")
     write(project, {"both.txt": "unsaved\n"})
+    if begun == "gone on":
+        git(project, "add", "both.txt")
     outcome = template.upgrade(project, "--abort")
     assert outcome.code == 2
     assert "no upgrade to undo" in outcome.output
@@ -209,6 +214,13 @@ def ignored_file_for_folder(project: Path) -> str:
     return "data is in the way"
 
 
+def ignored_link_for_folder(project: Path) -> str:
+    write(project, {".gitignore": "/data\n"})
+    commit(project, "Ignore data")
+    (project / "data").symlink_to("..", target_is_directory=True)
+    return "data is in the way"
+
+
 def without_record(project: Path) -> str:
     git(project, "rm", "--quiet", RECORD)
     commit(project, "Delete the record")
@@ -236,6 +248,7 @@ def under_way(project: Path) -> str:
         untracked,
         ignored_in_the_way,
         ignored_file_for_folder,
+        ignored_link_for_folder,
         without_record,
         newer_than_any,
         under_way,
@@ -344,6 +357,21 @@ def test_every_declared_migration_can_be_read() -> None:
     declared = json.loads(MIGRATIONS.read_text())
     assert [version for version in declared if version != NEXT and not number(version)] == []
     assert len(between("0.0.0", "999.0.0")) == len(declared) - (NEXT in declared)
+
+
+def test_an_upgrade_takes_the_migrations_of_later_versions_and_the_newest_word_on_what_is_owned(
+    tmp_path: Path,
+) -> None:
+    declared = {
+        version: {"owners": [version], "owned": owns}
+        for version, owns in (("0.10.0", ["c/"]), ("0.9.0", ["a", "b/"]), ("0.2.0", ["a"]), ("0.11.0", []))
+    }
+    path = tmp_path / "migrations.json"
+    path.write_text(json.dumps(declared | {NEXT: {"owned": ["d"]}}))
+    assert [one.owners for one in between("0.2.0", "0.10.0", path=path)] == [["0.9.0"], ["0.10.0"]]
+    assert owned("0.9.1", path=path) == ["a", "b/"]
+    assert owned("0.11.0", path=path) == ["c/"]
+    assert [covers(["a", "b/"], path) for path in ("a", "a.orig", "b/c", "b")] == [True, False, True, False]
 
 
 def test_a_misspelt_migration_is_an_error(tmp_path: Path) -> None:

@@ -58,6 +58,13 @@ MINE, OUTSIDE, JOB = "src/shop/usecase/mine.py", "scripts/mine.py", "src/shop/jo
         (OUTSIDE, "from shop.usecase import mine\n", "from shop import mine\n"),
         (OUTSIDE, "import shop.tables as t\n", "import platform.delta as t\n"),
         (OUTSIDE, "import shop.tables\nshop.tables.A\n", "import platform.delta\nplatform.delta.A\n"),
+        (
+            OUTSIDE,
+            "import shop.tables\nmy.shop.tables.A\nshop.tables_of_mine\n",
+            "import platform.delta\nmy.shop.tables.A\nshop.tables_of_mine\n",
+        ),
+        (OUTSIDE, "from shop.tables_of_mine import A\n", "from shop.tables_of_mine import A\n"),
+        (OUTSIDE, "from shop.tables import Viewer\n", "from platform.delta import Viewer\n"),
         (OUTSIDE, "from pandas import DataFrame\n", "from pandas import DataFrame\n"),
         (OUTSIDE, "from shop.tables import A; B = A\n", "from shop.tables import A; B = A\n"),
         (OUTSIDE, "this is not Python\n", "this is not Python\n"),

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from migrations import Migration
+from moves import Moves
 from repository import BACK
 from synthetic import ENVIRONMENT, Outcome, Template, commit, git, run, state, tree, write
 
@@ -99,12 +101,19 @@ def test_edits_in_files_that_are_joined_are_merged(template: Template, project: 
         template,
         project,
         {
-            "rooms/one.txt": ONE.replace("one 10\n", "mine\n"),
+            "rooms/one.txt": ONE.replace("one 10\n", "mine\n").removesuffix("\n"),
             "rooms/two.txt": TWO.replace("two 5\n", "mine too\n"),
         },
     )
     assert outcome.code == 0, outcome.output
-    assert {"mine", "mine too", "one three", "two fifteen"} <= {*text(project, "house/both.txt").split("\n")}
+    joined = {*text(project, "house/both.txt").split("\n")}
+    assert {"mine", "mine too", "one three", "two fifteen", "one 19", "two 0"} <= joined
+
+
+def test_of_folders_inside_each_other_that_move_the_inner_one_goes_its_own_way() -> None:
+    migration = Migration(files={"rooms/": "house/", "rooms/inner/": "cellar/"})
+    moves = Moves([migration], [], ["rooms/a.txt", "rooms/inner/b.txt"], [])
+    assert moves.targets == {"rooms/a.txt": "house/a.txt", "rooms/inner/b.txt": "cellar/b.txt"}
 
 
 @pytest.mark.parametrize(("name", "old"), [("one", "one 3\n"), ("two", "two 15\n")])
@@ -218,10 +227,10 @@ def test_an_old_git_is_refused_in_one_line(
     template: Template, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     itself = shutil.which("git")
-    fake = f'#!/bin/sh\n[ "$1" = version ] && echo "git version 2.37.4" && exit\nexec {itself} "$@"\n'
+    fake = f'#!/bin/sh\n[ "$1" = version ] && echo "git version 2.9.4" && exit\nexec {itself} "$@"\n'
     write(tmp_path, {"bin/git": fake})
     (tmp_path / "bin" / "git").chmod(0o755)
     monkeypatch.setitem(ENVIRONMENT, "PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
     outcome = template.upgrade(project)
     assert outcome.code == 2
-    assert outcome.output == "refused: upgrades need git 2.38 or newer; this is git version 2.37.4\n"
+    assert outcome.output == "refused: upgrades need git 2.38 or newer; this is git version 2.9.4\n"

@@ -66,7 +66,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     makefile, runbook = (inside / name for name in ("Makefile", "docs/runbook.md"))
     makefile.write_text(makefile.read_text() + "\n.PHONY: new\nnew: ## What is new\n\t@true\n")
     runbook.write_text("A new first line.\n\n" + runbook.read_text())
-    (inside / "src/mlplatform/monitoring/drift.py").unlink()
+    (inside / "src/mlplatform/monitoring/notify.py").unlink()
     write(inside, {"docs/new.md": "# New in {{ cookiecutter.project_name }}\n"})
     set_version(clone, LATER)
     commit(clone, "Later")
@@ -301,7 +301,7 @@ def test_edits_of_an_owner_arrive_where_their_files_go(template: Path, start: St
             f"{usecase}/silver_sql/weather.sql": ("SELECT", "SELECT  -- mine"),
             f"{usecase}/model.py": ('"max_iter": 60', '"max_iter": 61'),
             f"{usecase}/purpose.py": ('("carrier", "local_hour")', '("carrier",)'),
-            f"src/{PACKAGE}/monitoring/notify.py": ("    failures = []\n", "    failures = []  # mine\n"),
+            f"src/{PACKAGE}/monitoring/notify.py": ("import ", "import shlex\nimport "),
             "conf/base.yml": ("slices: [origin]", "slices: [dest]  # mine"),
             "conf/prod.yml": ("\n", "\n# mine\n"),
         },
@@ -324,7 +324,7 @@ def test_edits_of_an_owner_arrive_where_their_files_go(template: Path, start: St
     assert '    "my_column",\n' in features and "hours=13" in features and "<<<<" not in features
     assert "number(-190, 2000" in (package / "tables.py").read_text()
     assert "SELECT  -- mine" in (package / "sql/silver/weather.sql").read_text()
-    assert "    failures = []  # mine\n" in (project / "src/mlplatform/monitoring/alerts.py").read_text()
+    assert "import shlex\n" in (project / "src/mlplatform/monitoring/notify.py").read_text()
     assert (package / "mine.py").read_text() == (
         "from mlplatform.contract import SilverTable\nfrom .features import NUMERIC\n"
     )

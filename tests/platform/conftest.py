@@ -5,6 +5,7 @@ import re
 import shutil
 import sqlite3
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from datetime import datetime, timedelta
@@ -17,6 +18,10 @@ from post_gen_project import PLATFORM
 import mlplatform
 from mlplatform.environment import Environment
 from stores import STORES, Store
+
+# A machine's clock may show any time: what takes it for UTC would go unseen where it does.
+os.environ["TZ"] = "America/St_Johns"
+time.tzset()
 
 # Threads that spin while they wait fight over the cores of a small machine; figures need no screen.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -7,8 +7,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from polars.testing import assert_frame_equal
@@ -91,6 +93,40 @@ def connect_server(folder: Path) -> "Iterator[tuple[str, subprocess.Popen[bytes]
         yield f"sc://127.0.0.1:{address}", process
     finally:
         end(process)
+
+
+@contextmanager
+def tls_front(folder: Path, server: str, token: str) -> Iterator[tuple[str, Path]]:
+    """What a company puts before a Spark Connect server: TLS, and who has the token. Its address and certificate."""
+    import grpc
+    from pyspark.sql.connect.client.reattach import ExecutePlanResponseReattachableIterator
+
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    subject = ("-subj", "/CN=connect", "-addext", "subjectAltName=IP:127.0.0.1")
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", *subject]
+    subprocess.run([*command, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    behind = grpc.insecure_channel(server.removeprefix("sc://"))
+
+    class Forwarded(grpc.GenericRpcHandler):  # type: ignore[misc]
+        def service(self, details: Any) -> Any:
+            may_pass = ("authorization", f"Bearer {token}") in map(tuple, details.invocation_metadata)
+
+            def forward(requests: Any, context: Any) -> Any:
+                if not may_pass:
+                    context.abort(grpc.StatusCode.UNAUTHENTICATED, "Invalid authentication token")
+                return behind.stream_stream(details.method)(requests)
+
+            return grpc.stream_stream_rpc_method_handler(forward)
+
+    front = grpc.server(ThreadPoolExecutor(8), handlers=[Forwarded()])
+    credentials = grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
+    address = front.add_secure_port("127.0.0.1:0", credentials)
+    front.start()
+    try:
+        yield f"sc://127.0.0.1:{address}", certificate
+    finally:
+        ExecutePlanResponseReattachableIterator.shutdown()  # its threads would try for ten minutes to say the rest
+        front.stop(None)
 
 
 def tables(env: Environment) -> dict[str, pl.DataFrame]:

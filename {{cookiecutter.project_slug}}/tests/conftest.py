@@ -9,7 +9,7 @@ import pytest
 
 from mlplatform.contract import Model
 from mlplatform.environment import Environment
-from mlplatform.registry.scoring import baseline_scores, fit_baseline
+from mlplatform.registry.baseline import baseline_scores, fit_baseline
 from mlplatform.testing.conformance import World
 from mlplatform.training import data
 from mlplatform.training.tuning import fit

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -115,6 +117,27 @@ def test_databricks_without_its_packages_is_told_where_it_works(
         monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ConfigError, match="works in a job there, or with Databricks Connect"):
         session()
+
+
+def test_databricks_connect_is_asked_for_its_session_once_and_tells_what_it_lacks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers: list[Any] = [Exception("Cluster id or serverless are required but were not specified."), "a session"]
+
+    def answer() -> Any:
+        said = answers.pop(0)
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    there = SimpleNamespace(builder=SimpleNamespace(getOrCreate=answer))
+    monkeypatch.setitem(sys.modules, "databricks.connect", SimpleNamespace(DatabricksSession=there))
+    with pytest.raises(ConfigError, match=r"From your machine\): Cluster id or serverless are required"):
+        session()
+    try:
+        assert [session(), session()] == ["a session", "a session"], "each time it would ask the workspace"
+    finally:
+        session.cache_clear()
 
 
 def test_a_holdout_longer_than_the_data_is_told(prepared: Copy, say: Say) -> None:

@@ -124,6 +124,13 @@ def test_a_wrong_section_is_told_without_all_that_it_holds(copy: Path) -> None:
     assert line == "conf/late.yml: training: 'group' names the column of split: group, and is for no other split"
 
 
+def test_an_address_in_the_place_of_the_variable_that_holds_it_is_not_repeated(copy: Path) -> None:
+    write(copy, "late", "monitoring: {notify: ['mailto://me:hunter2@example.org']}\n")
+    (line,) = problems(copy, "prod", "late")
+    assert line.startswith("conf/late.yml: monitoring.notify.0: name the environment variable")
+    assert "hunter2" not in line
+
+
 def test_a_missing_key_is_reported(copy: Path) -> None:
     write(copy, "prod", "lakehouse: {landing: data/landing}\n")
     assert problems(copy) == ["conf/prod.yml: lakehouse.root: missing"]
@@ -136,9 +143,22 @@ def test_all_problems_are_reported_at_once(copy: Path) -> None:
 
 def test_broken_yaml_is_reported_with_file_and_line(copy: Path) -> None:
     write(copy, "prod", "lakehouse: [1\n")
-    text = "\n".join(problems(copy))
-    assert text.startswith("conf/prod.yml: not valid YAML: ")
-    assert "line 1" in text
+    (text,) = problems(copy)
+    assert text.startswith("conf/prod.yml:2: not valid YAML: expected ',' or ']'")
+    write(copy, "prod", "lakehouse:\n   root: data/prod\n  engine: duckdb\n")
+    (text,) = problems(copy)
+    assert text.startswith("conf/prod.yml:3: not valid YAML: ") and text.endswith("those before it are indented")
+    (copy / "conf" / "prod.yml").write_bytes(b"# gr\xf6\xdfer\n")
+    assert problems(copy) == ["conf/prod.yml: not in UTF-8: save it in that encoding"]
+
+
+def test_a_key_that_stands_twice_is_refused_since_yaml_takes_the_last_one_in_silence(copy: Path) -> None:
+    write(copy, "prod", "training: {holdout: 3d}\nlakehouse: {root: data/prod}\ntraining: {min_rows: 20}\n")
+    assert problems(copy) == ["conf/prod.yml:3: not valid YAML: training stands here twice"]
+    write(copy, "prod", "lakehouse: &a {root: data/prod}\ntraining: {<<: {min_rows: 20}, min_rows: 30}\n")
+    assert load_config(copy, "prod").training.min_rows == 30
+    write(copy, "prod", "lakehouse: {root: data/prod}\n{[a]: 1}: 2\n")
+    assert problems(copy)[0].startswith("conf/prod.yml:2: not valid YAML: ")
 
 
 def test_a_file_without_sections_is_refused(copy: Path) -> None:

@@ -42,6 +42,15 @@ def test_it_makes_the_first_commit_of_a_repository_that_has_none(tmp_path: Path)
     assert git(tmp_path, "tag") == "v0.1.0"
 
 
+@pytest.mark.usefixtures("no_git_around")
+def test_it_leaves_a_repository_of_somebody_else_alone(tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet")
+    head = commit(tmp_path)
+    (tmp_path / "file").touch()
+    make_release(tmp_path, QUIET)
+    assert (git(tmp_path, "rev-parse", "HEAD"), git(tmp_path, "tag")) == (head, "")
+
+
 def test_it_begins_beside_the_tables_of_the_integration_test(tmp_path: Path) -> None:
     (tmp_path / "integration").mkdir()
     begin(tmp_path, "v0.1.0", QUIET)

@@ -180,14 +180,21 @@ def test_an_environment_gets_the_code_that_was_deployed_in_it(repository: Path) 
     assert current(env) == deployed
     assert check_out(env) == deployed
     assert git(repository, "rev-parse", "HEAD") == deployed
+    newer = change(repository, "newer.txt")
+    deploy(env, 3)
+    change(repository, "of before.txt")
+    deploy(env, 2)
+    assert current(env) == newer
 
 
 def test_only_prose_is_known_for_prose(repository: Path) -> None:
     change(repository, "docs/runbook.md")
     change(repository, "README.md")
     assert only_prose_changed(repository, "origin/main")
-    change(repository, "src/mlplatform/monitoring/report.md")
+    licence = change(repository, "LICENSE.py")
     assert not only_prose_changed(repository, "origin/main")
+    change(repository, "src/mlplatform/monitoring/report.md")
+    assert not only_prose_changed(repository, licence)
 
 
 def test_no_change_at_all_is_not_taken_for_prose(repository: Path) -> None:

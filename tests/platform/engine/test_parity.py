@@ -14,7 +14,7 @@ import pytest
 from mlplatform.contract import Deliveries, Source
 from mlplatform.engine.duckdb import DuckDb
 from mlplatform.storage import landing
-from mlplatform.storage.deliveries import inspect
+from mlplatform.storage.landing import inspect
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -15,10 +15,9 @@ from polars.testing import assert_frame_equal
 from mlplatform.engine import View
 from mlplatform.engine.duckdb import DuckDb
 from mlplatform.environment import Environment
-from mlplatform.features import frames
-from mlplatform.features.views import SUPERSEDED
+from mlplatform.features import SUPERSEDED, frames
 from mlplatform.pipelines.featurize import featurize
-from mlplatform.preparation.contracts import PROVENANCE
+from mlplatform.preparation.silver import PROVENANCE
 from mlplatform.storage.catalog import Window
 from steps import read
 from tiny.deliveries import START

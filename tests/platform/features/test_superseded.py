@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mlplatform import features
 from mlplatform.contract import FeatureView
 from mlplatform.engine import View
 from mlplatform.environment import Environment
 from mlplatform.errors import ContractError
-from mlplatform.features import views
 from mlplatform.storage.catalog import Window
 from steps import Edited, read
 from tiny.deliveries import START
@@ -53,7 +53,7 @@ def refreshed(env: Environment, rows: list[Row], hours: list[int], keys: tuple[s
     for hour in hours:
         if since is None and env.catalog.exists("features.made"):
             env.catalog.delete("features.made", Window("available_at"))
-        views.refresh(env, made(keys), START + hour * HOUR, since)
+        features.refresh(env, made(keys), START + hour * HOUR, since)
         since = START + hour * HOUR
 
 
@@ -122,7 +122,7 @@ def test_a_table_that_an_earlier_release_wrote_is_marked_at_its_next_refresh(env
     (folder,) = env.reports.rglob("features/made")
     folder.rename(folder.parent / "gone")
     env.catalog.append("features.made", unmarked)
-    views.refresh(env, made(), START + 29 * HOUR, START + 8 * HOUR)
+    features.refresh(env, made(), START + 29 * HOUR, START + 8 * HOUR)
     assert read(env, "features.made").sort("value")["superseded"].to_list() == [False, True, False, True, False]
 
 
@@ -149,4 +149,4 @@ def test_the_name_of_the_mark_is_the_platform_s(env: Environment) -> None:
 
 def test_the_mark_is_no_feature(env: Environment) -> None:
     refreshed(env, LATE, [29])
-    assert views.columns(made(), pl.DataFrame(env.catalog.read("features.made")).to_arrow().schema) == ["value"]
+    assert features.columns(made(), pl.DataFrame(env.catalog.read("features.made")).to_arrow().schema) == ["value"]

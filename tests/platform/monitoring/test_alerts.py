@@ -72,11 +72,11 @@ def test_a_rule_without_windows_fires_at_once() -> None:
 
 def test_the_message_has_the_numbers() -> None:
     known = history([0.3, 0.314], slice_="region=north")
-    found = alerts.evaluate(known, [rule(slices=["*"])], LATER).row(0, named=True)
-    assert found["message"] == (
+    found = alerts.Alert(*alerts.evaluate(known, [rule(slices=["*"])], LATER).row(0))
+    assert found.message == (
         "price [region=north]: ks 0.314 is above 0.2 (2013-07-08 to 2013-07-15, 2 of the last 3 windows)"
     )
-    assert (found["value"], found["threshold"], found["raised_at"]) == (0.314, 0.2, START + 2 * WEEK)
+    assert (found.value, found.threshold, found.raised_at) == (0.314, 0.2, START + 2 * WEEK)
 
 
 def test_a_value_can_be_too_low() -> None:
@@ -163,7 +163,7 @@ class TestRetrainingDue:
     def test_an_alert_that_nobody_answered_is_due(self) -> None:
         found = self.due(START - WEEK)
         assert found is not None
-        assert (found["rule"], found["window_end"]) == ("drift", START + 2 * WEEK)
+        assert (found.rule, found.window_end) == ("drift", START + 2 * WEEK)
         assert self.due(None) == found
 
     def test_a_later_training_has_answered_it(self) -> None:

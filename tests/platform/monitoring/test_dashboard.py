@@ -1,6 +1,7 @@
 """The dashboard's content: what it makes of the tables, with and without them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from mlplatform.config.sections import MonitoringSettings
 from mlplatform.contract import Metric
 from mlplatform.monitoring import alerts, dashboard, metrics
+from mlplatform.storage.catalog import option
 from mlplatform.storage.delta import DeltaCatalog
 
 WEEK = timedelta(days=7)
@@ -26,7 +28,7 @@ SETTINGS = MonitoringSettings.model_validate(
     strict=False,
 )
 METRIC = Metric("roc_auc", lambda labels, scores: 0.5)
-Collect = Callable[[], dict[str, Any]]
+Collect = Callable[[], dashboard.DashboardData]
 
 
 @pytest.fixture
@@ -126,7 +128,7 @@ def test_the_fate_of_a_version_follows_from_its_transitions(
 ) -> None:
     rows = [transition(1, move, status, day(i)) for i, (move, status) in enumerate(moves)]
     tables.append("ops.transitions", pa.Table.from_pylist(rows))
-    (version,) = collect()["versions"]
+    (version,) = collect().versions
     assert (version["fate"], version["stage"]) == (fate, stage)
     assert version["trained"] == START
 
@@ -144,11 +146,11 @@ def test_champions_reign_one_after_the_other_and_a_rollback_brings_one_back(
     tables.append("ops.transitions", pa.Table.from_pylist(rows))
     tables.append("ops.comparisons", pa.Table.from_pylist([comparison(1, "baseline", 0.05, day(0))]))
     data = collect()
-    reigns = [(reign["version"], reign["since"], reign["until"]) for reign in data["reigns"]]
+    reigns = [(reign["version"], reign["since"], reign["until"]) for reign in data.reigns]
     assert reigns == [(1, day(0), day(30)), (2, day(30), day(40)), (1, day(40), None)]
-    assert [reign["level"] for reign in data["reigns"]] == [0.75, None, 0.75]
-    assert {version["version"]: version["fate"] for version in data["versions"]} == {1: "champion", 2: "replaced"}
-    assert data["baseline"] == 0.7
+    assert [reign["level"] for reign in data.reigns] == [0.75, None, 0.75]
+    assert {version["version"]: version["fate"] for version in data.versions} == {1: "champion", 2: "replaced"}
+    assert data.baseline == 0.7
 
 
 def test_a_comparison_that_could_not_decide_is_shown_as_such(tables: DeltaCatalog, collect: Collect) -> None:
@@ -168,29 +170,29 @@ def test_alerts_become_incidents_that_are_open_or_recovered(tables: DeltaCatalog
     found = alerts.evaluate(pl.DataFrame(known), SETTINGS.rules, day(28))
     tables.append("ops.alerts", found.to_arrow())
     data = collect()
-    assert [(i["column"], i["open"], len(i["ends"])) for i in data["incidents"]] == [
+    assert [(i["column"], i["open"], len(i["ends"])) for i in data.incidents] == [
         ("kind", True, 2),
         ("price", False, 2),
     ]
-    assert len(data["silent"]) == 1
-    assert "'nobody' watches nothing" in data["silent"][0]
+    assert len(data.silent) == 1
+    assert "'nobody' watches nothing" in data.silent[0]
 
 
 def test_series_have_a_value_or_a_gap_per_window_and_know_their_limits(tables: DeltaCatalog, collect: Collect) -> None:
     rows = [(1, "ks", "price", 0.1), (3, "ks", "price", 0.3), (2, "ks", "season__level", 0.9), (2, "roc_auc", "", 0.7)]
     tables.append("monitoring.metrics", measured(rows))
     data = collect()
-    assert [end for _, end in data["windows"]] == [day(7), day(14), day(21)]
-    assert data["series"]["ks"]["price"]["all"] == [0.1, None, 0.3]
-    assert data["limits"]["ks"] == {"price": [0.2]}
-    assert data["performance"] == ["roc_auc"]
+    assert [end for _, end in data.windows] == [day(7), day(14), day(21)]
+    assert data.series["ks"]["price"]["all"] == [0.1, None, 0.3]
+    assert data.limits["ks"] == {"price": [0.2]}
+    assert data.performance == ["roc_auc"]
 
 
 def test_the_newer_version_speaks_for_a_window_that_two_shared(tables: DeltaCatalog, collect: Collect) -> None:
     older = pl.DataFrame(measured([(1, "ks", "price", 0.1)]))
     newer = older.with_columns(value=pl.lit(0.4), model_version=pl.lit(2, pl.Int64))
     tables.append("monitoring.metrics", pl.concat([newer, older]).to_arrow())
-    assert collect()["series"]["ks"]["price"]["all"] == [0.4]
+    assert collect().series["ks"]["price"]["all"] == [0.4]
 
 
 def test_rows_are_counted_and_quarantined_ones_have_reasons(tables: DeltaCatalog, collect: Collect) -> None:
@@ -199,8 +201,8 @@ def test_rows_are_counted_and_quarantined_ones_have_reasons(tables: DeltaCatalog
     tables.append("quarantine.outcomes", pa.table(bad))
     tables.append("monitoring.metrics", measured([(1, "freshness_seconds", "silver.outcomes", 7200.0)]))
     data = collect()
-    assert data["tables"] == [{"name": "silver.outcomes", "rows": 3, "quarantined": 2, "freshness": 7200.0}]
-    (reason,) = data["quarantined"]
+    assert data.tables == [{"name": "silver.outcomes", "rows": 3, "quarantined": 2, "freshness": 7200.0}]
+    (reason,) = data.quarantined
     assert (reason["table"], reason["reason"], reason["rows"]) == ("quarantine.outcomes", "not a number", 2)
     assert "40 %" in dashboard.render(data)
 
@@ -213,9 +215,9 @@ def test_a_failure_is_resolved_when_the_pipeline_finished_later(tables: DeltaCat
     ]
     tables.append("ops.runs", pa.Table.from_pylist(rows))
     data = collect()
-    assert data["as_of"] == day(3)
-    assert [(f["pipeline"], f["resolved"]) for f in data["failures"]] == [("train", False), ("ingest", True)]
-    ingest = data["pipelines"][0]
+    assert data.as_of == day(3)
+    assert [(f["pipeline"], f["resolved"]) for f in data.failures] == [("train", False), ("ingest", True)]
+    ingest = data.pipelines[0]
     assert (ingest["runs"], ingest["failed"], ingest["seconds"], ingest["throughput"]) == (2, 1, 2.0, 5.0)
 
 
@@ -225,12 +227,27 @@ def test_text_from_tables_cannot_become_markup(tables: DeltaCatalog, collect: Co
     tables.append("ops.transitions", pa.Table.from_pylist(rows))
     tables.append("ops.runs", pa.Table.from_pylist([run("ingest", day(0), "failed", error=attack)]))
     tables.append("monitoring.metrics", measured([(1, "ks", attack, 0.1)]))
-    assert attack not in dashboard.render(collect() | {"title": attack})
+    assert attack not in dashboard.render(replace(collect(), title=attack))
 
 
-def test_the_same_tables_give_the_same_page(tables: DeltaCatalog, collect: Collect) -> None:
+@pytest.mark.skipif(option("mlplatform.monitoring.service:charts") is None, reason="no server, no stream")
+def test_each_value_of_a_server_and_a_stream_is_drawn_once(tables: DeltaCatalog, collect: Collect) -> None:
+    serve = ("latency_p50", "latency_p99", "requests_per_second", "failed_share", "refused_share", "stale_share")
+    known = [*((name, "serve") for name in serve), ("freshness_seconds", "online")]
+    known += [(name, "stream") for name in ("lag_seconds", "rows_per_second", "run_seconds")]
+    tables.append("monitoring.metrics", measured([(1, *line, 2.0) for line in known]))
+    charts = collect().service
+    assert sorted(line for chart in charts for line in chart["lines"]) == sorted(known)
+    (lag,) = (chart["lines"] for chart in charts if "Lag" in chart["title"])
+    assert lag == [("lag_seconds", "stream")]
+
+
+def test_the_same_tables_give_the_same_page(tables: DeltaCatalog, collect: Collect, tmp_path: Path) -> None:
     tables.append("monitoring.metrics", measured([(1, "ks", "price", 0.1), (1, "ks", "volume", float("inf"))]))
-    assert dashboard.render(collect()) == dashboard.render(collect())
+    target = dashboard.write_dashboard(tmp_path / "site" / "index.html", collect())
+    page = target.read_text(encoding="utf-8")
+    assert page == dashboard.render(collect())
+    assert "[[1364774400000, 1365379200000]]" in page, "the week from 1 April 2013, midnight in UTC, in milliseconds"
 
 
 @pytest.mark.parametrize(

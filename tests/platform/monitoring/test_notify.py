@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from mlplatform.monitoring.alerts import notify
+from mlplatform.monitoring.notify import notify
 
 Stored = Callable[..., list[str]]
 LINES = ["price: ks 0.31 is above 0.2", "[region=north]: roc_auc 0.55 is below 0.6"]

@@ -134,9 +134,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     written = {}
     for name, tables in (("full", full), ("empty", empty)):
         data = dashboard.collect(tables, SETTINGS, title="Worth it?", environment="prod", metric=METRIC)
-        written[name] = folder / name / "dashboard.html"
-        written[name].parent.mkdir(exist_ok=True)
-        written[name].write_text(dashboard.render(data), encoding="utf-8")
+        written[name] = dashboard.write_dashboard(folder / name / "dashboard.html", data)
     return written
 
 

@@ -92,12 +92,12 @@ def test_classes_are_judged_per_window_and_slice_and_beat_the_baseline(prod: Env
 def test_the_confusion_matrix_counts_each_labelled_prediction_once(prod: Environment) -> None:
     settings, model = prod.config.monitoring, prod.project.model
     data = collect(prod.catalog, settings, title="", environment="prod", metric=model.primary, classes=LABELS.classes)
-    assert data["confusion"] is not None
-    assert data["confusion"]["classes"] == ["low", "middle", "high"]
-    counts = np.array([row for _, row in data["confusion"]["rows"]])
+    assert data.confusion is not None
+    assert data.confusion["classes"] == ["low", "middle", "high"]
+    counts = np.array([row for _, row in data.confusion["rows"]])
     window = read(prod, "predictions.tiny").filter(
-        pl.col("prediction_time") > data["confusion"]["end"] - settings.window,
-        pl.col("prediction_time") <= data["confusion"]["end"],
+        pl.col("prediction_time") > data.confusion["end"] - settings.window,
+        pl.col("prediction_time") <= data.confusion["end"],
     )
     truth = pl.DataFrame(prod.engine.query(prod.project.sql("labels.sql"))).join(window, on="item_id")
     expected = truth.group_by("label", "prediction").len()

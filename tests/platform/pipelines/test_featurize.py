@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from polars.testing import assert_frame_equal
 
+from mlplatform import features
 from mlplatform.contract import FeatureView
 from mlplatform.environment import Environment
 from mlplatform.errors import ConfigError, ContractError
-from mlplatform.features import views
 from mlplatform.pipelines.featurize import featurize
 from mlplatform.storage.catalog import Window
 from mlplatform.storage.ops import RUNS
@@ -42,7 +42,7 @@ def test_a_feature_table_that_cannot_be_joined_is_refused(
     project = Edited(**vars(PROJECT), edits={"features/made.sql": sql})
     env = Environment("prod", project, prod.folder, prod.config)
     with pytest.raises(ContractError, match=says):
-        views.refresh(env, made, now, None)
+        features.refresh(env, made, now, None)
     assert not prod.catalog.exists("features.made")
 
 

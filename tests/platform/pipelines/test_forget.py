@@ -26,16 +26,15 @@ from mlplatform.pipelines.maintain import maintain
 from mlplatform.pipelines.monitor import monitor
 from mlplatform.pipelines.retrain import due
 from mlplatform.pipelines.train import train
+from mlplatform.preparation.forgotten import Subject, subject_of
 from mlplatform.registry import approval
 from mlplatform.registry.compliance import violations
 from mlplatform.registry.scoring import input_example
 from mlplatform.registry.store import Registry
 from mlplatform.registry.transitions import Decision, Transition
-from mlplatform.storage import deliveries, ops
-from mlplatform.storage.deliveries import GrowingError
+from mlplatform.storage import landing, ops
 from mlplatform.storage.delta import DeltaCatalog
-from mlplatform.storage.landing import NAME_FORMAT
-from mlplatform.storage.subject import Subject, subject_of
+from mlplatform.storage.landing import NAME_FORMAT, GrowingError
 from steps import Killed, Mortal, Writer, files, overlay, read
 from tiny.deliveries import land
 
@@ -316,7 +315,7 @@ def test_killed_anywhere_and_run_again_it_ends_the_same(
         *((DeltaCatalog, name) for name in ("append", "replace", "upsert", "remove", "compact")),
         (LocalArtifactRepository, "log_artifact"),
         (MlflowClient, "set_model_version_tag"),
-        (deliveries, "_put"),
+        (landing, "put"),
     ]
 
     def run(project: Path) -> Environment:

@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from hands import PIPELINES, at_once
+from hands import EXPIRES, PIPELINES, at_once
 from mlplatform.environment import Environment
 from mlplatform.registry.store import Registry
 from mlplatform.storage.address import Remote
@@ -94,7 +94,7 @@ def rounds(
     later = now + timedelta(days=10)
     serial: dict[tuple[str, ...], State] = {}
     took: dict[str, float] = {}
-    monkeypatch.setattr("mlplatform.storage.lease.EXPIRES", 4.0)
+    monkeypatch.setattr("mlplatform.storage.lease.EXPIRES", EXPIRES)
 
     def after(*pipelines: str) -> State:
         if pipelines not in serial:

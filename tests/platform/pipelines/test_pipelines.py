@@ -10,8 +10,8 @@ import pytest
 
 from mlplatform.contract import SilverTable
 from mlplatform.environment import Environment
-from mlplatform.monitoring import status
 from mlplatform.monitoring.dashboard import publish
+from mlplatform.monitoring.status import status
 from mlplatform.pipelines.deploy import deploy
 from mlplatform.pipelines.featurize import featurize
 from mlplatform.pipelines.infer import infer

@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 
 from mlplatform.environment import Environment
 from mlplatform.errors import ForbiddenError
-from mlplatform.features.views import columns
+from mlplatform.features import columns
 from mlplatform.monitoring.alerts import SCHEMA
 from mlplatform.pipelines.deploy import deploy
 from mlplatform.pipelines.featurize import featurize

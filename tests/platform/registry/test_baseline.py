@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from mlplatform.contract import Baseline, Labels, Metric
-from mlplatform.registry.scoring import baseline_scores, fit_baseline
+from mlplatform.registry.baseline import baseline_scores, fit_baseline
 
 ROWS = pd.DataFrame({"kind": list("aaaabbbb"), "label": [1.0, 1.0, 2.0, 20.0, 5.0, 5.0, 6.0, 44.0]})
 

@@ -14,8 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlplatform.contract import Csv, JsonLines, Parquet, Source
-from mlplatform.storage.deliveries import Delivery, forget, inspect
-from mlplatform.storage.landing import LandedFile, look
+from mlplatform.storage.landing import Delivery, LandedFile, forget, inspect, look
 
 Format = Csv | JsonLines | Parquet
 APRIL = datetime(2013, 4, 1)

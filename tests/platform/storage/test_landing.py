@@ -8,9 +8,8 @@ import pyarrow as pa
 import pytest
 
 from mlplatform.contract import Source
-from mlplatform.storage.deliveries import Delivery, inspect
 from mlplatform.storage.formats import _Csv
-from mlplatform.storage.landing import LandedFile, look
+from mlplatform.storage.landing import Delivery, LandedFile, inspect, look
 
 APRIL, MAY = datetime(2013, 4, 1), datetime(2013, 5, 1)
 SOON = timedelta(minutes=10)

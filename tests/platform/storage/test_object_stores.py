@@ -22,9 +22,8 @@ from mlplatform.errors import MissingTableError, StorageError
 from mlplatform.storage import lease
 from mlplatform.storage.address import Remote
 from mlplatform.storage.catalog import Among, Window, open_catalog
-from mlplatform.storage.deliveries import changed, forget, inspect
 from mlplatform.storage.delta import DeltaCatalog
-from mlplatform.storage.landing import LandedFile, delivering, look
+from mlplatform.storage.landing import LandedFile, changed, delivering, forget, inspect, look
 from stores import Store, environment
 
 pytestmark = pytest.mark.storage

@@ -261,6 +261,13 @@ MISTAKES = {
         "FeatureView 'kind_history': keys: 'order' is a word of SQL, or no plain name: take another one\n"
         "FeatureView 'kind_arrivals': keys: 'order' is a word of SQL, or no plain name: take another one",
     ),
+    "two queries in a file": Mistake(
+        "sql/labels.sql",
+        "FROM silver.outcomes",
+        "FROM silver.outcomes; SELECT 1",
+        "sql/labels.sql: one SELECT is run here, no more, no less and nothing else: tables are written by the "
+        "pipelines",
+    ),
     "a table in quotes, where the engine does not see its name": Mistake(
         "sql/entities.sql",
         "silver.items",
@@ -470,6 +477,19 @@ def test_a_database_that_is_not_declared_right_is_found(copy: Copy) -> None:
         "PROJECT.sources[1].format: give a table or a query, one of them",
         "PROJECT.sources[1].format.overlap: nothing overlaps without a watermark: all rows are read each time",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (b"-- later", "one SELECT is run here, no more, no less and nothing else: tables are written by the pipelines"),
+        (b"-- gr\xf6\xdfer\nSELECT 1 AS a", "not in UTF-8: save it in that encoding"),
+    ],
+    ids=["nothing", "another encoding"],
+)
+def test_a_file_that_holds_no_query_is_found(copy: Copy, text: bytes, says: str) -> None:
+    (copy.package / "sql" / "labels.sql").write_bytes(text)
+    assert copy.problems() == [f"sql/labels.sql: {says}"]
 
 
 def test_a_file_that_nothing_declares_and_one_that_is_missing_are_found(copy: Copy) -> None:

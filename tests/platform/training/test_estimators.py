@@ -227,8 +227,8 @@ def test_a_baseline_without_groups_and_no_feature_views_will_do(trained_with: An
 
 def test_a_feature_view_without_keys_holds_for_every_entity(trained_with: Any, now: datetime) -> None:
     from mlplatform.contract import FeatureView
+    from mlplatform.features import refresh
     from mlplatform.features.frames import entities
-    from mlplatform.features.views import refresh
 
     day = PROJECT.views[0].ttl
     everywhere = FeatureView("world", (), day, day)

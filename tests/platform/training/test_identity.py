@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import polars as pl
+import polars.selectors as cs
 import pytest
 
 from mlplatform.environment import Environment
@@ -48,6 +49,17 @@ def test_rows_that_come_later_change_no_training_of_before(prod: Environment, no
     after = data.load(prod, now)
     assert after.digest == before.digest
     assert after.table_versions != before.table_versions
+
+
+def test_the_last_bits_of_a_feature_make_no_other_training(prod: Environment, now: datetime) -> None:
+    """Two engines add up in an order of their own."""
+    before = data.load(prod, now)
+    for view in PROJECT.views:
+        rows = read(prod, view.table).with_columns(cs.float() * (1 + 2**-50))
+        prod.catalog.replace(view.table, rows.to_arrow(), Window("available_at"))
+    after = data.load(prod, now)
+    assert not after.train.equals(before.train)
+    assert after.digest == before.digest
 
 
 @pytest.mark.parametrize("what", ["code", "settings"])

@@ -8,14 +8,14 @@ import pytest
 
 from mlplatform.contract import Labels
 from mlplatform.features.frames import LabelError
-from mlplatform.training.data import check_labels
+from mlplatform.training.labels import check
 
 BINARY, NUMBER, CLASSES = Labels("binary"), Labels("number"), Labels("multiclass", ("early", "late", "on time"))
 
 
 def refusal(labels: Labels, train: Sequence[object], holdout: Sequence[object], min_class_rows: int = 2) -> str:
     with pytest.raises(LabelError) as refused:
-        check_labels(labels, pd.Series(train), pd.Series(holdout), min_class_rows)
+        check(labels, pd.Series(train), pd.Series(holdout), min_class_rows)
     return str(refused.value)
 
 
@@ -25,7 +25,7 @@ def refusal(labels: Labels, train: Sequence[object], holdout: Sequence[object], 
     ids=["binary", "number", "multiclass"],
 )
 def test_labels_as_they_should_be_pass(labels: Labels, values: list[object]) -> None:
-    check_labels(labels, pd.Series(values * 5), pd.Series(values * 2), 5)
+    check(labels, pd.Series(values * 5), pd.Series(values * 2), 5)
 
 
 def test_numbers_are_no_binary_labels() -> None:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 import numpy as np
 import pandas as pd
 
+from mlplatform.errors import QueryError
+
 if TYPE_CHECKING:
     import optuna
     import pandera.polars as pandera
@@ -326,7 +328,10 @@ class Project:
 
         Its first line is a comment with the file's name, by which errors are told in terms of the file.
         """
-        text = resources.files(self.package).joinpath("sql", path).read_text(encoding="utf-8")
+        try:
+            text = resources.files(self.package).joinpath("sql", path).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise QueryError(f"sql/{path}: not in UTF-8: save it in that encoding") from error
         return f"-- sql/{path}\n{text.rstrip().rstrip(';')}"
 
 

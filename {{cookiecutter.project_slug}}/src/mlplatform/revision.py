@@ -71,14 +71,10 @@ def _installed_version() -> str:
     """The version of the wheel that holds this file; `0.dev0` where there is none."""
     here = Path(__file__).parent
     for command in metadata.entry_points(group="console_scripts"):  # quicker than to ask every distribution
-        if command.dist and command.value.endswith(".__main__:main") and _holds(command.dist, here):
-            return command.dist.version
+        wheel = command.dist
+        if wheel and command.value.endswith(".__main__:main") and Path(str(wheel.locate_file(here.name))) == here:
+            return wheel.version
     return "0.dev0"
-
-
-def _holds(wheel: metadata.Distribution, folder: Path) -> bool:
-    place = wheel.locate_file(folder.name)
-    return Path(str(place)) == folder
 
 
 def _is_source_checkout(project: Path) -> bool:

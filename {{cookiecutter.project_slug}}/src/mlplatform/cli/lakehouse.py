@@ -79,7 +79,7 @@ def forget(
     """
     from mlplatform.pipelines.forget import forget as run_forget
     from mlplatform.pipelines.forget import look
-    from mlplatform.storage.subject import subject_of
+    from mlplatform.preparation.forgotten import subject_of
 
     at, subject = environment(env), subject_of(about)
     if yes:

@@ -113,7 +113,7 @@ def maintain_command(env: EnvOption = "dev", as_of: AsOfOption = None) -> None:
 @app.command("status")
 def status_command(env: EnvOption = "dev", as_of: AsOfOption = None) -> None:
     """Where the environment stands: champion, waiting requests, last runs, newest alerts."""
-    from mlplatform.monitoring import status
+    from mlplatform.monitoring.status import status
 
     for line in status(environment(env), logical_time(as_of)):
         typer.echo(line)

@@ -108,12 +108,29 @@ def _read_layer(path: Path, environment: str) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"conf/{path.name}: no such file")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8").replace("{env}", environment)) or {}
+        content = yaml.load(path.read_text(encoding="utf-8").replace("{env}", environment), _Once) or {}
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"conf/{path.name}: not in UTF-8: save it in that encoding") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"conf/{path.name}: not valid YAML: {error}") from error
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or error
+        indented = "; look how this line and those before it are indented" if "<block" in str(problem) else ""
+        where = f"conf/{path.name}{f':{mark.line + 1}' if mark else ''}"
+        raise ConfigError(f"{where}: not valid YAML: {problem}{indented}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"conf/{path.name}: expected sections (`name:` and indented keys), found {content!r}")
     return content
+
+
+class _Once(yaml.SafeLoader):
+    """Refuses a key that stands twice under one heading: YAML would take the last one, and all below it, in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key in [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} stands here twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import re
 from datetime import timedelta
 from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, field_validator, model_validator
 
 from mlplatform.config import Duration, Period, Section
 from mlplatform.errors import ConfigError
@@ -31,6 +31,13 @@ class SparkSettings(Section):
     jars: str = Field(default="jars", description="folder of Delta's jars")
     python: str | None = Field(default=None, description="Python on the workers, with the same packages; null: as here")
     session: dict[str, str] = Field(default={}, description="Spark's settings by Spark's names, as text")
+
+    @field_validator("master")
+    @classmethod
+    def _keeps_no_token(cls, master: str) -> str:
+        if ";token=" in master:
+            raise ValueError("a token is a secret: it belongs in the environment, as SPARK_CONNECT_AUTHENTICATE_TOKEN")
+        return master
 
 
 class LakehouseSettings(Section):

@@ -16,6 +16,7 @@ Find = Callable[[str], "Snapshot | Rows | None"]
 
 # By the name that `lakehouse.engine` holds.
 ENGINES = {"duckdb": "mlplatform.engine.duckdb:DuckDb", "spark": "mlplatform.engine.spark:Spark"}
+NO_QUERY = "one SELECT is run here, no more, no less and nothing else: tables are written by the pipelines"
 SCHEMAS = ("bronze", "silver", "quarantine", "features", "predictions", "monitoring", "ops", "given")
 QUALIFIED_NAME = re.compile(rf"\b(?P<schema>{'|'.join(SCHEMAS)})\.(?P<table>[a-z_]\w*)")
 

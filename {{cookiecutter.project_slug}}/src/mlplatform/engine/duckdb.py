@@ -16,7 +16,7 @@ import duckdb
 import pyarrow as pa
 
 from mlplatform.config.loading import suggestion
-from mlplatform.engine import SCHEMAS, Cluster, Find, View, located, newest_known, sources
+from mlplatform.engine import NO_QUERY, SCHEMAS, Cluster, Find, View, located, newest_known, sources
 from mlplatform.errors import ForbiddenError, QueryError
 from mlplatform.storage.address import scheme
 from mlplatform.storage.catalog import BatchFunction, Rows, Snapshot, Spool, Window, quoted
@@ -45,7 +45,7 @@ class DuckDb:
         with _told(sql):
             kinds = [statement.type for statement in duckdb.extract_statements(sql)]
         if kinds != [duckdb.StatementType.SELECT]:
-            raise ForbiddenError("only one SELECT at a time is run here: tables are written by the pipelines")
+            raise ForbiddenError(located(sql, NO_QUERY))
         known = Window("available_at", since, as_of).predicate("TIMESTAMP ")
         tables: list[_Table] = []
         for name, source in sources(sql, self._find, given).items():
@@ -86,9 +86,7 @@ class DuckDb:
 class _Lazy:
     """What both kinds of relations share."""
 
-    @property
-    def schema(self) -> pa.Schema:
-        raise NotImplementedError
+    schema: pa.Schema
 
     def compute(self) -> Iterator[pa.RecordBatch]:
         raise NotImplementedError
@@ -171,13 +169,9 @@ class Mapped(_Lazy):
     """What a function makes of each batch of another relation."""
 
     def __init__(self, rows: _Lazy, function: BatchFunction, schema: pa.Schema) -> None:
+        self.schema = schema
         self._rows = rows
         self._function = function
-        self._schema = schema
-
-    @property
-    def schema(self) -> pa.Schema:
-        return self._schema
 
     def compute(self) -> Iterator[pa.RecordBatch]:
         return map(self._function, self._rows.batches())
@@ -191,7 +185,7 @@ def _database(memory_limit: str) -> duckdb.DuckDBPyConnection:
     """A database in memory that knows the dialect."""
     spill = Path(tempfile.gettempdir(), f"mlplatform-{uuid.uuid4().hex}")  # there only while it is needed
     database = duckdb.connect(config={"memory_limit": memory_limit, "temp_directory": str(spill)})
-    database.execute("SET TimeZone = 'UTC'")
+    database.execute("SET GLOBAL TimeZone = 'UTC'")  # of each cursor, too: a plain SET is this connection's alone
     database.execute(resources.files(__package__).joinpath("dialect.sql").read_text(encoding="utf-8"))
     return database
 

@@ -25,7 +25,7 @@ from weakref import finalize
 
 import pyarrow as pa
 
-from mlplatform.engine import QUALIFIED_NAME, Cluster, Find, View, located, newest_known, sources
+from mlplatform.engine import NO_QUERY, QUALIFIED_NAME, Cluster, Find, View, located, newest_known, sources
 from mlplatform.errors import ConfigError, ForbiddenError, QueryError, UserError
 from mlplatform.storage.address import UNITY, scheme
 from mlplatform.storage.catalog import BatchFunction, Rows, Snapshot, Spool, Window, load, quoted
@@ -74,7 +74,7 @@ _NAMED = re.compile(
 )
 _RAISED = re.compile(r"<<([A-Za-z0-9+/=]+)>>")
 _SAID = re.compile(r"\[[A-Z0-9_.]+\] .*?SQLSTATE: \w+(; line \d+ pos \d+)?", re.DOTALL)  # what is wrong with a query
-_UNAVAILABLE = re.compile(r'StatusCode\.UNAVAILABLE\s+details = "([^"]*)"')
+_ANSWER = re.compile(r'StatusCode\.(\w+)\s+details = "([^"]*)"')  # of a server, or of none
 _CONNECTED: list[Any] = []  # sessions on Spark Connect servers
 _OWN = tempfile.TemporaryDirectory(prefix="mlplatform-")  # what executors fetch as they come; Spark wants a folder, too
 
@@ -113,7 +113,7 @@ class Spark:
         given: Mapping[str, Rows] | None = None,
     ) -> "Frame":
         if not _QUERY.match(sql):
-            raise ForbiddenError("only one SELECT at a time is run here: tables are written by the pipelines")
+            raise ForbiddenError(located(sql, NO_QUERY))
         known = Window("available_at", since, as_of).predicate("TIMESTAMP_NTZ ")
         tables = sources(sql, self._find, given)
         with _told(sql):
@@ -266,10 +266,10 @@ def _told(sql: str = "") -> Iterator[None]:
     except (PySparkException, Py4JError) as error:
         if raised := _RAISED.search(str(error)):
             raise pickle.loads(base64.b64decode(raised[1])) from None
-        if gone := _UNAVAILABLE.search(str(error)):
+        if (gone := _ANSWER.search(str(error))) and gone[1] == "UNAVAILABLE":
             for session in _CONNECTED:  # each thing that they say at the process's end would be tried for ten minutes
                 session.client.set_retry_policies([])
-            raise QueryError(f"lakehouse.spark.master: the Spark Connect server is gone: {gone[1]}") from error
+            raise QueryError(f"lakehouse.spark.master: the Spark Connect server is gone: {gone[2]}") from error
         if said := _SAID.search(str(error)):
             raise QueryError(located(sql, said[0])) from error
         raise
@@ -386,9 +386,12 @@ def _connected(address: str) -> Any:
         needs = "needs the packages of pyspark[connect]: run `make setup EXTRAS=connect`"
         raise ConfigError(f"{setting}: {_REMOTE} {needs} ({error})") from error
     except grpc.FutureTimeoutError as error:
-        raise ConfigError(f"{setting}: no Spark Connect server answers at {server.endpoint}") from error
+        how = ", with TLS and a certificate that is trusted here" if server.secure else ""
+        raise ConfigError(f"{setting}: no Spark Connect server answers at {server.endpoint}{how}") from error
     except (PySparkException, ValueError) as error:
-        raise ConfigError(f"{setting}: {error}") from error
+        said = _ANSWER.search(str(error))
+        token = " (SPARK_CONNECT_AUTHENTICATE_TOKEN)" if said and said[1] == "UNAUTHENTICATED" else ""
+        raise ConfigError(f"{setting}: {f'the server says: {said[2]}{token}' if said else error}") from error
 
 
 def _prepared(session: Any, settings: Mapping[str, str]) -> Any:

@@ -10,7 +10,7 @@ from mlplatform.contract import Labels, Project
 from mlplatform.engine import View
 from mlplatform.environment import Environment
 from mlplatform.errors import UserError
-from mlplatform.features.views import SUPERSEDED, columns, refuse_doubled
+from mlplatform.features import SUPERSEDED, columns, refuse_doubled
 from mlplatform.storage.catalog import Relation, Rows, Window
 
 _BUCKETS = 16**4

@@ -19,7 +19,7 @@ from mlplatform.config.serving import ServingSettings
 from mlplatform.contract import FeatureView
 from mlplatform.environment import Environment
 from mlplatform.errors import GoneError, UserError
-from mlplatform.features.views import TIMES, columns
+from mlplatform.features import TIMES, columns
 from mlplatform.storage.catalog import load
 
 # By the name that `serving.online.store` holds.

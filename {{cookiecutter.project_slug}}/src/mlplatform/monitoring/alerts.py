@@ -1,18 +1,11 @@
-"""From metrics to alerts, and from alerts to a decision to retrain: pure functions of the tables. And telling people.
+"""From metrics to alerts, and from alerts to a decision to retrain. Both are pure functions of the tables."""
 
-An alert is a row of `ops.alerts` before anybody is told: a message that cannot be delivered is reported, and
-shown on the console instead, but it never stops the pipeline.
-"""
-
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
-from rich.console import Console
-from rich.markup import escape
 
 from mlplatform.config.sections import Rule
 from mlplatform.storage import ops
@@ -21,7 +14,18 @@ KEYS = ops.KEYS[ops.ALERTS]
 SCHEMA = pl.DataFrame(ops.SCHEMAS[ops.ALERTS].empty_table()).schema
 
 
-Alert = dict[str, Any]  # a row of `ops.alerts`, by column
+class Alert(NamedTuple):
+    """One row of `ops.alerts`."""
+
+    rule: str
+    column: str
+    slice: str
+    window_end: datetime
+    value: float
+    threshold: float
+    raised_at: datetime
+    action: str
+    message: str
 
 
 def evaluate(metrics: pl.DataFrame, rules: Iterable[Rule], as_of: datetime) -> pl.DataFrame:
@@ -36,7 +40,7 @@ def evaluate(metrics: pl.DataFrame, rules: Iterable[Rule], as_of: datetime) -> p
     known = metrics.filter(pl.col("available_at") <= as_of).sort("available_at", "model_version")
     known = known.unique(["metric", "column", "slice", "window_end"], keep="last", maintain_order=True)
     rows = [alert for rule in rules for alert in _alerts(known, rule)]
-    return pl.DataFrame(rows, SCHEMA).sort("raised_at", *KEYS)
+    return pl.DataFrame(rows, SCHEMA, orient="row").sort("raised_at", *KEYS)
 
 
 def silent(metrics: pl.DataFrame, rules: Iterable[Rule]) -> list[str]:
@@ -69,8 +73,8 @@ def retraining_due(
     due = alerts.filter(pl.col("action") == "retrain", pl.col("raised_at") <= as_of)
     if last_trained is not None:
         due = due.filter(pl.col("window_end") > last_trained)
-    newest = due.sort("raised_at", *KEYS, descending=[True, *[False] * len(KEYS)]).head(1).to_dicts()
-    return newest[0] if newest else None
+    rows = due.select(SCHEMA.keys()).sort("raised_at", *KEYS, descending=[True, *[False] * len(KEYS)])
+    return Alert(*rows.row(0)) if rows.height else None
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
@@ -96,17 +100,10 @@ def _alerts(metrics: pl.DataFrame, rule: Rule) -> Iterator[Alert]:
             )
             limit = _crossed(rule, row["value"])
             if limit is not None and count >= rule.windows.breached:
-                yield {
-                    "rule": rule.name,
-                    "column": column,
-                    "slice": slice_,
-                    "window_end": row["window_end"],
-                    "value": row["value"],
-                    "threshold": limit,
-                    "raised_at": row["available_at"],
-                    "action": rule.action,
-                    "message": _message(rule, row, limit, count),
-                }
+                yield Alert(
+                    *(rule.name, column, slice_, row["window_end"], row["value"], limit, row["available_at"]),
+                    *(rule.action, _message(rule, row, limit, count)),
+                )
 
 
 def _crossed(rule: Rule, value: float) -> float | None:
@@ -130,40 +127,3 @@ def _message(rule: Rule, row: Mapping[str, Any], limit: float, count: int) -> st
 
 def _numbers(digits: int, *values: float) -> list[str]:
     return [f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}" for value in values]
-
-
-def notify(title: str, lines: Iterable[str], services: Sequence[str] = (), console: Console | None = None) -> list[str]:
-    """Send one message with a line per alert to every service; return what could not be delivered, and why.
-
-    A service is named by the environment variable that holds its Apprise URL, since that is a secret. Without
-    services, and whenever a delivery fails, the message is printed.
-    """
-    body = "\n".join(lines)
-    failures = _send(title, body, services) if services and body else []
-    if body and (failures or not services):
-        console = console or Console(stderr=True)
-        console.print(f"[bold yellow]{escape(title)}[/]\n{escape(body)}", soft_wrap=True)
-        for failure in failures:
-            console.print(f"[red]not delivered:[/] {escape(failure)}", soft_wrap=True)
-    return failures
-
-
-def _send(title: str, body: str, services: Sequence[str]) -> list[str]:
-    from apprise import Apprise  # slow to import: paid only when there is something to send
-
-    failures = []
-    for variable in services:
-        url = os.environ.get(variable)
-        if not url:
-            failures.append(f"{variable}: this variable is not set")
-            continue
-        service = f"{variable} ({url.partition(':')[0]}://...)"
-        apprise = Apprise()
-        if not apprise.add(url):
-            failures.append(f"{service}: Apprise does not understand this URL")
-            continue
-        for result in apprise.notify(body=body, title=title).results:
-            if not result:
-                reasons = "; ".join(entry.message for entry in result.logs() if entry.message)
-                failures.append(f"{service}: {reasons or result.status.name.lower()}")
-    return failures

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 from math import isfinite
@@ -26,9 +27,35 @@ Row = dict[str, Any]
 Series = dict[str, dict[str, dict[str, list[float | None]]]]  # metric -> column -> slice -> a value per window
 
 
+@dataclass(frozen=True)
+class DashboardData:
+    """What the page shows. Times are naive UTC; series have one value or None per window."""
+
+    title: str
+    environment: str
+    metric: str
+    higher_is_better: bool
+    as_of: datetime | None
+    windows: list[tuple[datetime, datetime]]
+    series: Series
+    limits: dict[str, dict[str, list[float]]]  # metric -> column -> limits of the rules that watch it
+    performance: list[str]  # the metrics that the use case computes, the primary one first
+    service: list[Row]  # charts of a server and a stream: a title, and metric and column of each line
+    confusion: Row | None  # of the newest window with labels: end, classes, and one row of counts per label
+    versions: list[Row]
+    reigns: list[Row]
+    baseline: float | None
+    incidents: list[Row]
+    silent: list[str]
+    tables: list[Row]
+    quarantined: list[Row]
+    pipelines: list[Row]
+    failures: list[Row]
+
+
 def publish(env: Environment, target: Path | None = None) -> Path:
     """Write the dashboard of `env`, by default beside its tables. Returns the file."""
-    page = collect(
+    data = collect(
         env.catalog,
         env.config.monitoring,
         title=env.project.title,
@@ -36,14 +63,18 @@ def publish(env: Environment, target: Path | None = None) -> Path:
         metric=env.project.model.primary,
         classes=env.project.labels.classes,
     )
-    target = target or env.reports / "dashboard.html"
+    return write_dashboard(target or env.reports / "dashboard.html", data)
+
+
+def write_dashboard(target: Path, data: DashboardData) -> Path:
+    """Write the page to `target`, a file, and return it."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(render(page), encoding="utf-8")
+    target.write_text(render(data), encoding="utf-8")
     return target
 
 
-def render(page: Mapping[str, Any]) -> str:
-    """Return what `collect` gives as HTML. The same data give the same page."""
+def render(data: DashboardData) -> str:
+    """Return the page as HTML. The same data give the same page."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -52,7 +83,7 @@ def render(page: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": _number, "day": _day, "change": _change, "seconds": _seconds, "plain": _plain}
-    return environment.get_template("dashboard.html.j2").render(page)
+    return environment.get_template("dashboard.html.j2").render(vars(data))
 
 
 def collect(
@@ -63,11 +94,11 @@ def collect(
     environment: str,
     metric: Metric,
     classes: Sequence[str] = (),
-) -> dict[str, Any]:
+) -> DashboardData:
     """Read what the page shows. A table that does not exist yet gives an empty part, not an error.
 
     `metric` is the primary performance metric, as the use case and `ops.comparisons` name it; `classes` are those of
-    multi-class labels. Times are naive UTC; series have one value or None per window.
+    multi-class labels.
     """
     existing = set(tables.names())
 
@@ -81,28 +112,28 @@ def collect(
     comparisons = sorted(read("ops.comparisons"), key=itemgetter("as_of"))
     runs = sorted(read("ops.runs"), key=itemgetter("as_of", "started_at"))
     reigns, charts = _reigns(transitions, comparisons), option("mlplatform.monitoring.service:charts")
-    return {
-        "title": title,
-        "environment": environment,
-        "metric": metric.name,
-        "higher_is_better": metric.greater_is_better,
-        "as_of": max((run["as_of"] for run in runs), default=None),
-        "windows": windows,  # the start and end of each
-        "series": series,
-        "limits": _limits(series, settings),
-        "performance": _performance(series, metric.name),
-        "service": charts(series) if charts else [],
-        "confusion": _confusion(known, classes),
-        "versions": _versions(transitions, comparisons, reigns),
-        "reigns": reigns,
-        "baseline": next((c["champion_score"] for c in comparisons if c["champion"] == "baseline"), None),
-        "incidents": _incidents(read("ops.alerts"), known, settings),
-        "silent": alerts.silent(known, settings.rules) if known.height else [],
-        "tables": _tables(tables, existing, series),
-        "quarantined": _quarantined(tables, existing),
-        "pipelines": _pipelines(runs),
-        "failures": _failures(runs),
-    }
+    return DashboardData(
+        title=title,
+        environment=environment,
+        metric=metric.name,
+        higher_is_better=metric.greater_is_better,
+        as_of=max((run["as_of"] for run in runs), default=None),
+        windows=windows,
+        series=series,
+        limits=_limits(series, settings),
+        performance=_performance(series, metric.name),
+        service=charts(series) if charts else [],
+        confusion=_confusion(known, classes),
+        versions=_versions(transitions, comparisons, reigns),
+        reigns=reigns,
+        baseline=next((c["champion_score"] for c in comparisons if c["champion"] == "baseline"), None),
+        incidents=_incidents(read("ops.alerts"), known, settings),
+        silent=alerts.silent(known, settings.rules) if known.height else [],
+        tables=_tables(tables, existing, series),
+        quarantined=_quarantined(tables, existing),
+        pipelines=_pipelines(runs),
+        failures=_failures(runs),
+    )
 
 
 def _series(known: pl.DataFrame, ends: Sequence[datetime]) -> Series:
@@ -116,7 +147,6 @@ def _series(known: pl.DataFrame, ends: Sequence[datetime]) -> Series:
 
 
 def _limits(series: dict[str, dict[str, Any]], settings: MonitoringSettings) -> dict[str, dict[str, list[float]]]:
-    """By metric and column: the limits of the rules that watch it."""
     limits: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for rule in settings.rules:
         for column in series.get(rule.metric, ()):
@@ -126,14 +156,13 @@ def _limits(series: dict[str, dict[str, Any]], settings: MonitoringSettings) -> 
 
 
 def _performance(series: Iterable[str], primary: str) -> list[str]:
-    """The metrics that the use case computes, the primary one first."""
     measured_here = {*metrics.DRIFT, *metrics.OTHER}
     found = [m for m in series if m not in measured_here and not m.startswith("baseline_")]
     return sorted(found, key=lambda m: (m != primary, m))
 
 
 def _confusion(known: pl.DataFrame, classes: Sequence[str]) -> Row | None:
-    """The confusion matrix of the newest window that has one, as rows of counts; versions that shared it are added."""
+    """Return the confusion matrix of the newest window that has one; versions that shared it are added up."""
     rows = known.filter(pl.col("metric") == "confusion")
     if rows.is_empty():
         return None

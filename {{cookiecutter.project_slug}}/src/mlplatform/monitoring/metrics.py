@@ -102,7 +102,7 @@ def inputs(
     rows = [("rows", "", name, float(round(count * weight))) for name, count in counts]
     for name in watched if height else ():
         column = _column(frame, name)
-        rows.append(("missing_rate", name, part, _missing_rate(column)))
+        rows.append(("missing_rate", name, part, column.to_frame().select(_missing(name, column.dtype)).item()))
         if reference is not None and height >= settings.min_rows:
             drifted = drift.compare(_column(reference, name), column, settings.psi_bins)
             rows += [(metric, name, part, value) for metric, value in drifted.items()]
@@ -198,10 +198,11 @@ def _column(frame: pl.DataFrame | pl.LazyFrame, name: str) -> pl.Series:
     return frame.lazy().select(name).collect()[name]
 
 
-def _missing_rate(column: pl.Series) -> float:
-    """The share of missing values, by the same definition as drift: null, NaN or infinite."""
-    present = column.is_finite().fill_null(False) if column.dtype.is_float() else column.is_not_null()
-    return 1 - int(present.sum()) / len(column)
+def _missing(name: str, dtype: pl.DataType) -> pl.Expr:
+    """Give the share of missing values, by the same definition as drift: null, NaN or infinite."""
+    column = pl.col(name)
+    present = column.is_finite().fill_null(False) if dtype.is_float() else column.is_not_null()
+    return (1 - present.mean()).alias(name)
 
 
 def rows_of(

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from mlplatform.environment import Environment, Run
-from mlplatform.monitoring.alerts import notify
+from mlplatform.monitoring.notify import notify
 from mlplatform.registry import approval, compliance
 from mlplatform.registry.comparison import BASELINE, compare_versions, record
 from mlplatform.registry.store import Registry

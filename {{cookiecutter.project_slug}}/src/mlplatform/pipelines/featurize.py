@@ -4,7 +4,7 @@ from datetime import datetime
 
 from mlplatform.environment import Environment, Run
 from mlplatform.errors import ConfigError
-from mlplatform.features.views import columns, refresh
+from mlplatform.features import columns, refresh
 
 
 def featurize(env: Environment, as_of: datetime, *, backfill: bool = False) -> Run:

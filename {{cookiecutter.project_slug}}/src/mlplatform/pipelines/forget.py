@@ -16,6 +16,7 @@ from mlplatform.environment import Environment, Run
 from mlplatform.errors import UserError
 from mlplatform.preparation.forgotten import (
     Doomed,
+    Subject,
     count,
     doomed_rows,
     entities_of,
@@ -30,7 +31,6 @@ from mlplatform.registry.tags import Sampled
 from mlplatform.registry.transitions import Decision
 from mlplatform.storage import ops
 from mlplatform.storage.catalog import quoted
-from mlplatform.storage.subject import Subject
 from mlplatform.training.data import parts
 
 

@@ -10,9 +10,9 @@ import polars as pl
 from mlplatform.environment import Environment, Run
 from mlplatform.features.frames import entities, sample, with_labels
 from mlplatform.monitoring import alerts, metrics
-from mlplatform.monitoring.alerts import notify
 from mlplatform.monitoring.metrics import Volume
-from mlplatform.registry.scoring import baseline_scores
+from mlplatform.monitoring.notify import notify
+from mlplatform.registry.baseline import baseline_scores
 from mlplatform.registry.store import Registry
 from mlplatform.storage import ops
 from mlplatform.storage.catalog import Relation, Span, Window, option

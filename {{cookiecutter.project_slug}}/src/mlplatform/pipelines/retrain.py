@@ -34,5 +34,5 @@ def due(env: Environment, as_of: datetime) -> str:
         )
         alerts = pl.DataFrame(raised)
         alert = retraining_due(alerts, last, settings.cooldown, as_of)
-        return f"alert {alert['rule']}: {alert['message']}" if alert else ""
+        return f"alert {alert.rule}: {alert.message}" if alert else ""
     return ""

@@ -1,8 +1,10 @@
-"""Which rows and lines are about a subject, and the landing zone and the tables without them."""
+"""What is to be forgotten: which rows and lines are about a subject; the landing zone and tables without them."""
 
+import json
 import re
-from collections.abc import Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,16 +14,66 @@ from mlplatform.config.loading import suggestion
 from mlplatform.contract import Database
 from mlplatform.environment import READ_TOGETHER, Environment
 from mlplatform.errors import UserError
-from mlplatform.preparation.contracts import PROVENANCE
-from mlplatform.storage import deliveries, formats, landing, ops
+from mlplatform.preparation.silver import PROVENANCE
+from mlplatform.storage import formats, landing, ops
 from mlplatform.storage.catalog import Window, quoted
-from mlplatform.storage.subject import Subject
+
+FORGOTTEN = "[forgotten]"
+_SHORT = 4  # characters: shorter values are words of many texts
 
 Doomed = dict[str, pa.Table]
 """By table, in the order in which they have to go, the values of key columns whose rows go."""
 
 _TEXTS = ("error", "reason", "request_reason", "message", "slice")  # columns that may quote a value
 _READ_BY_PEOPLE = ("dashboard.html", "review/**/*.md", "review/**/*.json")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """`values` by column, as text. A row is about the subject where every column has its value."""
+
+    values: Mapping[str, str]
+
+    @property
+    def columns(self) -> str:
+        return ", ".join(self.values)
+
+    @property
+    def row(self) -> pa.Table:
+        """The values as a table of one row, to join with: they belong into no SQL, which logs and errors may show."""
+        return pa.table({name: pa.array([value], pa.string()) for name, value in self.values.items()})
+
+    def named_in(self, columns: Sequence[str]) -> bool:
+        """Whether a table with these columns can say which of its rows are about the subject."""
+        return set(self.values) <= set(columns)
+
+    def is_row(self, row: Mapping[str, str | None]) -> bool:
+        return all(row.get(name) == value for name, value in self.values.items())
+
+    def is_in(self, text: str | None) -> bool:
+        """Whether a refused line, or the like, holds every value as a word."""
+        return bool(text) and all(pattern.search(text or "") for pattern in self._words.values())
+
+    def redacted(self, text: str) -> str:
+        """The text without the values; of short ones only those that stand behind the name of their column."""
+        for name, value in self.values.items():
+            pattern = self._words[name]
+            if len(value) < _SHORT:
+                pattern = re.compile(rf"(?<={re.escape(name)}[ =]){pattern.pattern}")
+            text = pattern.sub(FORGOTTEN, text)
+        return text
+
+    @cached_property
+    def _words(self) -> dict[str, re.Pattern[str]]:
+        return {name: re.compile(rf"(?<!\w)(?:{_spellings(value)})(?!\w)") for name, value in self.values.items()}
+
+
+def subject_of(texts: Sequence[str]) -> Subject:
+    """The subject that `column=value` texts mean; raises UserError."""
+    pairs = [text.partition("=") for text in texts]
+    if wrong := [text for text, (name, _, value) in zip(texts, pairs, strict=True) if not (name and value)]:
+        raise UserError(f"{', '.join(wrong)}: wanted is <column>=<value>, such as item_id=I-17")
+    return Subject({name: value for name, _, value in pairs})
 
 
 def refuse_unknown(env: Environment, subject: Subject) -> None:
@@ -88,8 +140,8 @@ def forget_lines(env: Environment, subject: Subject, doomed: Doomed, *, write: b
     for source in env.project.sources:
         rows = _bronze_rows(env, f"bronze.{source.name}", doomed)
         for file in files.get(source.name, ()):
-            goes = _judge(subject, rows.get(file.name, ()))
-            if lines := deliveries.forget(file, source, goes, env.config.lakehouse.settle, write=write):
+            goes = _judge(subject, rows.get(file.name, []))
+            if lines := landing.forget(file, source, goes, env.config.lakehouse.settle, write=write):
                 found[file.name] = lines
     return found
 
@@ -155,6 +207,12 @@ def _texts(batch: pa.RecordBatch) -> pa.Array:
     return pc.binary_join_element_wise(*(batch[name] for name in names), "|", null_handling="replace")
 
 
+def _spellings(value: str) -> str:
+    """A value as it is, and as Python and JSON write it."""
+    spelt = (value, repr(value)[1:-1], json.dumps(value)[1:-1])
+    return "|".join(re.escape(text) for text in dict.fromkeys(spelt))
+
+
 def _own(env: Environment) -> list[str]:
     """The tables that this environment writes."""
     external = {f"features.{view.view}" for view in env.config.lakehouse.external_views}
@@ -206,11 +264,12 @@ def _bronze_rows(env: Environment, name: str, doomed: Doomed) -> Mapping[str, li
         for batch in env.engine.query(sql, given={"given.keys": doomed[name]}).batches():
             for row in batch.to_pylist():
                 file = re.sub(r"#\d+$", "", row["source_file"])
-                rows.setdefault(file, []).append({name: value for name, value in row.items() if name not in _OURS})
+                values = {name: value for name, value in row.items() if name not in formats.PROVENANCE}
+                rows.setdefault(file, []).append(values)
     return rows
 
 
-def _judge(subject: Subject, rows: "list[dict[str, str]] | tuple[()]") -> deliveries.Goes:
+def _judge(subject: Subject, rows: list[dict[str, str]]) -> formats.Goes:
     known = {_content(row) for row in rows}
 
     def goes(text: str, row: formats.Values | None) -> bool:
@@ -219,9 +278,6 @@ def _judge(subject: Subject, rows: "list[dict[str, str]] | tuple[()]") -> delive
         return subject.is_row(row) or _content(row) in known
 
     return goes
-
-
-_OURS = set(formats.PROVENANCE)
 
 
 def _content(row: Mapping[str, str | None]) -> frozenset[tuple[str, str]]:

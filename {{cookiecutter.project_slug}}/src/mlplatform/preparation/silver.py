@@ -2,14 +2,20 @@
 
 from datetime import datetime
 
+import polars as pl
 import pyarrow as pa
 
 from mlplatform.contract import SilverTable
+from mlplatform.engine import Engine
 from mlplatform.environment import Environment, Run
 from mlplatform.errors import ContractError, QueryError
-from mlplatform.preparation.contracts import KNOWN, PROVENANCE, REASON, judge, stop_if_too_many
+from mlplatform.preparation.bronze import stop_if_too_many
 from mlplatform.storage import ops
 from mlplatform.storage.catalog import Relation, quoted
+
+PROVENANCE = ("source_file", "source_row")
+REASON = "_reason"
+_KNOWN = "already known:"  # a delivery that comes twice is harmless, and no reason to stop
 
 
 def refresh_silver(env: Environment, run: Run, table: SilverTable) -> None:
@@ -35,6 +41,33 @@ def refresh_silver(env: Environment, run: Run, table: SilverTable) -> None:
         run.wrote(quarantine, env.catalog.append(quarantine, refused.map(_quarantined, ops.SCHEMAS[ops.QUARANTINE])))
     _note_late_rows(env, run, table.table, judged)
     run.wrote(table.table, env.catalog.append(table.table, good))
+
+
+def judge(engine: Engine, table: SilverTable, rows: Relation, has_table: bool) -> Relation:
+    """Typed rows with the column `_reason`: null for those that keep the contract and go into the table.
+
+    Of rows with the same keys the first available is kept, and none whose keys the table already has. Raises
+    ContractError where the SQL's columns are not those that the contract describes.
+    """
+    broken = rows.map(lambda batch: _with_reasons(table, batch), rows.schema.append(pa.field(REASON, ops.TEXT)))
+    keys, columns = ", ".join(table.keys), ", ".join(map(quoted, rows.schema.names))
+    same = " AND ".join(f"known.{key} IS NOT DISTINCT FROM judged.{key}" for key in table.keys)
+    known = f"EXISTS (SELECT 1 FROM {table.table} AS known WHERE {same})" if has_table else "false"
+    return engine.query(
+        f"""WITH judged AS (SELECT *, {REASON} IS NULL AND {known} AS _known FROM given.judged AS judged),
+        numbered AS (
+            SELECT *, row_number() OVER (
+                PARTITION BY {keys}, {REASON} IS NULL ORDER BY available_at, {", ".join(PROVENANCE)}
+            ) AS _nth FROM judged
+        )
+        SELECT {columns}, CASE
+            WHEN {REASON} IS NOT NULL THEN {REASON}
+            WHEN _known THEN '{_KNOWN} {keys}'
+            WHEN _nth > 1 THEN 'duplicate {keys}'
+        END AS {REASON}
+        FROM numbered""",
+        given={"given.judged": broken},
+    )
 
 
 def _pending(env: Environment, table: SilverTable, as_of: datetime) -> Relation | None:
@@ -66,11 +99,40 @@ def _typed(env: Environment, table: SilverTable, pending: Relation, total: int) 
     return typed
 
 
+def _with_reasons(table: SilverTable, batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The rows with one more column: which rules each breaks, joined; null for none."""
+    import pandera.errors
+
+    frame = pl.DataFrame(batch)
+    reasons = pl.Series(REASON, [None] * frame.height, pl.String)
+    try:
+        table.contract.validate(frame, lazy=True)
+    except pandera.errors.SchemaErrors as error:
+        cases = error.failure_cases
+        whole = cases.filter(pl.col("index").is_null())
+        if whole.height:
+            first = whole.row(0, named=True)
+            raise ContractError(
+                f"sql/silver/{table.name}.sql does not give what its contract describes: "
+                f"{first['column']}: {first['check']} (found {first['failure_case']})"
+            ) from error
+        reason = pl.format("{}: {}", "column", "check").alias(REASON)
+        joined = (
+            cases.select("index", reason)
+            .unique()
+            .sort("index", REASON)
+            .group_by("index")
+            .agg(pl.col(REASON).str.join("; "))
+        )
+        reasons = reasons.scatter(joined["index"], joined[REASON])
+    return batch.append_column(REASON, reasons.to_arrow().cast(ops.TEXT))
+
+
 def _reasons(env: Environment, judged: Relation) -> dict[str, int]:
     """How many rows are refused, by reason, without those that have come before."""
     rows = env.engine.query(
         f"SELECT {REASON}, count(*) AS times FROM given.judged "
-        f"WHERE {REASON} IS NOT NULL AND {REASON} NOT LIKE '{KNOWN}%' GROUP BY {REASON}",
+        f"WHERE {REASON} IS NOT NULL AND {REASON} NOT LIKE '{_KNOWN}%' GROUP BY {REASON}",
         given={"given.judged": judged},
     )
     return {row[REASON]: row["times"] for row in rows.arrow().to_pylist()}

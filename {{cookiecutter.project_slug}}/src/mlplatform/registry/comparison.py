@@ -20,7 +20,8 @@ from mlplatform.config.sections import Comparison
 from mlplatform.contract import Measure, Metric
 from mlplatform.environment import Run
 from mlplatform.features.frames import labelled_sample
-from mlplatform.registry.scoring import VersionScorer, baseline_scores
+from mlplatform.registry.baseline import baseline_scores
+from mlplatform.registry.scoring import VersionScorer
 from mlplatform.registry.store import Registry
 from mlplatform.storage import ops
 from mlplatform.storage.catalog import Span, Window

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from mlplatform.preparation.forgotten import Subject
 from mlplatform.registry.approval import archive
 from mlplatform.registry.scoring import input_example
 from mlplatform.registry.store import Registry
 from mlplatform.registry.transitions import Decision
-from mlplatform.storage.subject import Subject
 
 SAMPLES = ("reference.parquet", "baseline.parquet")
 _EXAMPLES = ("input_example.json", "serving_input_example.json")

@@ -18,7 +18,7 @@ from mlplatform.contract import RowScorer
 from mlplatform.environment import Environment
 from mlplatform.errors import UserError
 from mlplatform.features.frames import entities
-from mlplatform.monitoring.alerts import notify
+from mlplatform.monitoring.notify import notify
 from mlplatform.registry.scoring import Scorer, input_example, load
 from mlplatform.registry.store import Registry
 from mlplatform.serving.quick import differs, row_scorer

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,19 +85,15 @@ class Remote:
 
     def copy_to(self, target: Path) -> None:
         """Copy the file to one on this machine."""
-        self._copy(self.address, target, backwards=False)
+        with told(self.address):
+            system, path = filesystem(self.address)
+            fs.copy_files(path, str(target), source_filesystem=system, destination_filesystem=fs.LocalFileSystem())
 
     def copy_from(self, source: Path) -> None:
         """Make the file of one on this machine: it is there as a whole, or not at all."""
-        self._copy(self.address, source, backwards=True)
-
-    @staticmethod
-    def _copy(address: str, local: Path, *, backwards: bool) -> None:
-        with told(address):
-            system, path = filesystem(address)
-            ends = [(path, system), (str(local), fs.LocalFileSystem())]
-            (source, source_system), (target, target_system) = reversed(ends) if backwards else ends
-            fs.copy_files(source, target, source_filesystem=source_system, destination_filesystem=target_system)
+        with told(self.address):
+            system, path = filesystem(self.address)
+            fs.copy_files(str(source), path, source_filesystem=fs.LocalFileSystem(), destination_filesystem=system)
 
     def _found(self, info: fs.FileInfo, path: str) -> "Remote":
         time = info.mtime.astimezone(UTC).replace(tzinfo=None) if info.is_file else None
@@ -127,6 +124,37 @@ def place(folder: Path, address: str, setting: str) -> Place:
     return Remote(found) if kind else folder / address
 
 
+def read(place: Place) -> bytes | None:
+    """What a small file holds; None where there is none."""
+    with told(str(place)):
+        system, path = filesystem(place)
+        if not system.get_file_info(path).is_file:
+            return None
+        with system.open_input_stream(path, compression=None) as file:
+            return bytes(file.read())
+
+
+def put(place: Place, content: bytes, *, keep_time: bool = False) -> None:
+    """Put a file in place, whole or not at all; with `keep_time`, as old as the one that is there.
+
+    An object's time is the store's.
+    """
+    with told(str(place)):
+        if isinstance(place, Remote):
+            with tempfile.TemporaryDirectory(prefix="mlplatform-") as folder:
+                copy = Path(folder, "content")
+                copy.write_bytes(content)
+                place.copy_from(copy)
+            return
+        place.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = place.with_name(f".{place.name}.unfinished")
+        unfinished.write_bytes(content)
+        if keep_time:
+            stat = place.stat()
+            os.utime(unfinished, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        unfinished.replace(place)
+
+
 def scheme(address: str) -> str:
     """s3, for s3://bucket; nothing for a folder."""
     match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", address)
@@ -139,7 +167,7 @@ def extra_missing(address: str, package: str) -> StorageError:
     return StorageError(f"{address}: the package {package} is missing: install it with `make setup EXTRAS={extra}`")
 
 
-def filesystem(address: str | Path) -> tuple[Any, str]:
+def filesystem(address: str | Place) -> tuple[Any, str]:
     """Arrow's way to open files at an address, and the path of it there."""
     address = str(address)
     kind, _, path = address.partition("://")
@@ -157,10 +185,7 @@ def filesystem(address: str | Path) -> tuple[Any, str]:
 
 @cache
 def _s3(endpoint: str, region: str | None) -> Any:
-    if not endpoint:
-        return fs.S3FileSystem(region=region)
-    parts = urlsplit(endpoint)
-    return fs.S3FileSystem(region=region, endpoint_override=parts.netloc, scheme=parts.scheme)
+    return fs.S3FileSystem(region=region, **_endpoint(endpoint))
 
 
 @cache
@@ -178,10 +203,13 @@ def _azure(account: str) -> Any:
 
 @cache
 def _google(emulator: str) -> Any:
-    if not emulator:
-        return fs.GcsFileSystem()
-    parts = urlsplit(emulator)
-    return fs.GcsFileSystem(anonymous=True, endpoint_override=parts.netloc, scheme=parts.scheme)
+    return fs.GcsFileSystem(anonymous=bool(emulator), **_endpoint(emulator))
+
+
+def _endpoint(address: str) -> dict[str, str]:
+    """What makes a file system talk to this address, and not to the store's own."""
+    parts = urlsplit(address)
+    return {"endpoint_override": parts.netloc, "scheme": parts.scheme} if address else {}
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
+import sqlalchemy as sa
 
 from mlplatform.contract import Database, Source
 from mlplatform.errors import ContractError, StorageError, UserError
@@ -24,8 +25,6 @@ def read(source: Source, since: datetime | None, as_of: datetime) -> Iterator[pa
     Every value is text; beside them `source_row`, `landed_at` and, where the watermark is no time, `_refused`. There is
     always a first batch. Raises UserError where the database cannot be asked, ContractError where a column is missing.
     """
-    import sqlalchemy as sa
-
     kind = source.format
     assert isinstance(kind, Database)
     schema, _, name = kind.table.rpartition(".")
@@ -86,8 +85,6 @@ def _refuse_columns(source: Source, names: list[str]) -> None:
 
 def address(where: str, variable: str) -> Any:
     """The SQLAlchemy address that an environment variable holds. Raises UserError, which begins with `where`."""
-    import sqlalchemy as sa
-
     text = os.environ.get(variable)
     if not text:
         raise UserError(f"{where}: the environment variable {variable} is not set: a database's address")
@@ -100,8 +97,6 @@ def address(where: str, variable: str) -> Any:
 @contextmanager
 def told(where: str, variable: str) -> Iterator[None]:
     """What a database or its driver answers is told in one line, without its password."""
-    import sqlalchemy as sa
-
     try:
         yield
     except (sa.exc.NoSuchModuleError, ModuleNotFoundError) as error:

@@ -65,13 +65,15 @@ class DeltaCatalog:
             empty = ops.SCHEMAS[name].empty_table()
             return empty.select(list(columns)) if columns else empty
         with _told(self._path(name)):
-            return self._dataset(name, where).to_table(
-                columns=list(columns) if columns else None, filter=_expression(where) if where else None
-            )
+            found = self.snapshot(name, where)
+            # A column may be newer than the table.
+            schema = pa.unify_schemas([found.schema, ops.SCHEMAS.get(name, found.schema)])
+            rows = replace(found, schema=schema).dataset()
+            return rows.to_table(list(columns) if columns else None, _expression(where) if where else None)
 
     def count(self, name: str) -> int:
         with _told(self._path(name)):
-            return int(self._dataset(name, None).count_rows())
+            return int(self.snapshot(name).dataset().count_rows())
 
     def history(self, name: str) -> Iterable[dict[str, object]]:
         return list(self._open(name).history())
@@ -180,11 +182,6 @@ class DeltaCatalog:
         except TableNotFoundError as error:
             known = ", ".join(self.names()) or "none"
             raise MissingTableError(f"{self.owner} has no table {name} yet (its tables: {known})") from error
-
-    def _dataset(self, name: str, where: Window | None) -> ds.Dataset:
-        found = self.snapshot(name, where)
-        schema = pa.unify_schemas([found.schema, ops.SCHEMAS.get(name, found.schema)])  # a column may be newer than it
-        return replace(found, schema=schema).dataset()
 
     def _added(
         self, name: str, version: int, files: Sequence[dict[str, Any]], columns: Sequence[str] | None

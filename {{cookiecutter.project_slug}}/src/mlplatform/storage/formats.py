@@ -5,6 +5,7 @@ import io
 import json
 import re
 import tempfile
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from csv import QUOTE_MINIMAL, QUOTE_NONE, reader
@@ -12,7 +13,7 @@ from csv import Error as CsvError
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +35,8 @@ _DAMAGE = (pa.ArrowException, OSError, ValueError)  # what reading damaged Parqu
 Bad = list[tuple[int, str, str]]
 """Lines that do not fit: number, reason and text."""
 Values = Mapping[str, str | None]
+Goes = Callable[[str, Values | None], bool]
+"""Whether a record goes, by its text and, where it is a row, its values by column."""
 Rows = Iterator[tuple[np.ndarray, pa.RecordBatch]]
 """Rows, every value text, with the numbers of their lines."""
 
@@ -42,52 +45,59 @@ class UnusableError(UserError):
     """Why no line of a file can be used."""
 
 
-class Content(Protocol):
+class Content(ABC):
     """What a file holds, up to the size that it had. `lines` is their number, as far as it can be known, `header` how
     many of them are no rows; `whole` says whether it ends as a finished file does. `names` are those of its columns,
     once it has been checked."""
 
-    lines: int
-    header: int
+    lines = 0
+    header = 0
     whole: bool
     names: Sequence[str]
+    _wrong = ""  # why nothing of it can be read
 
     def check(self, columns: Iterable[str], bad: Bad) -> int:
         """Read all of it; returns the number of rows, and adds to `bad`. Raises UnusableError."""
+        if self._wrong:
+            raise UnusableError(f"{UNREADABLE}{self._wrong}")
+        return self._check(columns, bad)
 
+    @abstractmethod
+    def _check(self, columns: Iterable[str], bad: Bad) -> int: ...
+
+    @abstractmethod
     def rows(self, bad: Bad) -> Rows: ...
 
+    @abstractmethod
     def texts(self) -> Iterator[tuple[int, str]]:
         """Every line, its header's too, with its number; as well as it can be read."""
 
-    def without(self, goes: Callable[[str, Values | None], bool], *, usable: bool) -> tuple[bytes, int]:
+    @abstractmethod
+    def without(self, goes: Goes, *, usable: bool) -> tuple[bytes, int]:
         """The file without the records that go, by their text and, where they are rows, their values; and how many."""
 
 
 def open_content(source: Source, path: Path, size: int) -> Content:
     """The content of a file on this machine, up to its size when it was scanned."""
-    kinds: dict[type, Any] = {Csv: _Csv, JsonLines: _JsonLines, Parquet: _Parquet}
-    content: Content = kinds[type(source.format)](source, path, size)
-    return content
+    kinds: dict[type, Callable[[Source, Path, int], Content]] = {Csv: _Csv, JsonLines: _JsonLines, Parquet: _Parquet}
+    return kinds[type(source.format)](source, path, size)
 
 
-class _Text:
+class _Text(Content):
     """A file of lines, as UTF-8: what is compressed, or in another encoding, is unpacked into a temporary file."""
-
-    header = 0
 
     def __init__(self, source: Source, path: Path, size: int) -> None:
         assert isinstance(source.format, Csv | JsonLines)
         self._columns, self._path, self._size = source.columns, path, size
         self._compression, self._encoding = source.format.compression, getattr(source.format, "encoding", "utf-8")
-        self._wrong, cut = "", False
+        cut = False
         self._packed = self._compression != "none" or codecs.lookup(self._encoding).name not in ("utf-8", "utf-8-sig")
         if self._packed:
             self._folder = tempfile.TemporaryDirectory(prefix="mlplatform-")
             self._path = Path(self._folder.name, "text")
             cut = self._unpack(path)
             self._size = self._path.stat().st_size
-        self._complete, self.lines, position = 0, 0, 0  # bytes up to the last line break; all lines
+        self._complete, position = 0, 0  # bytes up to the last line break
         with self._open() as content:
             while part := content.read(1 << 20):
                 self.lines += part.count(b"\n")
@@ -140,7 +150,7 @@ class _Text:
                     yield number, line.rstrip("\r\n")
                 begins = line.endswith("\n")
 
-    def without(self, goes: Callable[[str, Values | None], bool], *, usable: bool) -> tuple[bytes, int]:
+    def without(self, goes: Goes, *, usable: bool) -> tuple[bytes, int]:
         kept, gone = io.StringIO(newline=""), 0
         for number, (text, row) in enumerate(self._records(usable)):
             stays = usable and number < self.header
@@ -165,9 +175,7 @@ class _Csv(_Text):
         quoting: Any = QUOTE_MINIMAL if self._quote else QUOTE_NONE
         self._reader: Any = partial(reader, delimiter=self._delimiter, quotechar=self._quote or None, quoting=quoting)
 
-    def check(self, columns: Iterable[str], bad: Bad) -> int:
-        if self._wrong:
-            raise UnusableError(f"{UNREADABLE}{self._wrong}")
+    def _check(self, columns: Iterable[str], bad: Bad) -> int:
         rows, breaks = 0, False
         try:
             names = self.names = self._names()
@@ -264,9 +272,7 @@ class _JsonLines(_Text):
         super().__init__(source, path, size)
         self.names = (*source.columns, REST)
 
-    def check(self, columns: Iterable[str], bad: Bad) -> int:
-        if self._wrong:
-            raise UnusableError(f"{UNREADABLE}{self._wrong}")
+    def _check(self, columns: Iterable[str], bad: Bad) -> int:
         return sum(batch.num_rows for _, batch in self.rows(bad))
 
     def rows(self, bad: Bad) -> Rows:
@@ -310,11 +316,9 @@ class _JsonLines(_Text):
             yield text, row
 
 
-class _Parquet:
-    header = 0
-
+class _Parquet(Content):
     def __init__(self, source: Source, path: Path, size: int) -> None:
-        self._path, self._wrong, self.lines = path, "", 0
+        self._path = path
         with path.open("rb") as file:
             file.seek(max(0, size - 4))
             self.whole = file.read(4) == b"PAR1"
@@ -324,9 +328,7 @@ class _Parquet:
         except _DAMAGE as error:
             self._wrong = _of_content(error)
 
-    def check(self, columns: Iterable[str], bad: Bad) -> int:
-        if self._wrong:
-            raise UnusableError(f"{UNREADABLE}{self._wrong}")
+    def _check(self, columns: Iterable[str], bad: Bad) -> int:
         _refuse_doubles(self.names)
         _refuse_lacking(columns, self.names)
         try:
@@ -357,7 +359,7 @@ class _Parquet:
             _of_content(error)
         yield from ((later, "") for later in range(number + 1, self.lines + 1))
 
-    def without(self, goes: Callable[[str, Values | None], bool], *, usable: bool) -> tuple[bytes, int]:
+    def without(self, goes: Goes, *, usable: bool) -> tuple[bytes, int]:
         gone, target = 0, io.BytesIO()
         try:
             with pq.ParquetFile(self._path) as file, pq.ParquetWriter(target, file.schema_arrow) as kept:

@@ -3,20 +3,34 @@
 A file on a disk may be read while it is still being written. An object appears whole.
 """
 
+import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from mlplatform.contract import Database, Source
-from mlplatform.storage.address import Place, Remote
+from mlplatform.errors import UserError
+from mlplatform.storage import ops
+from mlplatform.storage.address import Place, Remote, put, read
+from mlplatform.storage.formats import PROVENANCE, Bad, Content, Goes, UnusableError, open_content
 
 NAME_FORMAT = "%Y%m%dT%H%M%SZ"
+_SHOWN = 1000  # characters of a refused line
+_PROVENANCE = dict(zip(PROVENANCE, (ops.TEXT, ops.WHOLE, ops.TIME, ops.TIME), strict=True))
+
+
+class GrowingError(UserError):
+    """A file is still being written."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +104,124 @@ def delivering(landing: Place) -> Iterator[Path]:
         for path in sorted(folder.rglob("*")):
             if path.is_file() and before.get(path) != stamp(path):
                 (landing / path.relative_to(folder).as_posix()).copy_from(path)
+
+
+@dataclass
+class Delivery:
+    """What a file holds. `name` is the source_file of its rows; lines of text are numbered from 1, a header's too, and
+    rows of Parquet from 1.
+
+    `schema` is that of its rows. `bad` are the lines that do not fit, with reason and text; `error` is why no line can
+    be used at all; `refused` counts the lines that are refused, either way.
+    """
+
+    file: LandedFile
+    source: Source
+    name: str
+    size: int
+    modified: datetime  # naive UTC
+    digest: str
+    rows: int = 0
+    schema: pa.Schema | None = None
+    bad: Bad = field(default_factory=list)
+    error: str = ""
+    refused: int = 0
+
+    def content(self) -> Content:
+        """The content of the file. What has to be unpacked for it goes when this does."""
+        return open_content(self.source, self.file.path, self.size)
+
+    def refused_lines(self) -> Iterator[tuple[int, str, str]]:
+        """Every line that is refused: its number, the reason and its text."""
+        if not self.error:
+            yield from self.bad
+            return
+        content, number = self.content(), 0
+        header = content.header if content.lines > content.header else 0
+        for number, text in islice(content.texts(), header, None):
+            yield number, self.error, text[:_SHOWN]
+        if not number:
+            yield 0, self.error, ""
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The rows as received, every value text, with their provenance."""
+        ingested, content = now(), self.content()
+        for numbers, batch in content.rows([]):
+            provenance = {
+                "source_file": pa.repeat(self.name, batch.num_rows),
+                "source_row": pa.array(numbers, pa.int64()),
+                "landed_at": pa.repeat(pa.scalar(self.file.landed_at, ops.TIME), batch.num_rows),
+                "ingested_at": pa.repeat(pa.scalar(ingested, ops.TIME), batch.num_rows),
+            }
+            names = [*batch.schema.names, *provenance]
+            yield pa.record_batch([*batch.columns, *provenance.values()], names=names)
+
+
+def inspect(file: LandedFile, source: Source, settle: timedelta, name: str = "") -> Delivery | None:
+    """Read a file through, without keeping it; None where it is still being written.
+
+    A file without its end (the last line break, or what ends a compressed or a Parquet file) may be unfinished: it is
+    taken once it has not changed for `settle`. What comes after the last line break of CSV is refused. One that lacks
+    any of the source's columns, or cannot be read, is refused whole.
+    """
+    delivery = Delivery(file, source, name or file.name, *_scan(file))
+    content = delivery.content()
+    whole = isinstance(file.place, Remote) or content.whole
+    if not whole and now() - delivery.modified < settle:
+        return None
+    try:
+        delivery.rows = content.check(source.columns, delivery.bad)
+        delivery.schema = pa.schema(dict.fromkeys(content.names, pa.string()) | _PROVENANCE)
+        delivery.refused = len(delivery.bad)
+    except UnusableError as error:
+        delivery.error, delivery.refused = str(error), max(1, content.lines - content.header)
+    delivery.bad = [(number, reason, text[:_SHOWN]) for number, reason, text in delivery.bad]
+    place = file.place if isinstance(file.place, Path) else file.place.again()
+    return delivery if (delivery.size, delivery.modified) == stamp(place) else None
+
+
+def changed(file: LandedFile, size: int, modified: datetime, digest: str) -> bool:
+    """Whether a file holds something else than when it was of this size, time and digest, or of one without lines that
+    have been forgotten since."""
+    if (size, modified) == stamp(file.place):
+        return False
+    _, _, found = _scan(file)
+    return found != digest and not {found, digest} <= set(_same(file))
+
+
+def forget(file: LandedFile, source: Source, goes: Goes, settle: timedelta, *, write: bool) -> int:
+    """How many records of a file are to go; with `write` it is put in place without them, whole or not at all.
+
+    Its old and new digest are noted beside it, so that no environment takes it for changed. Raises GrowingError.
+    """
+    delivery = inspect(file, source, settle)
+    if delivery is None:
+        raise GrowingError(f"{file.name} is still being written: try again when it is whole")
+    content, gone = delivery.content().without(goes, usable=not delivery.error)
+    if gone and write:
+        digests = [*_same(file), delivery.digest, hashlib.sha256(content).hexdigest()]
+        put(_note(file), json.dumps(list(dict.fromkeys(digests))).encode())
+        put(file.place, content, keep_time=True)
+    return gone
+
+
+def _same(file: LandedFile) -> list[str]:
+    """The digests that a file has had, with lines that have been forgotten since and without them."""
+    noted = read(_note(file))
+    digests: list[str] = json.loads(noted) if noted else []
+    return digests
+
+
+def _note(file: LandedFile) -> Place:
+    return file.place.parent / f".{file.place.name}.forgotten"
+
+
+def _scan(file: LandedFile) -> tuple[int, datetime, str]:
+    """The size, time and digest of a file: of what it held when it was read."""
+    _, modified = stamp(file.place)
+    with file.path.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+        return content.tell(), modified, digest
 
 
 def _sorted(folder: Place) -> list[Any]:

@@ -1,15 +1,16 @@
 """Where rows go beside their table: files and databases, day by day. Putting a day there again changes nothing."""
 
+import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
+import sqlalchemy as sa
 
 from mlplatform.config.sections import Sink as Settings
 from mlplatform.storage import address, database
@@ -48,46 +49,22 @@ class FileSink:
         self._state = place / "published.json"
 
     def reached(self) -> int | None:
-        if isinstance(self._state, address.Remote):
-            if not self._state.again().is_file():
-                return None
-            with TemporaryDirectory() as work:
-                self._state.copy_to(copy := Path(work, "state"))
-                text = copy.read_text(encoding="utf-8")
-        elif not self._state.is_file():
-            return None
-        else:
-            text = self._state.read_text(encoding="utf-8")
-        return int(json.loads(text)["version"])
+        state = address.read(self._state)
+        return int(json.loads(state)["version"]) if state else None
 
     def put(self, day: datetime, rows: pa.Table) -> None:
         write = pa.parquet.write_table if self._kind == "parquet" else pa.csv.write_csv
-        _store(self._place / f"{day:%Y-%m-%d}.{self._kind}", lambda file: write(rows, str(file)))
+        write(rows, content := io.BytesIO())
+        address.put(self._place / f"{day:%Y-%m-%d}.{self._kind}", content.getvalue())
 
     def reach(self, version: int) -> None:
-        text = json.dumps({"version": version})
-        _store(self._state, lambda file: file.write_text(text, encoding="utf-8"))
-
-
-def _store(target: address.Place, write: Callable[[Path], object]) -> None:
-    """Make a file that is there as a whole, or not at all."""
-    with address.told(str(target)):
-        if isinstance(target, address.Remote):
-            with TemporaryDirectory() as work:
-                write(copy := Path(work, target.name))
-                target.copy_from(copy)
-            return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write(part := target.with_name(f".{target.name}"))
-        part.replace(target)
+        address.put(self._state, json.dumps({"version": version}).encode())
 
 
 class DatabaseSink:
     """A table whose primary key is `environment` and the keys; it is made, and gets new columns, as they come."""
 
     def __init__(self, variable: str, table: str, owner: str, keys: Sequence[str], time: str) -> None:
-        import sqlalchemy as sa
-
         self._where, self._variable, self._table = "pipelines.inference.sinks", variable, table
         self._owner, self._keys, self._time = owner, keys, time
         with self._told():
@@ -96,8 +73,6 @@ class DatabaseSink:
         self._state = sa.Table(f"{table}_published", sa.MetaData(), *columns)
 
     def reached(self) -> int | None:
-        import sqlalchemy as sa
-
         mine = self._state.c.environment == self._owner
         with self._told(), self._engine.begin() as connection:
             self._state.create(connection, checkfirst=True)
@@ -105,8 +80,6 @@ class DatabaseSink:
         return None if version is None else int(version)
 
     def put(self, day: datetime, rows: pa.Table) -> None:
-        import sqlalchemy as sa
-
         columns = [sa.Column(f.name, _type(f.type), primary_key=f.name in self._keys) for f in rows.schema]
         environment = sa.Column("environment", sa.String(20), primary_key=True)
         table = sa.Table(self._table, sa.MetaData(), environment, *columns)
@@ -123,15 +96,11 @@ class DatabaseSink:
                 connection.execute(sa.insert(table), values)
 
     def reach(self, version: int) -> None:
-        import sqlalchemy as sa
-
         with self._told(), self._engine.begin() as connection:
             connection.execute(sa.delete(self._state).where(self._state.c.environment == self._owner))
             connection.execute(sa.insert(self._state).values(environment=self._owner, version=version))
 
     def _add_columns(self, connection: Any, table: Any) -> None:
-        import sqlalchemy as sa
-
         there = {column["name"] for column in sa.inspect(connection).get_columns(self._table)}
         dialect = connection.dialect
         for column in (column for column in table.columns if column.name not in there):
@@ -147,8 +116,6 @@ class DatabaseSink:
 
 def _type(kind: pa.DataType) -> Any:
     """The SQL type that holds values of an Arrow type."""
-    import sqlalchemy as sa
-
     if pa.types.is_decimal(kind):
         return sa.Numeric(kind.precision, kind.scale)
     known = (

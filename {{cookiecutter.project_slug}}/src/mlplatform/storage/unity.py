@@ -25,12 +25,21 @@ _TIME = "TIMESTAMP_NTZ "
 _REFUSED = re.compile(r"\[(INSUFFICIENT_P|PERMISSION_DENIED|UNAUTHORIZED)[^\n]*")
 
 
-def session() -> Any:
-    """Spark where this process runs: a job's or a notebook's own session, or Databricks Connect from elsewhere."""
-    return _kind().builder.getOrCreate()
-
-
 @cache
+def session() -> Any:
+    """Spark where this process runs: a job's or a notebook's own session, or Databricks Connect from elsewhere.
+
+    Got once: Databricks Connect asks the workspace about itself each time. Raises ConfigError where it has no log-in.
+    """
+    try:
+        return _kind().builder.getOrCreate()
+    except Exception as error:
+        if type(error) not in (Exception, ValueError):  # which are its own, of what it was not told
+            raise
+        what = f"Databricks Connect (docs/databricks.md, From your machine): {error}"
+        raise ConfigError(f"lakehouse.spark: {{master: databricks}}: {what}") from error
+
+
 def _kind() -> Any:
     """The class of sessions. Plain pyspark is one only where a session runs: elsewhere it knows no workspace."""
     try:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from mlplatform.config.streaming import StreamingSettings
 from mlplatform.environment import Environment
 from mlplatform.errors import GoneError, UserError
-from mlplatform.storage import deliveries, formats, landing, ops
+from mlplatform.storage import formats, landing, ops
 from mlplatform.storage.catalog import Catalog, open_catalog
 from mlplatform.streaming.events import Event
 
@@ -62,7 +62,7 @@ def feed(env: Environment, since: datetime, until: datetime) -> dict[str, int]:
             mark = int((file.landed_at - datetime(1970, 1, 1)).total_seconds() * 1_000_000)
             if file.landed_at <= since or mark <= known:
                 continue
-            delivery = deliveries.inspect(file, source, env.config.lakehouse.settle)
+            delivery = landing.inspect(file, source, env.config.lakehouse.settle)
             if delivery is None or delivery.error or not delivery.rows:
                 continue
             rows = pa.Table.from_batches(delivery.batches()).drop_columns(["source_file", "source_row", "ingested_at"])

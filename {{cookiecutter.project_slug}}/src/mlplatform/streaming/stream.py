@@ -20,10 +20,10 @@ from mlplatform.config.streaming import StreamingSettings
 from mlplatform.contract import Source
 from mlplatform.environment import Environment, Run
 from mlplatform.errors import GoneError, UserError
+from mlplatform.features import compute
 from mlplatform.features.frames import entities
-from mlplatform.features.views import compute
 from mlplatform.inference import predictor
-from mlplatform.preparation.contracts import stop_if_too_many
+from mlplatform.preparation.bronze import stop_if_too_many
 from mlplatform.preparation.silver import refresh_silver
 from mlplatform.registry.store import Registry
 from mlplatform.storage import ops

@@ -16,8 +16,8 @@ import pyarrow as pa
 from mlplatform.config.loading import suggestion
 from mlplatform.contract import FeatureView, JsonLines, Labels, Metric, Project, SilverTable
 from mlplatform.engine import ENGINES, Engine, View, lint
-from mlplatform.errors import QueryError
-from mlplatform.features.views import TIMES, columns
+from mlplatform.errors import ForbiddenError, QueryError
+from mlplatform.features import TIMES, columns
 from mlplatform.monitoring import metrics
 from mlplatform.storage.catalog import load
 from mlplatform.storage.formats import PROVENANCE, REST
@@ -232,6 +232,9 @@ class DryRun:
             if Path(place).stem not in self._external:
                 yield f"{self._path(place)}: the file is missing"
             return None
+        except QueryError as error:
+            yield f"{self._path(place)}{str(error).removeprefix(f'sql/{place}')}"
+            return None
         reads = set(_READS.findall(re.sub(r"--.*", "", sql).lower()))
         lost = list(_unknown(self._path(place), "there is no table", sorted(reads - given.keys()), given))
         yield from lost
@@ -240,7 +243,7 @@ class DryRun:
         try:
             query = self._engine.query(sql, given=given)
             found = query.schema
-        except QueryError as error:
+        except (QueryError, ForbiddenError) as error:
             text = str(error).partition("LINE ")[0]  # not the line itself, which its number names
             yield f"{self._path(place)}{' '.join(text.split()).removeprefix(f'sql/{place}')}"
             return None

@@ -13,7 +13,7 @@ import polars as pl
 
 from mlplatform.contract import Project
 from mlplatform.engine import ENGINES, Engine
-from mlplatform.preparation.contracts import PROVENANCE, REASON, judge
+from mlplatform.preparation.silver import PROVENANCE, REASON, judge
 from mlplatform.storage.catalog import Relation, load
 
 

@@ -1,27 +1,22 @@
-"""The data of one training: the labelled rows known at a time, parted into training rows and held-out rows.
-
-Labels are checked before anything is fitted: a model of wrong labels would be fitted without a word.
-"""
+"""The data of one training: the labelled rows known at a time, parted into training rows and held-out rows."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from mlplatform.config.sections import TrainingSettings
-from mlplatform.contract import Labels
 from mlplatform.environment import Environment
 from mlplatform.errors import UserError
-from mlplatform.features.frames import LabelError, Sample, labelled, labelled_sample
+from mlplatform.features.frames import Sample, labelled, labelled_sample
 from mlplatform.registry.tags import HeldOut, Sampled
 from mlplatform.storage.catalog import Snapshot, Span
+from mlplatform.training import labels
 
 BEGIN = datetime(1700, 1, 1)  # earlier than any row; pandas keeps no time before 1677
-_SHOWN = 5  # labels in a message
 _PART = 100_000  # rows whose hash is computed at once
 
 
@@ -50,7 +45,7 @@ class TrainingData:
 def load(env: Environment, as_of: datetime) -> TrainingData:
     """Build the training and held-out frames; raises NotEnoughDataError and LabelError."""
     settings, keys = env.config.training, env.project.entity.keys
-    _refuse_nulls(env, as_of)
+    labels.refuse_nulls(env, as_of)
     if settings.split == "time":
         split = as_of - settings.holdout
         span, held_out = Span(_start(settings, split), split), HeldOut(Span(split, as_of))
@@ -66,7 +61,7 @@ def load(env: Environment, as_of: datetime) -> TrainingData:
     # One after the other, so that Arrow's rows and those of pandas are not in memory together for both.
     train, holdout = map(pa.Table.to_pandas, _parted((sample.rows.arrow() for sample in samples), held_out))
     _refuse_few(env, as_of, len(train), len(holdout), notes)
-    check_labels(env.project.labels, train["label"], holdout["label"], settings.min_class_rows)
+    labels.check(env.project.labels, train["label"], holdout["label"], settings.min_class_rows)
     tables = [t.table for t in env.project.tables] + [view.table for view in env.project.views]
     found = {name: table for name in tables if (table := env.find(name))}
     return TrainingData(train, holdout, span, held_out, found, _digest(train, holdout), sampled, notes)
@@ -175,59 +170,3 @@ def _digest(*frames: pd.DataFrame) -> str:
             part = frame.iloc[start : start + _PART].astype(floats)
             digest.update(pd.util.hash_pandas_object(part, index=False).to_numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def _refuse_nulls(env: Environment, as_of: datetime) -> None:
-    """Raise LabelError where sql/labels.sql gives rows without a label."""
-    sql = f"SELECT count(*) AS rows FROM ({env.project.sql('labels.sql')}\n) WHERE label IS NULL"
-    nulls = env.engine.query(sql, as_of=as_of).arrow()["rows"][0].as_py()
-    if nulls:
-        raise LabelError(f"sql/labels.sql: {nulls:,} labels are null: leave rows without a label out")
-
-
-def check_labels(labels: Labels, train: pd.Series, holdout: pd.Series, min_class_rows: int) -> None:
-    """Raise LabelError where a model could not be trained or judged on these labels.
-
-    They have the type of their kind already: numbers, or text for classes.
-    """
-    both = pd.concat([train, holdout])
-    if labels.kind != "multiclass" and (broken := int((~np.isfinite(both)).sum())):
-        raise LabelError(f"sql/labels.sql: {broken:,} of {len(both):,} labels are not finite numbers")
-    if labels.kind == "number":
-        if train.nunique() == 1:
-            raise LabelError(f"sql/labels.sql: each of the {len(train):,} training labels is {train.iloc[0]:g}")
-        return
-    classes = [0.0, 1.0] if labels.kind == "binary" else list(labels.classes)
-    _refuse_unknown(labels, both, classes)
-    counts = train.value_counts().reindex(classes, fill_value=0)
-    if counts.min() < min_class_rows:
-        raise LabelError(
-            f"{counts.min():,} of {len(train):,} training labels are {counts.idxmin()}, and training.min_class_rows is "
-            f"{min_class_rows:,}: a model cannot learn a class that it hardly sees (sql/labels.sql; {_list(counts)})"
-        )
-    if holdout.nunique() == 1:
-        raise LabelError(
-            f"each of the {len(holdout):,} held-out labels is {holdout.iloc[0]}: a model cannot be judged on one class "
-            "(sql/labels.sql, training.split and what it holds out)"
-        )
-
-
-def _refuse_unknown(labels: Labels, both: pd.Series, classes: list[float] | list[str]) -> None:
-    unknown = both[~both.isin(classes)].value_counts()
-    if unknown.empty:
-        return
-    if labels.kind == "binary":
-        raise LabelError(
-            f"sql/labels.sql: binary labels are 0 or 1; {unknown.sum():,} of {len(both):,} are not: {_list(unknown)}. "
-            "Say which of them are 1 (CASE WHEN ...), or that they are Labels('number') or Labels('multiclass', (...))"
-        )
-    unseen = ", ".join(str(name) for name in classes if name not in set(both))
-    raise LabelError(
-        f"sql/labels.sql: {unknown.sum():,} of {len(both):,} labels are none of the {len(classes)} classes in "
-        f"project.py: {_list(unknown)}" + (f". Never seen: {unseen}" if unseen else "")
-    )
-
-
-def _list(counts: "pd.Series[int]") -> str:
-    more = f" and {len(counts) - _SHOWN:,} more" if len(counts) > _SHOWN else ""
-    return ", ".join(f"{value} ({rows:,} rows)" for value, rows in counts.head(_SHOWN).items()) + more

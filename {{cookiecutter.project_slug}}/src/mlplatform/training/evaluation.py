@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from mlplatform.contract import Project
-from mlplatform.registry.scoring import baseline_scores, fit_baseline, score_columns
+from mlplatform.registry.baseline import baseline_scores, fit_baseline
+from mlplatform.registry.scoring import score_columns
 from mlplatform.training.tuning import ModelError
 
 _EXPLAINED_ROWS = 500

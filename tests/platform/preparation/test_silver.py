@@ -10,8 +10,8 @@ import pytest
 from mlplatform.contract import SilverTable
 from mlplatform.engine.duckdb import DuckDb
 from mlplatform.errors import ContractError
-from mlplatform.preparation.contracts import REASON
-from mlplatform.preparation.contracts import judge as judge_rows
+from mlplatform.preparation.silver import REASON
+from mlplatform.preparation.silver import judge as judge_rows
 
 TIME = datetime(2013, 4, 1)
 CONTRACT = pandera.DataFrameSchema(
