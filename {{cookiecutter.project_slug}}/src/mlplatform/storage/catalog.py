@@ -156,8 +156,7 @@ class Snapshot:
 class Change(NamedTuple):
     """What one commit added to a table: its version, its time (naive UTC) and its rows, in the order they were written.
 
-    `rewrites`: it took rows away, too, so that some of these may have been there before. `files` hold them, where there
-    are any: their names, and whether each is still there.
+    `rewrites`: it took rows away, too, and may have added some of these again. `files`: their names; is each there?
     """
 
     version: int
