@@ -8,8 +8,7 @@ import yaml
 from typer.testing import CliRunner
 
 from copies import Copy
-from mlplatform.cli import application
-from mlplatform.cli.options import owned_by
+from mlplatform.cli import application, owned_by
 from mlplatform.testing.check import MistakesError, refuse_mistakes
 
 
@@ -431,6 +430,10 @@ RULES = {
     "a pipeline that there is not": (
         {"metric": "failed_runs", "columns": ["inger"]},
         "columns: failed_runs is not measured for inger (did you mean 'infer'?)",
+    ),
+    "a command whose runs are those of others": (
+        {"metric": "failed_runs", "columns": ["retrain"]},
+        "columns: failed_runs is not measured for retrain (did you mean 'train'?)",
     ),
     "a column that is no slice": (
         {"metric": "roc_auc", "slices": ["kin=a"]},

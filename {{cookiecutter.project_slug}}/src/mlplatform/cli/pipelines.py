@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from mlplatform.cli.options import AsOfOption, EnvOption, announce, checked, environment, logical_time, owner
+from mlplatform.cli import AsOfOption, EnvOption, announce, checked, environment, logical_time, owner
 
 app = typer.Typer()
 
@@ -93,7 +93,7 @@ def monitor_command(env: EnvOption = "dev", as_of: AsOfOption = None) -> None:
 @app.command("retrain")
 def retrain_command(env: EnvOption = "dev", as_of: AsOfOption = None) -> None:
     """Train and deploy again, if the schedule or an alert says so."""
-    from mlplatform.pipelines.retrain import retrain
+    from mlplatform.pipelines.train import retrain
 
     runs = retrain(checked(env), logical_time(as_of), typer.echo)
     if not runs:

@@ -5,7 +5,7 @@ import json
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from importlib.util import find_spec
 from typing import Any
 
@@ -130,7 +130,7 @@ def _forget(env: Environment, subject: Subject, request: dict[str, Any], run: Ru
     for name, rows in redact(env, subject, write=True).items():
         run.wrote(name, rows)
     registry.reconcile()
-    until = _now() + env.config.lakehouse.keep_versions
+    until = ops.now() + env.config.lakehouse.keep_versions
     _write(env, request | {"status": "rows deleted", "mark": "", "history_until": until})
     run.notes.extend([*not_searched(env, subject), *_elsewhere(env)])
 
@@ -245,7 +245,7 @@ def _mark(salt: str, subject: Subject) -> str:
 
 
 def _write(env: Environment, request: dict[str, Any]) -> None:
-    rows = ops.rows(ops.FORGOTTEN, [request | {"recorded_at": _now()}])
+    rows = ops.rows(ops.FORGOTTEN, [request | {"recorded_at": ops.now()}])
     env.catalog.upsert(ops.FORGOTTEN, rows, ops.KEYS[ops.FORGOTTEN])
 
 
@@ -261,7 +261,3 @@ def _elsewhere(env: Environment) -> Iterator[str]:
     for name in ("dev", "staging", "prod"):
         if name != env.name and env.config_of(name).lakehouse.features_from == env.name:
             yield f"{name} reads these tables: forget there, too, and first, while its versions can be told by them"
-
-
-def _now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)

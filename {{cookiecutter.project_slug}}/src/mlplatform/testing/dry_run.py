@@ -105,7 +105,7 @@ class DryRun:
         typed = {field.name: _arrow(field.type) for field in pl.DataFrame(schema=types).to_arrow().schema}
         self.schemas[table.table] = pa.schema(typed)
         if table.source not in sources:
-            yield from _unknown(f"SilverTable {table.name!r}", "there is no source", [table.source], sources)
+            yield from unknown(f"SilverTable {table.name!r}", "there is no source", [table.source], sources)
             return
         source = sources[table.source]
         names = (*source.columns, *([REST] if isinstance(source.format, JsonLines) else []))
@@ -129,7 +129,7 @@ class DryRun:
             if not wrong:
                 self.schemas["entities"] = found
             fields = self.project.entity.fields
-            yield from _unknown("PROJECT.entity.fields", "entities.sql gives no", fields, found.names)
+            yield from unknown("PROJECT.entity.fields", "entities.sql gives no", fields, found.names)
         if not self.project.entity.keys:
             yield "PROJECT.entity.keys: there are none: what tells one row to predict for from another?"
 
@@ -148,7 +148,7 @@ class DryRun:
             elif labels.classes:
                 for line, name in lint.texts(self.project.sql("labels.sql"), "label"):
                     where = f"{self._path('labels.sql')}:{line - 1}"
-                    yield from _unknown(where, "Labels(...) have no class", [name], labels.classes)
+                    yield from unknown(where, "Labels(...) have no class", [name], labels.classes)
 
     def _view(self, view: FeatureView) -> Iterator[str]:
         place = f"features/{view.name}.sql"
@@ -158,7 +158,7 @@ class DryRun:
         wrong = list(self._lacking(place, found, self._entity_types(view.keys) | dict.fromkeys(TIMES, _TIMESTAMP)))
         if "entities" in self.schemas:
             given = self.schemas["entities"].names
-            wrong += _unknown(f"FeatureView {view.name!r}: keys", "entities.sql gives no", view.keys, given)
+            wrong += unknown(f"FeatureView {view.name!r}: keys", "entities.sql gives no", view.keys, given)
         yield from wrong
         if not wrong:
             self.schemas[view.table] = found
@@ -213,7 +213,7 @@ class DryRun:
             return
         if isinstance(model.primary, Metric):
             where = f"{type(model).__module__}.{type(model).__qualname__}.primary"
-            yield from _unknown(where, "`metrics` gives no", [model.primary.name], measured)
+            yield from unknown(where, "`metrics` gives no", [model.primary.name], measured)
         clash = project.metrics.keys() & {*measured, *metrics.DRIFT, *metrics.OTHER}
         yield from (f"PROJECT.metrics: {name!r} is the name of another metric" for name in sorted(clash))
         if self.joined is not None:
@@ -236,7 +236,7 @@ class DryRun:
             yield f"{self._path(place)}{str(error).removeprefix(f'sql/{place}')}"
             return None
         reads = set(_READS.findall(re.sub(r"--.*", "", sql).lower()))
-        lost = list(_unknown(self._path(place), "there is no table", sorted(reads - given.keys()), given))
+        lost = list(unknown(self._path(place), "there is no table", sorted(reads - given.keys()), given))
         yield from lost
         if lost:
             return None
@@ -266,7 +266,7 @@ class DryRun:
 
     def _lacking(self, place: str, found: pa.Schema, wanted: Mapping[str, pa.DataType | None]) -> Iterator[str]:
         """Columns that SQL should give, and does not, or with another type."""
-        yield from _unknown(self._path(place), "gives no column", wanted, found.names)
+        yield from unknown(self._path(place), "gives no column", wanted, found.names)
         for name, kind in wanted.items():
             given = found.field(name).type if name in found.names else None
             if given and kind and given != kind and not (_is_number(given) and _is_number(kind)):
@@ -275,7 +275,7 @@ class DryRun:
     def _not_joined(self, where: str, names: Iterable[str], frame: pd.DataFrame) -> Iterator[str]:
         """Names that are no columns of `frame`; where a view is wrong itself, its features are not missed as well."""
         wrong = tuple(f"{view.name}__" for view in self.project.views if view.table not in self.schemas)
-        yield from _unknown(where, "there is no column", [n for n in names if not n.startswith(wrong)], frame.columns)
+        yield from unknown(where, "there is no column", [n for n in names if not n.startswith(wrong)], frame.columns)
 
     def _call(self, function: Callable[[pd.DataFrame], Any], frame: pd.DataFrame) -> Generator[str, None, Any]:
         """What an owner's function makes of a frame without rows; None where it asks for columns that are not there.
@@ -326,7 +326,8 @@ def _relative(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
 
 
-def _unknown(where: str, what: str, names: Iterable[str], known: Iterable[str]) -> Iterator[str]:
+def unknown(where: str, what: str, names: Iterable[str], known: Iterable[str]) -> Iterator[str]:
+    """A line for each of the names that is not known, with the one that was probably meant."""
     known = list(known)
     yield from (f"{where}: {what} {name}{suggestion(name, known)}" for name in names if name not in known)
 
