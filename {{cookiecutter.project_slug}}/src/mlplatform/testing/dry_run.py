@@ -118,6 +118,7 @@ class DryRun:
         except pandera.errors.SchemaErrors as error:
             yield from (f"{self._path(place)}: {line}" for line in _breaches(error.failure_cases, found.names))
         yield from self._lacking(place, found, {**dict.fromkeys(table.keys), "available_at": _TIMESTAMP, **_JUDGED})
+        yield from self._unfit(place, found, "Delta keeps no such type", _is_kept)
         self.schemas[table.table] = pa.schema(dict(zip(found.names, found.types, strict=True)) | typed)
 
     def _entities(self) -> Iterator[str]:
@@ -125,6 +126,7 @@ class DryRun:
         times = dict.fromkeys(("prediction_time", "available_at"), _TIMESTAMP)
         if found is not None:
             wrong = list(self._lacking("entities.sql", found, dict.fromkeys(self.project.entity.keys) | times))
+            wrong += self._unfit("entities.sql", found, _SEEN, _is_seen)
             yield from wrong
             if not wrong:
                 self.schemas["entities"] = found
@@ -159,6 +161,7 @@ class DryRun:
         if "entities" in self.schemas:
             given = self.schemas["entities"].names
             wrong += unknown(f"FeatureView {view.name!r}: keys", "entities.sql gives no", view.keys, given)
+        wrong += self._unfit(place, found, _SEEN, _is_seen)
         yield from wrong
         if not wrong:
             self.schemas[view.table] = found
@@ -272,6 +275,11 @@ class DryRun:
             if given and kind and given != kind and not (_is_number(given) and _is_number(kind)):
                 yield f"{self._path(place)}: {name} is {given}, and should be {kind}"
 
+    def _unfit(self, place: str, found: pa.Schema, why: str, fits: Callable[[pa.DataType], bool]) -> Iterator[str]:
+        for field in found:
+            if not fits(field.type):
+                yield f"{self._path(place)}: {field.name} is {field.type}: {why}"
+
     def _not_joined(self, where: str, names: Iterable[str], frame: pd.DataFrame) -> Iterator[str]:
         """Names that are no columns of `frame`; where a view is wrong itself, its features are not missed as well."""
         wrong = tuple(f"{view.name}__" for view in self.project.views if view.table not in self.schemas)
@@ -305,6 +313,7 @@ class DryRun:
         yield from (line for line in self._call(function, frame) if not line.endswith("(on no rows)"))
 
 
+_SEEN = "rows to score hold numbers, text, booleans, dates and times: make several columns of it, or text"
 _JUDGED = {"source_file": pa.string(), "source_row": pa.int64()}
 
 
@@ -351,6 +360,16 @@ def _breaches(cases: pl.DataFrame, given: Sequence[str]) -> Iterator[str]:
 def _arrow(kind: pa.DataType) -> pa.DataType:
     """As DuckDB gives text; Polars has a type of its own for it."""
     return pa.string() if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) else kind
+
+
+def _is_seen(kind: pa.DataType) -> bool:
+    types = pa.types
+    known = types.is_boolean, types.is_string, types.is_date, types.is_timestamp, _is_number
+    return any(holds(kind) for holds in known)
+
+
+def _is_kept(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_nested(kind) or pa.types.is_binary(kind) or _is_seen(kind))
 
 
 def _is_number(kind: pa.DataType) -> bool:
