@@ -20,7 +20,8 @@ from mlplatform.pipelines.featurize import featurize
 from mlplatform.pipelines.infer import infer
 from mlplatform.pipelines.ingest import ingest
 from mlplatform.pipelines.monitor import monitor
-from mlplatform.pipelines.train import request_staging, retrain, train
+from mlplatform.pipelines.retrain import retrain
+from mlplatform.pipelines.train import request_staging, train
 from mlplatform.registry.approval import approve, rollback
 from mlplatform.registry.store import Registry
 from mlplatform.registry.transitions import Decision, Transition

@@ -24,7 +24,8 @@ from mlplatform.pipelines.infer import infer
 from mlplatform.pipelines.ingest import ingest
 from mlplatform.pipelines.maintain import maintain
 from mlplatform.pipelines.monitor import monitor
-from mlplatform.pipelines.train import due, train
+from mlplatform.pipelines.retrain import due
+from mlplatform.pipelines.train import train
 from mlplatform.preparation.forgotten import Subject, subject_of
 from mlplatform.registry import approval
 from mlplatform.registry.compliance import violations

@@ -13,7 +13,7 @@ from mlplatform.environment import Environment
 from mlplatform.monitoring.metrics import DRIFT
 from mlplatform.pipelines.infer import infer
 from mlplatform.pipelines.monitor import monitor
-from mlplatform.pipelines.train import due, retrain
+from mlplatform.pipelines.retrain import due, retrain
 from mlplatform.registry.store import Registry
 from mlplatform.storage.catalog import Among, Window
 from mlplatform.storage.ops import ALERTS, METRICS

@@ -18,7 +18,8 @@ from mlplatform.pipelines.infer import infer
 from mlplatform.pipelines.ingest import ingest
 from mlplatform.pipelines.maintain import maintain
 from mlplatform.pipelines.monitor import monitor
-from mlplatform.pipelines.train import retrain, train
+from mlplatform.pipelines.retrain import retrain
+from mlplatform.pipelines.train import train
 from mlplatform.registry.scoring import load
 from mlplatform.registry.store import Registry
 from mlplatform.storage.landing import NAME_FORMAT

@@ -25,7 +25,8 @@ from mlplatform.pipelines.deploy import deploy
 from mlplatform.pipelines.featurize import featurize
 from mlplatform.pipelines.ingest import ingest
 from mlplatform.pipelines.promote import promote
-from mlplatform.pipelines.train import due, request_staging, train
+from mlplatform.pipelines.retrain import due
+from mlplatform.pipelines.train import request_staging, train
 from mlplatform.registry import approval
 from mlplatform.registry.scoring import input_example, load
 from mlplatform.registry.store import Registry

@@ -11,7 +11,7 @@ import pytest
 from mlplatform.environment import Environment
 from mlplatform.pipelines.infer import infer
 from mlplatform.pipelines.monitor import monitor
-from mlplatform.pipelines.train import due, retrain
+from mlplatform.pipelines.retrain import due, retrain
 from mlplatform.registry.store import Registry
 from mlplatform.storage.ops import ALERTS
 from steps import advance, overlay, read

@@ -445,10 +445,6 @@ RULES = {
         {"metric": "failed_runs", "columns": ["inger"]},
         "columns: failed_runs is not measured for inger (did you mean 'infer'?)",
     ),
-    "a command whose runs are those of others": (
-        {"metric": "failed_runs", "columns": ["retrain"]},
-        "columns: failed_runs is not measured for retrain (did you mean 'train'?)",
-    ),
     "a column that is no slice": (
         {"metric": "roc_auc", "slices": ["kin=a"]},
         "slices: roc_auc is not measured for kin=a (did you mean 'kind'?)",

@@ -1,4 +1,4 @@
-"""The command line of an owner's project: its groups of commands, and what these share."""
+"""The command line of an owner's project: groups of commands, which share these options."""
 
 import importlib
 import importlib.util

@@ -14,9 +14,9 @@ app = typer.Typer(name="databricks", help="What the jobs in Databricks call, and
 def due(env: EnvOption = "dev", as_of: AsOfOption = None) -> None:
     """Tell the tasks that follow whether it is time to train."""
     from mlplatform.delivery.databricks import hand_on
-    from mlplatform.pipelines.train import due as why_due
+    from mlplatform.pipelines import retrain
 
-    reason = why_due(environment(env), logical_time(as_of))
+    reason = retrain.due(environment(env), logical_time(as_of))
     hand_on("due", "true" if reason else "false")
     typer.echo(reason or "retraining is not due (see pipelines.retraining)")
 

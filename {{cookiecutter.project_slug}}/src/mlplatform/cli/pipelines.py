@@ -93,7 +93,7 @@ def monitor_command(env: EnvOption = "dev", as_of: AsOfOption = None) -> None:
 @app.command("retrain")
 def retrain_command(env: EnvOption = "dev", as_of: AsOfOption = None) -> None:
     """Train and deploy again, if the schedule or an alert says so."""
-    from mlplatform.pipelines.train import retrain
+    from mlplatform.pipelines.retrain import retrain
 
     runs = retrain(checked(env), logical_time(as_of), typer.echo)
     if not runs:

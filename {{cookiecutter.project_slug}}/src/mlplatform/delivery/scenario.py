@@ -12,7 +12,8 @@ from mlplatform.pipelines.featurize import featurize
 from mlplatform.pipelines.infer import infer
 from mlplatform.pipelines.ingest import ingest
 from mlplatform.pipelines.monitor import monitor
-from mlplatform.pipelines.train import retrain, train
+from mlplatform.pipelines.retrain import retrain
+from mlplatform.pipelines.train import train
 from mlplatform.storage.catalog import option
 from mlplatform.storage.landing import delivering
 

@@ -1,1 +1,1 @@
-"""One file per pipeline that leaves a run; each reads as prose, each step is one call."""
+"""One file per pipeline; each reads as prose, each step is one call."""

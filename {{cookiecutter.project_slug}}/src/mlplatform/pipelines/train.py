@@ -1,23 +1,14 @@
-"""Train: fit a model on what was known at a time, evaluate it, register it, and ask for Staging.
-
-Retrain: train and deploy again, when the settings or an alert say that it is time.
-"""
+"""Train: fit a model on what was known at a time, evaluate it, register it, and ask for Staging."""
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-import polars as pl
-
 from mlplatform.environment import Environment, Run
-from mlplatform.monitoring.alerts import retraining_due
-from mlplatform.pipelines.deploy import deploy
 from mlplatform.registry.store import Registry
 from mlplatform.registry.transitions import Transition
-from mlplatform.storage import ops
-from mlplatform.storage.catalog import Window
 from mlplatform.training import data, evaluation, tuning
 from mlplatform.training.record import Trained, record
 
@@ -88,26 +79,3 @@ def _identity(env: Environment, as_of: datetime, rows: data.TrainingData, parame
     given = json.dumps(dict(parameters), sort_keys=True) if parameters else "search"
     parts = [as_of.isoformat(), rows.digest, env.code, env.config.digest, given]
     return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
-
-
-def retrain(env: Environment, as_of: datetime, announce: Callable[[str], None] = lambda text: None) -> list[Run]:
-    """Train and deploy if it is due; returns the runs, none where it is not."""
-    reason = due(env, as_of)
-    if not reason:
-        return []
-    announce(reason)
-    return [train(env, as_of, reason=reason), deploy(env, as_of)]
-
-
-def due(env: Environment, as_of: datetime) -> str:
-    """Why to train at `as_of`, or nothing. What ran at this very `as_of` does not count: it can be run again."""
-    settings = env.config.pipelines.retraining
-    last = env.last_finished("train", before=as_of)
-    if settings.mode == "scheduled" and (last is None or as_of - last >= settings.every):
-        return f"scheduled every {settings.every.days} days"
-    if settings.mode == "triggered":
-        watched = env.catalog_of(settings.alerts_from or env.name)
-        raised = pl.DataFrame(watched.read(ops.ALERTS, where=Window("raised_at", until=as_of)))
-        alert = retraining_due(raised, last, settings.cooldown, as_of)
-        return f"alert {alert.rule}: {alert.message}" if alert else ""
-    return ""
