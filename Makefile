@@ -73,8 +73,9 @@ spark: render
 	$(call require,mvn,maven)
 	@$(TOOLS)/python -c 'import grpc_status, pyspark, zstandard' 2>/dev/null || \
 	$(ADD) 'pyspark[connect]==4.1.4' py4j==0.10.9.9 grpcio==1.85.3 grpcio-status==1.85.3 zstandard==0.25.0
-	@test -e build/jars/.ready || { mvn --quiet --batch-mode --file '$(CURDIR)/{{cookiecutter.project_slug}}/options/compute=spark/jars/pom.xml' \
-		dependency:copy-dependencies -DoutputDirectory='$(CURDIR)/build/jars' && touch build/jars/.ready; }
+	@for pom in '{{cookiecutter.project_slug}}/options/compute=spark'*/jars/*.xml; do ready=build/jars/.ready-$${pom##*/}; \
+	test -e "$$ready" || { mvn --quiet --batch-mode --file "$(CURDIR)/$$pom" dependency:copy-dependencies \
+	-DoutputDirectory='$(CURDIR)/build/jars' && touch "$$ready"; } || exit; done
 
 # A process for each file: a JVM keeps the packages that it was started with.
 .PHONY: test-spark

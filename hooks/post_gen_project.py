@@ -46,6 +46,8 @@ PLATFORM = {
     "cli/streaming.py": "inference=streaming+all",
     "streaming": "inference=streaming+all",
     "streaming/online.py": "inference=all",
+    "engine/structured.py": "compute=spark,inference=streaming+all",
+    "streaming/structured.py": "compute=spark,inference=streaming+all",
     "testing/streaming.py": "inference=streaming+all",
 }
 

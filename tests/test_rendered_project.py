@@ -124,6 +124,11 @@ def test_the_jobs_of_the_bundle_do_their_work(template: Path, tmp_path: Path) ->
         run(*lines[task])
     status = run("status")
     assert "champion: dev.early_warning version 1" in status
+    approve = ["1" if word == "17" else word for word in lines["deployment.approval"]]
+    assert "version 1 is in Production already" in run(*approve)
+    command = [*python, *lines["monitor.due"]]
+    due = subprocess.run(command, cwd=project, env=search, stderr=subprocess.PIPE, text=True)
+    assert "due = false is for the next task of a job in Databricks" in " ".join(due.stderr.split())
     for pipeline in ("ingest", "featurize", "train", "deploy", "infer", "monitor"):
         assert pipeline in status
     assert "ops.lease" not in run("sql")

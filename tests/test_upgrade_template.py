@@ -302,6 +302,7 @@ def test_edits_of_an_owner_arrive_where_their_files_go(template: Path, start: St
             f"{usecase}/model.py": ('"max_iter": 60', '"max_iter": 61'),
             f"{usecase}/purpose.py": ('("carrier", "local_hour")', '("carrier",)'),
             f"src/{PACKAGE}/monitoring/notify.py": ("import ", "import shlex\nimport "),
+            f"src/{PACKAGE}/options.py": ('["nothing new"]', '["nothing mine"]'),
             "conf/base.yml": ("slices: [origin]", "slices: [dest]  # mine"),
             "conf/prod.yml": ("\n", "\n# mine\n"),
         },
@@ -325,6 +326,7 @@ def test_edits_of_an_owner_arrive_where_their_files_go(template: Path, start: St
     assert "number(-190, 2000" in (package / "tables.py").read_text()
     assert "SELECT  -- mine" in (package / "sql/silver/weather.sql").read_text()
     assert "import shlex\n" in (project / "src/mlplatform/monitoring/notify.py").read_text()
+    assert '["nothing mine"]' in (project / "src/mlplatform/cli/__init__.py").read_text()
     assert (package / "mine.py").read_text() == (
         "from mlplatform.contract import SilverTable\nfrom .features import NUMERIC\n"
     )

@@ -238,6 +238,8 @@ def test_drift_marks_what_a_rule_watches_and_opens_a_feature(browser: "Browser",
     assert rows.count() == 3
     assert rows.nth(0).locator("th").inner_text() == "season__price"
     assert rows.nth(0).locator("td.over").count() == 3
+    # Names are cut at their beginning, which must not bring the quote at an end to the other.
+    assert rows.nth(0).locator("bdi").evaluate("name => getComputedStyle(name).direction") == "ltr"
     season = rows.filter(has_text="season__level")
     assert season.locator("td.over").count() == 0
     assert season.locator("td.unwatched").count() == WEEKS
@@ -246,6 +248,12 @@ def test_drift_marks_what_a_rule_watches_and_opens_a_feature(browser: "Browser",
     assert page.locator("#feature-charts svg").count() == 4
     rows.nth(0).locator("td.over").first.hover()
     assert "limit" in page.locator("#tip").inner_text()
+
+
+def test_however_long_the_time_its_ticks_are_few(browser: "Browser", pages: dict[str, Path]) -> None:
+    page = visit(browser, pages["full"]).page
+    labels = page.evaluate("timeTicks(Date.UTC(1655), Date.UTC(1969), 4).map(([time, label]) => label)")
+    assert labels == ["Jan 1700", "Jan 1800", "Jan 1900"]
 
 
 def test_a_recovered_alert_is_told_from_an_open_one(browser: "Browser", pages: dict[str, Path]) -> None:

@@ -109,7 +109,7 @@ def test_scoring_before_the_features_are_there_is_refused(prod: Environment, now
 
 def test_a_table_of_predictions_without_any_does_not_stop_monitoring(prod: Environment, now: datetime) -> None:
     """Earlier releases made one where there was nothing to score."""
-    nothing = score(prod, Registry(prod), 1, now - timedelta(days=3650), now - timedelta(days=3649)).arrow()
+    nothing = score(Registry(prod), 1, now - timedelta(days=3650), now - timedelta(days=3649)).arrow()
     prod.catalog.append(TABLE, nothing)
     assert nothing.num_rows == 0
     for as_of in (now, now + timedelta(days=7)):

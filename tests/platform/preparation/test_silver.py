@@ -97,6 +97,19 @@ def test_a_value_that_is_not_a_number_is_no_number() -> None:
     assert list(refused(judge(rows(("AA1", float("nan")))))) == [2]
 
 
+def test_a_time_beyond_those_that_python_has_is_refused() -> None:
+    """9999-12-31T23:59:59-05:00 is one in UTC, and the first pipeline that met it would end in an overflow."""
+    given, micros = (
+        rows(("AA1", 1.0), ("AA2", 1.0), ("??", 1.0), ("AA4", 1.0)),
+        [0, 253402318799000000, -(10**17), None],
+    )
+    times = pa.array(micros, pa.int64()).cast(pa.timestamp("us"))
+    given = given.set_column(2, SCHEMA.field("available_at"), times)
+    judged = judge(given).select(["source_row", REASON])
+    beyond = "available_at: not in the years 1 to 9999"
+    assert refused(judged) == {3: beyond, 4: beyond, 5: "available_at: not_nullable"}
+
+
 def test_of_facts_with_the_same_key_the_first_available_is_kept() -> None:
     judged = judge(rows(("AA1", 1.0, 5), ("AA1", 2.0, 3), ("AA1", 3.0, 4)))
     assert good(judged) == [3]

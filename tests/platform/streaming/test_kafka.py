@@ -23,6 +23,7 @@ from broker import Broker, missing  # noqa: E402 (without the package there is n
 from mlplatform.config.streaming import StreamingSettings  # noqa: E402
 from mlplatform.environment import Environment  # noqa: E402
 from mlplatform.errors import UserError  # noqa: E402
+from mlplatform.streaming.events import end_of, file_of  # noqa: E402
 from mlplatform.streaming.kafka import KafkaSource  # noqa: E402
 from mlplatform.streaming.stream import Stream, replayed, run  # noqa: E402
 from steps import overlay, read  # noqa: E402
@@ -240,3 +241,4 @@ def test_messages_that_the_broker_has_deleted_unread_are_said_to_be_lost(
     assert (first.offset, first.reason) == (1, "deleted by the broker before they were read: offsets 0 to 1")
     assert [event.offset for event in rest] == [2, 3, 4, 5]
     assert rest[-1].arrived.year < 3000
+    assert end_of(file_of(first._replace(arrived=datetime.max))) == datetime.max, "no day comes after it"

@@ -8,8 +8,7 @@ import yaml
 from typer.testing import CliRunner
 
 from copies import Copy
-from mlplatform.cli import application
-from mlplatform.cli.options import owned_by
+from mlplatform.cli import application, owned_by
 from mlplatform.testing.check import MistakesError, refuse_mistakes
 
 
@@ -260,6 +259,20 @@ MISTAKES = {
         'keys=("order",)',
         "FeatureView 'kind_history': keys: 'order' is a word of SQL, or no plain name: take another one\n"
         "FeatureView 'kind_arrivals': keys: 'order' is a word of SQL, or no plain name: take another one",
+    ),
+    "a list, which no model sees": Mistake(
+        "sql/entities.sql",
+        "    amount,\n",
+        "    amount,\n    split(kind, ',') AS kinds,\n",
+        "sql/entities.sql: kinds is list<l: string>: rows to score hold numbers, text, booleans, dates and times: "
+        "make several columns of it, or text",
+    ),
+    "a span of time, which Delta does not keep": Mistake(
+        "sql/features/kind_history.sql",
+        "    kind,\n    hour AS event_timestamp,",
+        "    kind,\n    hour - hour AS span,\n    hour AS event_timestamp,",
+        "sql/features/kind_history.sql: span is month_day_nano_interval: rows to score hold numbers, text, booleans, "
+        "dates and times: make several columns of it, or text",
     ),
     "two queries in a file": Mistake(
         "sql/labels.sql",

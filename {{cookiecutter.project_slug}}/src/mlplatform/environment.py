@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -173,7 +173,7 @@ class Environment:
             self.permit(pipeline)
         run = Run(pipeline, as_of)
         with self.catalog.lease(f"{pipeline} as of {as_of} (process {os.getpid()})"):
-            started, clock = datetime.now(UTC).replace(tzinfo=None), time.perf_counter()
+            started, clock = ops.now(), time.perf_counter()
             try:
                 yield run
             except BaseException as error:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mlplatform.cli.options import EnvOption, environment, owner
+from mlplatform.cli import EnvOption, environment, owner
 
 app = typer.Typer()
 

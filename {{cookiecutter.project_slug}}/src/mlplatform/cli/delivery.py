@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlplatform.cli.options import AsOfOption, EnvOption, checked, environment, logical_time, owner
+from mlplatform.cli import AsOfOption, EnvOption, checked, environment, logical_time, owner
+from mlplatform.cli.registry import answer
 
 if TYPE_CHECKING:
     from mlplatform.config.sections import DeliverySettings
@@ -105,14 +106,8 @@ def approve(
     as_of: AsOfOption = None,
 ) -> None:
     """Approve a version in the name of the person who let this job pass the platform's gate."""
-    from mlplatform.registry.approval import decide
-    from mlplatform.registry.store import Registry
-    from mlplatform.registry.transitions import Decision
-
     by, reason = _host().approval()
-    at, now = _kept(env), logical_time(as_of)
-    with at.run("approve", now):
-        decide(Registry(at), version, "approved", Decision(now, by, reason))
+    answer("approved", _kept(env), version, as_of, by, reason)
     typer.echo(f"version {version}: approved by {by}, now in Production")
 
 

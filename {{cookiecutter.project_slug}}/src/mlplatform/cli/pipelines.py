@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from mlplatform.cli.options import AsOfOption, EnvOption, announce, checked, environment, logical_time, owner
+from mlplatform.cli import AsOfOption, EnvOption, announce, checked, environment, logical_time, owner
 
 app = typer.Typer()
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mlplatform.cli.options import AsOfOption, EnvOption, announce, checked, environment, logical_time
+from mlplatform.cli import AsOfOption, EnvOption, announce, checked, environment, logical_time
 
 app = typer.Typer()
 

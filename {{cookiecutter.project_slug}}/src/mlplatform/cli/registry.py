@@ -1,14 +1,16 @@
 """Commands of the registry: look, decide, roll back."""
 
 import math
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlplatform.cli.options import AsOfOption, EnvOption, environment, logical_time
+from mlplatform.cli import AsOfOption, EnvOption, environment, logical_time
 
 if TYPE_CHECKING:
-    from mlplatform.registry.transitions import Answer, Decision
+    from mlplatform.environment import Environment
+    from mlplatform.registry.transitions import Answer
 
 app = typer.Typer(name="registry", help="Model versions, their stages, and a person's decisions.", no_args_is_help=True)
 top = typer.Typer()
@@ -47,18 +49,14 @@ def show(env: EnvOption = "dev", as_of: AsOfOption = None) -> None:
 @app.command()
 def approve(version: Version, by: By, reason: Reason, env: EnvOption = "dev", as_of: AsOfOption = None) -> None:
     """Put a version that won its comparison into Production."""
-    from mlplatform.registry.transitions import Decision
-
-    _decide(version, env, Decision(logical_time(as_of), by, reason), "approved")
+    answer("approved", environment(env), version, as_of, by, reason)
     typer.echo(f"version {version}: approved, now in Production")
 
 
 @app.command()
 def reject(version: Version, by: By, reason: Reason, env: EnvOption = "dev", as_of: AsOfOption = None) -> None:
     """Archive a version that waits for approval."""
-    from mlplatform.registry.transitions import Decision
-
-    _decide(version, env, Decision(logical_time(as_of), by, reason), "rejected")
+    answer("rejected", environment(env), version, as_of, by, reason)
     typer.echo(f"version {version}: rejected, now Archived")
 
 
@@ -114,10 +112,12 @@ def ui(port: Annotated[int, typer.Option(help="Port on this machine.")] = 5000) 
     raise typer.Exit(subprocess.call([*command, "--workers", "1", "--port", str(port)], env=quiet))
 
 
-def _decide(version: int, env: str, decision: "Decision", answer: "Answer") -> None:
+def answer(what: "Answer", env: "Environment", version: int, as_of: datetime | None, by: str, reason: str) -> None:
+    """A person's answer to a version that waits, as a run of its own."""
     from mlplatform.registry.approval import decide
     from mlplatform.registry.store import Registry
+    from mlplatform.registry.transitions import Decision
 
-    at = environment(env)
-    with at.run("approve" if answer == "approved" else "reject", decision.as_of):
-        decide(Registry(at), version, answer, decision)
+    now = logical_time(as_of)
+    with env.run("approve" if what == "approved" else "reject", now):
+        decide(Registry(env), version, what, Decision(now, by, reason))

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mlplatform.cli.options import FORMATS, EnvOption, checked
+from mlplatform.cli import FORMATS, EnvOption, checked
 
 app = typer.Typer()
 

@@ -4,7 +4,7 @@ import os
 
 import typer
 
-from mlplatform.cli.options import checked, owner
+from mlplatform.cli import checked, owner
 
 app = typer.Typer()
 

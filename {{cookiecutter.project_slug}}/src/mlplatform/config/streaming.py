@@ -1,11 +1,13 @@
 """Settings of the stream: where events come from, how they are taken, and where predictions go besides their table."""
 
+import os
 from datetime import timedelta
 from typing import Annotated
 
 from pydantic import Field, PositiveInt
 
 from mlplatform.config import Duration, Period, Section
+from mlplatform.errors import ConfigError
 
 
 class KafkaSettings(Section):
@@ -14,6 +16,12 @@ class KafkaSettings(Section):
     properties: dict[str, str] = Field(description="of librdkafka, such as bootstrap.servers")
     secrets: dict[str, str] = Field({}, description="properties that are secrets: the variable that holds each")
     prefix: str = ""
+
+    def with_secrets(self) -> dict[str, str]:
+        """All properties. Raises ConfigError where a variable is missing."""
+        if missing := [variable for variable in self.secrets.values() if variable not in os.environ]:
+            raise ConfigError(f"streaming.kafka.secrets: the environment lacks {', '.join(missing)}")
+        return self.properties | {name: os.environ[variable] for name, variable in self.secrets.items()}
 
 
 class StreamingSettings(Section):
@@ -30,3 +38,8 @@ class StreamingSettings(Section):
         0.5, description="a micro-batch with more bad events than this stops the stream ..."
     )
     tolerated_rows: Annotated[int, Field(ge=0)] = Field(100, description="... but not for so few")
+
+    def of_kafka(self) -> KafkaSettings:
+        if self.kafka is None:
+            raise ConfigError("streaming.kafka: properties are missing, bootstrap.servers among them")
+        return self.kafka

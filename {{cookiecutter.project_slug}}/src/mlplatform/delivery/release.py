@@ -66,7 +66,8 @@ def record(env: Environment, as_of: datetime) -> bool:
         row = {"as_of": as_of, "code": env.code, "commit": git(env.folder, "rev-parse", "HEAD")}
         env.catalog.upsert(ops.RELEASES, ops.rows(ops.RELEASES, [row]), ops.KEYS[ops.RELEASES])
         run.wrote(ops.RELEASES, 1)
-    return before is None or bool(_matching(env.folder, before, _training_paths(env.project.package)))
+    paths = [f"src/{env.project.package}", *(f"src/mlplatform/{path}" for path in TRAINING), *SETTINGS]
+    return before is None or bool(git(env.folder, "diff", "--name-only", "--relative", before, "HEAD", "--", *paths))
 
 
 def current(env: Environment) -> str | None:
@@ -107,14 +108,6 @@ def refuse_lost_disk(env: Environment, host: Host) -> None:
                 f"this runner's disk is gone after the job, and with it {', '.join(here)} of {name}: put addresses "
                 f"into conf/{name}.yml, or let a runner of your own do it (docs/ci-cd.md)"
             )
-
-
-def _training_paths(package: str) -> list[str]:
-    return [f"src/{package}", *(f"src/mlplatform/{path}" for path in TRAINING), *SETTINGS]
-
-
-def _matching(project: Path, since: str, paths: list[str]) -> list[str]:
-    return git(project, "diff", "--name-only", "--relative", since, "HEAD", "--", *paths).splitlines()
 
 
 def _number(version: str) -> tuple[int, ...]:

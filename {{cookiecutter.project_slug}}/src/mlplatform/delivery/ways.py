@@ -134,7 +134,7 @@ def streams(env: Environment, deliveries: Deliveries, start: datetime, end: date
     for step in range(1, _STEPS + 1):
         deliver(env, deliveries, start + (end - start) * step / _STEPS).act()
     feed(env, start, end)
-    stream = Stream(env, start)
+    stream = Stream(env, start, end)
     run(stream, replayed(start, end, (end - start) / _STEPS, None, Event()), Event(), lambda _: None, live=False)
     stream.close()
 

@@ -63,21 +63,20 @@ class DuckDb:
         given: Mapping[str, Rows] | None = None,
         order: Sequence[str] = (),
     ) -> "Query":
-        times = [f"CASE WHEN {_age(name)} <= {ttl} THEN {name}.event_timestamp END" for name, _, ttl, _, _ in views]
-        sql = "SELECT entities.*, " + ", ".join(
-            [
-                f"CASE WHEN {_age(name)} <= {ttl} THEN {name}.{quoted(column)} END AS {quoted(f'{name}__{column}')}"
-                for name, _, ttl, columns, _ in views
-                for column in columns
-            ]
-            + [f"greatest({', '.join(['NULL::TIMESTAMP', *times])}) AS feature_time"]
-        )
-        sql += " FROM given.entities AS entities " + " ".join(
+        features = [
+            f"{_fresh(view, quoted(column))} AS {quoted(f'{view.name}__{column}')}"
+            for view in views
+            for column in view.columns
+        ]
+        times = ", ".join(["NULL::TIMESTAMP", *(_fresh(view, "event_timestamp") for view in views)])
+        columns = ", ".join(["entities.*", *features, f"greatest({times}) AS feature_time"])
+        joins = " ".join(
             f"ASOF LEFT JOIN ({_latest_known(view)}) AS {view.name} "
             f"ON {''.join(f'entities.{key} = {view.name}.{key} AND ' for key in view.keys)}"
             f"entities.prediction_time >= {view.name}.available_at"
             for view in views
         )
+        sql = f"SELECT {columns} FROM given.entities AS entities {joins}"
         if order:
             sql += f" ORDER BY {', '.join(f'entities.{column}' for column in order)}"
         return self.query(sql, as_of=as_of, since=since, given={**(given or {}), "given.entities": entities})
@@ -232,8 +231,10 @@ def _no_such_table(found: re.Match[str]) -> str:
     return f"there is no table {found[1]}{meant}"
 
 
-def _age(view: str) -> str:
-    return f"epoch(entities.prediction_time) - epoch({view}.event_timestamp)"
+def _fresh(view: View, column: str) -> str:
+    """SQL for a column of a view, null where the row has outlived the view's time to live."""
+    age = f"epoch(entities.prediction_time) - epoch({view.name}.event_timestamp)"
+    return f"CASE WHEN {age} <= {view.ttl} THEN {view.name}.{column} END"
 
 
 def _latest_known(view: View) -> str:

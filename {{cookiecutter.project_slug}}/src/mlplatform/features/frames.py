@@ -11,7 +11,7 @@ from mlplatform.engine import View
 from mlplatform.environment import Environment
 from mlplatform.errors import UserError
 from mlplatform.features import SUPERSEDED, columns, refuse_doubled
-from mlplatform.storage.catalog import Relation, Rows, Window
+from mlplatform.storage.catalog import Relation, Rows, Window, before
 
 _BUCKETS = 16**4
 
@@ -195,6 +195,6 @@ def with_features(env: Environment, rows: Rows, as_of: datetime, start: datetime
         marked = SUPERSEDED in table.schema.names
         views.append(View(view.name, view.keys, int(view.ttl.total_seconds()), columns(view, table.schema), marked))
     # A value that became available earlier than this has outlived its time to live for every one of the rows.
-    since = start - max((view.ttl for view in env.project.views), default=timedelta()) - timedelta(seconds=1)
+    since = before(start, max((view.ttl for view in env.project.views), default=timedelta()) + timedelta(seconds=1))
     order = ("prediction_time", *env.project.entity.keys)
     return env.engine.point_in_time(rows, views, as_of=as_of, since=since, order=order)

@@ -1,6 +1,5 @@
 """What batch, online and streaming inference share: joined rows in, rows of `predictions.*` out, by one scorer."""
 
-from datetime import UTC, datetime
 from typing import Literal
 
 import pyarrow as pa
@@ -30,7 +29,7 @@ def predictor(registry: Registry, version: int, inference: Inference, *, late: b
             "run_id": pa.repeat(run_id, batch.num_rows),
             "inference": pa.repeat(inference, batch.num_rows),
             "late": pa.repeat(late, batch.num_rows),
-            "scored_at": pa.repeat(pa.scalar(datetime.now(UTC).replace(tzinfo=None), ops.TIME), batch.num_rows),
+            "scored_at": pa.repeat(pa.scalar(ops.now(), ops.TIME), batch.num_rows),
         }
         return pa.record_batch([*given.columns, *written.values()], names=[*given.schema.names, *written])
 

@@ -5,7 +5,7 @@ import json
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from importlib.util import find_spec
 from typing import Any
 
@@ -30,7 +30,7 @@ from mlplatform.registry.store import Registry
 from mlplatform.registry.tags import Sampled
 from mlplatform.registry.transitions import Decision
 from mlplatform.storage import ops
-from mlplatform.storage.catalog import quoted
+from mlplatform.storage.catalog import before, quoted
 from mlplatform.training.data import parts
 
 
@@ -130,7 +130,7 @@ def _forget(env: Environment, subject: Subject, request: dict[str, Any], run: Ru
     for name, rows in redact(env, subject, write=True).items():
         run.wrote(name, rows)
     registry.reconcile()
-    until = _now() + env.config.lakehouse.keep_versions
+    until = ops.now() + env.config.lakehouse.keep_versions
     _write(env, request | {"status": "rows deleted", "mark": "", "history_until": until})
     run.notes.extend([*not_searched(env, subject), *_elsewhere(env)])
 
@@ -181,7 +181,7 @@ def _versions(env: Environment, subject: Subject, doomed: Doomed) -> Iterator[Af
             frames = [rows.to_pandas() for rows in found]
         seen = pd.concat(frames)
         inputs = project.model.inputs(seen) if len(seen) else pd.DataFrame()
-        rests = any(first <= tags.as_of and last >= tags.trained_on.start - reach for first, last in known)
+        rests = any(first <= tags.as_of and last >= before(tags.trained_on.start, reach) for first, last in known)
         files = clean_artifacts(registry, number, subject, inputs, write=False)
         if len(seen) or rests or files:
             yield Affected(number, registry.ledger.stage(number), len(frames[0]), len(frames[1]), rests, files, inputs)
@@ -245,7 +245,7 @@ def _mark(salt: str, subject: Subject) -> str:
 
 
 def _write(env: Environment, request: dict[str, Any]) -> None:
-    rows = ops.rows(ops.FORGOTTEN, [request | {"recorded_at": _now()}])
+    rows = ops.rows(ops.FORGOTTEN, [request | {"recorded_at": ops.now()}])
     env.catalog.upsert(ops.FORGOTTEN, rows, ops.KEYS[ops.FORGOTTEN])
 
 
@@ -261,7 +261,3 @@ def _elsewhere(env: Environment) -> Iterator[str]:
     for name in ("dev", "staging", "prod"):
         if name != env.name and env.config_of(name).lakehouse.features_from == env.name:
             yield f"{name} reads these tables: forget there, too, and first, while its versions can be told by them"
-
-
-def _now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)

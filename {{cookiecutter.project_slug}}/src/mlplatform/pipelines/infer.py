@@ -23,19 +23,19 @@ def infer(env: Environment, as_of: datetime, *, again: bool = False) -> Run:
         table, reach = f"predictions.{registry.settings.model}", env.config.pipelines.inference.first_window
         last = env.last_finished("infer", before=as_of)
         start = last or as_of - reach
-        for begin, end, champion in _batches(env, registry, start - reach, start) if last else ():
+        for begin, end, champion in _batches(registry, start - reach, start) if last else ():
             if champion is not None:
-                run.wrote(table, _score_what_is_due(env, registry, champion, begin, end, table, late=True))
+                run.wrote(table, _score_what_is_due(registry, champion, begin, end, table, late=True))
         late = env.has_finished("infer", as_of)
-        for begin, end, champion in _batches(env, registry, start, as_of):
+        for begin, end, champion in _batches(registry, start, as_of):
             if champion is None:
                 run.note(f"no champion from {begin} to {end}: nothing scored")
             elif again:
-                scored = score(env, registry, champion, begin, end)
+                scored = score(registry, champion, begin, end)
                 where = in_batch(env, table, Window("prediction_time", begin, end))
                 run.wrote(table, env.catalog.replace(table, scored, where))
             else:
-                run.wrote(table, _score_what_is_due(env, registry, champion, begin, end, table, late))
+                run.wrote(table, _score_what_is_due(registry, champion, begin, end, table, late=late))
         publish(env, run, table, places)
         if not run.notes and not any(run.written.values()):
             run.note(f"nothing to score from {start} to {as_of}")
@@ -43,31 +43,22 @@ def infer(env: Environment, as_of: datetime, *, again: bool = False) -> Run:
 
 
 def _score_what_is_due(
-    env: Environment, registry: Registry, version: int, start: datetime, end: datetime, table: str, late: bool
+    registry: Registry, version: int, start: datetime, end: datetime, table: str, *, late: bool
 ) -> int:
-    scored = score(env, registry, version, start, end, without=table, late=late)
-    return env.catalog.append(table, scored) if scored.count() else 0
+    scored = score(registry, version, start, end, without=table, late=late)
+    return registry.env.catalog.append(table, scored) if scored.count() else 0
 
 
 def score(
-    env: Environment,
-    registry: Registry,
-    version: int,
-    start: datetime,
-    end: datetime,
-    *,
-    without: str = "",
-    late: bool = False,
+    registry: Registry, version: int, start: datetime, end: datetime, *, without: str = "", late: bool = False
 ) -> Relation:
     """The predictions of one version for the prediction times in (`start`, `end`], those in a table left out."""
-    return predictions(registry, version, entities(env, end, start, end, without), "batch", late=late)
+    return predictions(registry, version, entities(registry.env, end, start, end, without), "batch", late=late)
 
 
-def _batches(
-    env: Environment, registry: Registry, start: datetime, end: datetime
-) -> Iterator[tuple[datetime, datetime, int | None]]:
+def _batches(registry: Registry, start: datetime, end: datetime) -> Iterator[tuple[datetime, datetime, int | None]]:
     """Spans with one champion each, none longer than the configured batch."""
-    longest: timedelta = env.config.pipelines.inference.batch_window
+    longest: timedelta = registry.env.config.pipelines.inference.batch_window
     for begin, finish, champion in registry.ledger.champions(start, end):
         while begin < finish:
             stop = min(begin + longest, finish)

@@ -174,16 +174,12 @@ def _parts(env: Environment, frame: pl.DataFrame) -> Iterator[tuple[str, int, pl
 
 
 def _volume(env: Environment, table: str, window: Span) -> Volume:
-    row = (
-        env.engine.query(
-            f"SELECT count(*) FILTER (WHERE available_at > TIMESTAMP '{window.start}') AS rows, "
-            f"max(event_timestamp) AS newest FROM {table}",
-            as_of=window.end,
-        )
-        .arrow()
-        .to_pylist()[0]
+    sql = (
+        f"SELECT count(*) FILTER (WHERE available_at > TIMESTAMP '{window.start}') AS rows, "
+        f"max(event_timestamp) AS newest FROM {table}"
     )
-    return Volume(row["rows"], row["newest"])
+    (row,) = env.engine.query(sql, as_of=window.end).arrow().to_pylist()
+    return Volume(**row)
 
 
 def _first_prediction(env: Environment, registry: Registry, as_of: datetime) -> datetime:

@@ -170,7 +170,7 @@ def _load_database(env: Environment, run: Run, source: Source) -> None:
 
     kind, bronze, quarantine = source.format, f"bronze.{source.name}", f"{ops.QUARANTINE}{source.name}"
     assert isinstance(kind, Database)
-    now = landing.now()
+    now = ops.now()
     if not kind.watermark and run.as_of < now - _NOW:
         unknown = f"without a watermark nobody knows what was there at {run.as_of}: name one, or run without --as-of"
         run.note(f"source {source.name} is not read: {unknown}")

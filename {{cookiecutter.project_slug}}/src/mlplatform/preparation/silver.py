@@ -1,6 +1,6 @@
 """Bronze to Silver: rows typed by SQL and judged by their contract."""
 
-from datetime import datetime
+from datetime import date, datetime
 
 import polars as pl
 import pyarrow as pa
@@ -15,6 +15,7 @@ from mlplatform.storage.catalog import Relation, quoted
 
 PROVENANCE = ("source_file", "source_row")
 REASON = "_reason"
+_LONG = (pl.Date(), pl.Datetime("us"), pl.Datetime("ms"))  # types of times without a zone that reach too far
 _KNOWN = "already known:"  # a delivery that comes twice is harmless, and no reason to stop
 
 
@@ -125,6 +126,11 @@ def _with_reasons(table: SilverTable, batch: pa.RecordBatch) -> pa.RecordBatch:
             .agg(pl.col(REASON).str.join("; "))
         )
         reasons = reasons.scatter(joined["index"], joined[REASON])
+    for name, kind in frame.schema.items():
+        if kind in _LONG:  # Python has no times beyond these: each pipeline that meets one would fail
+            limits = (date.min, date.max) if kind == pl.Date else (datetime.min, datetime.max)
+            is_one = frame[name].is_between(*limits).fill_null(True)
+            reasons = reasons.zip_with(is_one, pl.Series([f"{name}: not in the years 1 to 9999"]))
     return batch.append_column(REASON, reasons.to_arrow().cast(ops.TEXT))
 
 

@@ -21,7 +21,6 @@ def approve(registry: Registry, request: Transition, decision: Decision) -> None
     From Staging on it asks for Production; where it comes into Production, the champion before it is archived.
     Raises ApprovalError where the decision is dated before one that has been made.
     """
-    _refuse_backdating(registry, decision.as_of)
     moves = [request.closed("approved", *decision)]
     champion = registry.ledger.champion(decision.as_of)
     if request.to_stage == "Staging":
@@ -29,27 +28,22 @@ def approve(registry: Registry, request: Transition, decision: Decision) -> None
     elif champion is not None and champion != request.version:
         replaced = decision._replace(reason=f"replaced by version {request.version}")
         moves.append(_archived(registry, champion, "Production", replaced))
-    registry.ledger.record(*moves)
-    registry.reconcile()
+    _write(registry, decision.as_of, *moves)
 
 
 def reject(registry: Registry, request: Transition, decision: Decision) -> None:
     """Close the request as rejected and archive the version. Raises ApprovalError as `approve` does."""
-    _refuse_backdating(registry, decision.as_of)
     archived = _archived(registry, request.version, request.from_stage, decision)
-    registry.ledger.record(request.closed("rejected", *decision), archived)
-    registry.reconcile()
+    _write(registry, decision.as_of, request.closed("rejected", *decision), archived)
 
 
 def archive(registry: Registry, number: int, decision: Decision) -> None:
     """Archive a version in whatever stage it is, and close what it asks for. Raises ApprovalError as `approve` does."""
-    _refuse_backdating(registry, decision.as_of)
     asked = [
         t.closed("rejected", *decision) for t in registry.ledger.all() if (t.version, t.status) == (number, "pending")
     ]
     archived = _archived(registry, number, registry.ledger.stage(number), decision)
-    registry.ledger.record(*asked, archived)
-    registry.reconcile()
+    _write(registry, decision.as_of, *asked, archived)
 
 
 def reject_older(registry: Registry, as_of: datetime) -> None:
@@ -135,6 +129,13 @@ def _of(registry: Registry, number: int) -> list[dict[str, Any]]:
     """The version's comparisons, oldest first."""
     mine = [row for row in comparisons(registry) if (row["model"], row["challenger"]) == (registry.model, number)]
     return sorted(mine, key=lambda row: row["as_of"])
+
+
+def _write(registry: Registry, as_of: datetime, *moves: Transition) -> None:
+    """Record what is decided, in one transaction, and let MLflow say so."""
+    _refuse_backdating(registry, as_of)
+    registry.ledger.record(*moves)
+    registry.reconcile()
 
 
 def _require_name(decision: Decision, what: str) -> None:

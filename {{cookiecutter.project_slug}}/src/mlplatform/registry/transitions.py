@@ -5,7 +5,7 @@ The table is the truth about stages at any logical time; MLflow's tags and alias
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import pairwise
 from typing import Literal, NamedTuple, get_args
 
@@ -54,7 +54,7 @@ class Ledger:
 
     def record(self, *transitions: Transition) -> None:
         """Write requests or their outcomes, all in one Delta transaction."""
-        now = datetime.now(UTC).replace(tzinfo=None)
+        now = ops.now()
         rows = [asdict(replace(transition, recorded_at=now)) for transition in transitions]
         self._catalog.upsert(ops.TRANSITIONS, ops.rows(ops.TRANSITIONS, rows), ops.KEYS[ops.TRANSITIONS])
 

@@ -83,6 +83,11 @@ class Distributed(Protocol):
 Rows: TypeAlias = pa.Table | Spool | Relation
 
 
+def before(time: datetime, span: timedelta) -> datetime:
+    """The time a span earlier; where there is none, the first that there is."""
+    return time - min(span, time - datetime.min)
+
+
 def quoted(name: str) -> str:
     """A column's name in SQL: it may be a word of SQL, or hold spaces and quotes."""
     return '"' + name.replace('"', '""') + '"'
@@ -156,13 +161,14 @@ class Snapshot:
 class Change(NamedTuple):
     """What one commit added to a table: its version, its time (naive UTC) and its rows, in the order they were written.
 
-    `rewrites`: it took rows away, too, so that some of these may have been there before.
+    `rewrites`: it took rows away, too, and may have added some of these again. `files`: their names; is each there?
     """
 
     version: int
     time: datetime
     rewrites: bool
     batches: Iterator[pa.RecordBatch]
+    files: Iterable[tuple[str, bool]] = ()
 
 
 class Catalog(Protocol):

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -47,8 +47,7 @@ class DeltaCatalog:
         return sorted(name for name in tables if self.exists(name))
 
     def exists(self, name: str) -> bool:
-        path = self._path(name)
-        with _told(path):
+        with _told(path := self._path(name)):
             return (path / "_delta_log").is_dir() and DeltaTable.is_deltatable(str(path))
 
     def snapshot(self, name: str, where: Window | None = None) -> Snapshot:
@@ -66,8 +65,7 @@ class DeltaCatalog:
             return empty.select(list(columns)) if columns else empty
         with _told(self._path(name)):
             found = self.snapshot(name, where)
-            # A column may be newer than the table.
-            schema = pa.unify_schemas([found.schema, ops.SCHEMAS.get(name, found.schema)])
+            schema = pa.unify_schemas([found.schema, ops.SCHEMAS.get(name, found.schema)])  # one may be newer
             rows = replace(found, schema=schema).dataset()
             return rows.to_table(list(columns) if columns else None, _expression(where) if where else None)
 
@@ -120,9 +118,11 @@ class DeltaCatalog:
             added = [action["add"] for action in actions if "add" in action and action["add"]["dataChange"]]
             rewrites = any("remove" in action and action["remove"]["dataChange"] for action in actions)
             info: dict[str, Any] = next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
-            made = datetime.fromtimestamp(info.get("inCommitTimestamp", info.get("timestamp", 0)) / 1000, UTC)
+            at = datetime(1970, 1, 1) + timedelta(milliseconds=info.get("inCommitTimestamp", info.get("timestamp", 0)))
             if added:
-                yield Change(version, made.replace(tzinfo=None), rewrites, self._added(name, version, added, columns))
+                places = map(filesystem, [str(self._path(name) / unquote(file["path"])) for file in added])
+                files = ((path.rpartition("/")[2], system.get_file_info(path).is_file) for system, path in places)
+                yield Change(version, at, rewrites, self._added(name, version, added, columns), files)
 
     def replace(self, name: str, rows: Rows, where: Window | Among, marks: Mapping[str, int] | None = None) -> int:
         if not self.exists(name):
@@ -197,8 +197,7 @@ class DeltaCatalog:
 
     def _write(self, name: str, rows: Rows, marks: Mapping[str, int] | None = None, **how: Any) -> int:
         self._refuse_foreign_write(name)
-        path = self._path(name)
-        if isinstance(path, Path):
+        if isinstance(path := self._path(name), Path):
             with _told(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
         # Whoever opens a table reads each commit since its last checkpoint.

@@ -145,7 +145,7 @@ class Delivery:
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The rows as received, every value text, with their provenance."""
-        ingested, content = now(), self.content()
+        ingested, content = ops.now(), self.content()
         for numbers, batch in content.rows([]):
             provenance = {
                 "source_file": pa.repeat(self.name, batch.num_rows),
@@ -167,7 +167,7 @@ def inspect(file: LandedFile, source: Source, settle: timedelta, name: str = "")
     delivery = Delivery(file, source, name or file.name, *_scan(file))
     content = delivery.content()
     whole = isinstance(file.place, Remote) or content.whole
-    if not whole and now() - delivery.modified < settle:
+    if not whole and ops.now() - delivery.modified < settle:
         return None
     try:
         delivery.rows = content.check(source.columns, delivery.bad)
@@ -256,7 +256,3 @@ def stamp(path: Place) -> tuple[int, datetime]:
         return path.size, path.modified
     stat = path.stat()
     return stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC).replace(tzinfo=None)
-
-
-def now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)

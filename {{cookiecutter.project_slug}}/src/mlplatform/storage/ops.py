@@ -1,6 +1,7 @@
 """The tables that the platform keeps for itself: `ops.*` and `monitoring.*`, each with its columns and keys."""
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -84,3 +85,8 @@ SCHEMAS = {
 def rows(name: str, values: Iterable[Mapping[str, Any]]) -> pa.Table:
     """Rows of one of these tables."""
     return pa.Table.from_pylist(list(values), SCHEMAS[name])
+
+
+def now() -> datetime:
+    """The time on this machine's clock, naive UTC as all times in tables are."""
+    return datetime.now(UTC).replace(tzinfo=None)

@@ -18,7 +18,7 @@ from mlplatform.storage.catalog import Catalog, open_catalog
 from mlplatform.streaming.events import Event
 
 ARRIVED = "landed_at"
-_ROWS = 1_000_000_000  # an offset is the version of a commit times this, and the number of the row in it
+ROWS = 1_000_000_000  # an offset is the version of a commit times this, and the number of the row in it
 
 
 class DeltaSource:
@@ -30,16 +30,12 @@ class DeltaSource:
     def take(
         self, source: str, offset: Callable[[str], int | None], limit: int, waits: Callable[[datetime], bool]
     ) -> list[Event]:
-        catalog, name = _tables(self._env, source, self._env.name)
+        catalog, name = tables_of(self._env, source, self._env.name)
         events: list[Event] = []
         if not catalog.exists(name):
             return events
-        start, version = offset(name) or 0, catalog.snapshot(name).version
-        if start > (version + 1) * _ROWS:
-            raise UserError(
-                f"{name} is at version {version}, and {start // _ROWS} has been read of it: it was made anew. Give the "
-                "new one another place (streaming.events), so that it is read from its beginning"
-            )
+        start = offset(name) or 0
+        refuse_new_table(catalog, name, start)
         for event in _events(catalog, name, start):
             if event.values is not None and waits(event.arrived):
                 break
@@ -60,7 +56,7 @@ def feed(env: Environment, since: datetime, until: datetime) -> dict[str, int]:
     sent: dict[str, int] = {}
     landed = landing.look(env.landing, env.project.sources, until).files
     for source in env.project.sources:
-        catalog, name = _tables(env, source.name, "events")
+        catalog, name = tables_of(env, source.name, "events")
         known = catalog.mark(name, "feed") or 0
         for file in landed.get(source.name, ()):
             mark = int((file.landed_at - datetime(1970, 1, 1)).total_seconds() * 1_000_000)
@@ -74,32 +70,49 @@ def feed(env: Environment, since: datetime, until: datetime) -> dict[str, int]:
     return sent
 
 
-def _tables(env: Environment, source: str, reader: str) -> tuple[Catalog, str]:
+def tables_of(env: Environment, source: str, reader: str) -> tuple[Catalog, str]:
     """The tables of events, and the name of the source's. They are nobody's here: only `feed` opens them to write."""
     *root, schema = env.config.of(StreamingSettings).events.rstrip("/").split("/")
     return open_catalog(env.folder, "/".join(root) or ".", owner="events", reader=reader), f"{schema}.{source}"
 
 
+def refuse_new_table(catalog: Catalog, name: str, start: int) -> int:
+    """Return the version of a table of events; raise UserError where less than what has been read of it is there."""
+    version = catalog.snapshot(name).version
+    if start > (version + 1) * ROWS:
+        raise UserError(
+            f"{name} is at version {version}, and {start // ROWS} has been read of it: it was made anew. Give the "
+            "new one another place (streaming.events), so that it is read from its beginning"
+        )
+    return version
+
+
+def lost(catalog: Catalog, name: str, version: int) -> Event:
+    """What stands for the commits from `version` on that were cleaned away, up to the next one that is kept."""
+    kept = [int(str(commit["version"])) for commit in catalog.history(name)]
+    then = min((number for number in kept if number > version), default=catalog.snapshot(name).version + 1)
+    reason = f"deleted before they were read: versions {version} to {then - 1} of {name}"
+    return Event(name, then * ROWS - 1, datetime.now(UTC).replace(tzinfo=None), None, reason)
+
+
 def _events(catalog: Catalog, name: str, start: int) -> Iterator[Event]:
-    version, row = divmod(start, _ROWS)
+    version, row = divmod(start, ROWS)
     try:
         for change in catalog.changes(name, version - 1):
             version, row, number = change.version, row if change.version == version else 0, 0
             for batch in () if change.rewrites else change.batches:
                 skipped = min(max(row - number, 0), batch.num_rows)
-                for at, (values, arrived) in enumerate(_texts(batch.slice(skipped)), number + skipped):
-                    yield Event(name, version * _ROWS + at, arrived or change.time, values)
+                for at, (values, arrived) in enumerate(texts(batch.slice(skipped)), number + skipped):
+                    yield Event(name, version * ROWS + at, arrived or change.time, values)
                 number += batch.num_rows
             version, row = version + 1, 0
     except GoneError:
-        kept = [int(str(commit["version"])) for commit in catalog.history(name)]
-        then = min((number for number in kept if number > version), default=catalog.snapshot(name).version + 1)
-        reason = f"deleted before they were read: versions {version} to {then - 1} of {name}"
-        yield Event(name, then * _ROWS - 1, datetime.now(UTC).replace(tzinfo=None), None, reason)
-        yield from _events(catalog, name, then * _ROWS)
+        gone = lost(catalog, name, version)
+        yield gone
+        yield from _events(catalog, name, gone.offset + 1)
 
 
-def _texts(batch: pa.RecordBatch) -> Iterator[tuple[dict[str, str | None], datetime | None]]:
+def texts(batch: pa.RecordBatch) -> Iterator[tuple[dict[str, str | None], datetime | None]]:
     arrived: list[datetime | None] = [None] * batch.num_rows
     names = batch.schema.names
     if ARRIVED in names and pa.types.is_timestamp(batch.schema.field(ARRIVED).type):

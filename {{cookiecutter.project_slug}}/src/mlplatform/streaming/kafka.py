@@ -6,7 +6,6 @@ rows; what has been published is kept in Kafka, in the transaction of the messag
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
@@ -19,8 +18,7 @@ from mlplatform.config.streaming import KafkaSettings, StreamingSettings
 from mlplatform.environment import Environment
 from mlplatform.errors import ConfigError, GoneError, UserError
 from mlplatform.storage.catalog import Window
-from mlplatform.storage.formats import json_values
-from mlplatform.streaming.events import Event, UnavailableError
+from mlplatform.streaming.events import Event, UnavailableError, json_event, lost, refuse_new_topic
 
 try:
     kafka: Any = import_module("confluent_kafka")
@@ -34,7 +32,7 @@ class KafkaSource:
     """See `EventSource`. A partition is `<topic>/<number>`; messages that are no JSON object are refused."""
 
     def __init__(self, env: Environment) -> None:
-        settings = _settings(env)
+        settings = env.config.of(StreamingSettings).of_kafka()
         self._prefix, self._group = settings.prefix, f"{env.name}.stream"
         reading = {"enable.auto.commit": False, "isolation.level": "read_committed", "enable.partition.eof": True}
         self._properties = {**_properties(settings), **reading, "group.id": self._group}
@@ -60,14 +58,9 @@ class KafkaSource:
                 partition, at = f"{topic}/{number}", kafka.TopicPartition(topic, number)
                 low, high = consumer.get_watermark_offsets(at, timeout=_TIMEOUT)
                 start = offset(partition)
-                if start is not None and start > high:
-                    raise UserError(
-                        f"{partition} ends at {high}, and {start} messages of it have been read: it was made anew. "
-                        "Give the new one another name (streaming.kafka.prefix), so that it is read from its beginning"
-                    )
+                refuse_new_topic(partition, start or 0, high)
                 if start is not None and start < low:
-                    reason = f"deleted by the broker before they were read: offsets {start} to {low - 1}"
-                    events.append(Event(partition, low - 1, _now(), None, reason))
+                    events.append(lost(partition, start, low))
                 if max(start or 0, low) < high:
                     starts[number] = max(start or 0, low)
             events += self._read(consumer, topic, starts, limit - len(events), waits)
@@ -113,7 +106,7 @@ class KafkaSink:
     """
 
     def __init__(self, env: Environment) -> None:
-        settings, model = _settings(env), env.config.registry.model
+        settings, model = env.config.of(StreamingSettings).of_kafka(), env.config.registry.model
         self._env, self._topic, self._table = env, f"{settings.prefix}predictions", f"predictions.{model}"
         self._at = kafka.TopicPartition(self._topic, 0)
         properties, self._name = _properties(settings), f"{env.name}.{model}.predictions"
@@ -126,8 +119,9 @@ class KafkaSink:
             committed = self._committed()
             if committed.offset < 0:  # what was predicted before the first start is not sent
                 there = env.catalog.exists(self._table)
-                version = env.catalog.snapshot(self._table).version + 1 if there else 0
-                self._group.commit(offsets=[self._position(version, _now())], asynchronous=False)
+                version, now = env.catalog.snapshot(self._table).version + 1 if there else 0, datetime.now(UTC)
+                position = self._position(version, now.replace(tzinfo=None))
+                self._group.commit(offsets=[position], asynchronous=False)
 
     def _committed(self) -> Any:
         """How far it is. A broker that has just started knows that only after a moment."""
@@ -208,31 +202,13 @@ def _streamed(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return [row for row in rows if row.get("inference") == "streaming"]
 
 
-def _settings(env: Environment) -> KafkaSettings:
-    settings = env.config.of(StreamingSettings).kafka
-    if settings is None:
-        raise ConfigError("streaming.kafka: properties are missing, bootstrap.servers among them")
-    return settings
-
-
 def _properties(settings: KafkaSettings) -> dict[str, Any]:
-    missing = [variable for variable in settings.secrets.values() if variable not in os.environ]
-    if missing:
-        raise ConfigError(f"streaming.kafka.secrets: the environment lacks {', '.join(missing)}")
-    secrets = {name: os.environ[variable] for name, variable in settings.secrets.items()}
-    return {**settings.properties, **secrets, "log_level": 2}
+    return {**settings.with_secrets(), "log_level": 2}
 
 
 def _event(message: Any) -> Event:
-    try:
-        at = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC).replace(tzinfo=None)
-    except (ValueError, OverflowError):  # microseconds, say: a year that no calendar has
-        at = _now()
-    partition, raw = f"{message.topic()}/{message.partition()}", message.value() or b""
-    try:
-        return Event(partition, message.offset(), at, json_values(raw))
-    except ValueError as error:
-        return Event(partition, message.offset(), at, None, str(error), raw.decode("utf-8", "replace"))
+    partition, (_, sent) = f"{message.topic()}/{message.partition()}", message.timestamp()
+    return json_event(partition, message.offset(), sent, message.value() or b"")
 
 
 def _plain(value: Any) -> Any:
@@ -253,7 +229,3 @@ def _told(failed: Callable[[], None] = lambda: None, at: str = "kafka") -> Itera
         if reason.code() in (kafka.KafkaError._FENCED, kafka.KafkaError.INVALID_PRODUCER_EPOCH):
             raise UserError("kafka: another stream of this environment publishes now: this one ends") from error
         raise UnavailableError(f"{at}: {reason.str()}") from error
-
-
-def _now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)

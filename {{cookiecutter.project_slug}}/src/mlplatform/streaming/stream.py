@@ -5,7 +5,8 @@ SQL for Silver and for features, the champion of the time, and predictions of th
 """
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
@@ -26,8 +27,19 @@ from mlplatform.preparation.bronze import stop_if_too_many
 from mlplatform.preparation.silver import refresh_silver
 from mlplatform.registry.store import Registry
 from mlplatform.storage import ops
-from mlplatform.storage.catalog import BatchFunction, Window, load
-from mlplatform.streaming.events import SINKS, SOURCES, Event, EventSource, Sink, UnavailableError, as_bronze, day_of
+from mlplatform.storage.catalog import Among, BatchFunction, Rows, Window, load, option, quoted
+from mlplatform.streaming.events import (
+    ASIDE,
+    SINKS,
+    SOURCES,
+    Event,
+    EventSource,
+    Handover,
+    Sink,
+    UnavailableError,
+    as_rows,
+    end_of,
+)
 
 _EPOCH = datetime(1970, 1, 1)
 _LONGEST_PAUSE = 60  # seconds between two attempts to reach a source or a sink
@@ -50,8 +62,12 @@ class Stream:
         self.env = Environment(env.name, env.project, env.folder, config)
         self._registry = Registry(self.env)
         self._table = f"predictions.{self._registry.settings.model}"
+        handover = option("mlplatform.streaming.structured:handover")
         try:
-            self._source: EventSource = load(SOURCES, settings.source, "streaming.source")(self.env)
+            # A replay has a time of its own, which no Spark knows.
+            self._handover: Handover | None = handover(self.env, self._offset) if handover and not until else None
+            source = None if self._handover else load(SOURCES, settings.source, "streaming.source")
+            self._source: EventSource | None = source and source(self.env)
             sinks = [load(SINKS, name, "streaming.sinks") for name in settings.sinks]
             self._sinks: list[Sink] = [sink(self.env) for sink in sinks]
         except UnavailableError as error:  # later it would be waited for
@@ -66,18 +82,16 @@ class Stream:
 
         Of more events than fit in one, all are prepared before anything is scored.
         """
-        limit, waited, behind = self.env.config.of(StreamingSettings).max_events, [], True
+        waited, behind = list[datetime](), True
         while behind:
-            taken: list[tuple[Source, list[Event]]] = []
-            for source in self.env.project.sources:
-                events = self._source.take(source.name, partial(self._offset, source.name), limit, waits)
-                taken += [(source, events)] if events else []
-            behind = any(len(events) == limit for _, events in taken)
-            waited += [min(event.arrived for event in events) for _, events in taken]
+            taken, behind = self._take(waits)
             with self.env.run("stream", as_of, permitted=True) as run:
-                for source, events in taken:
-                    self._land(run, source, events)
-                self._prepare(run, {source.name for source, _ in taken})
+                landed = self._take_over(run, self._handover) if self._handover else {}
+                for source, events in taken.items():
+                    self._land(run, source, pa.Table.from_batches([as_rows(source.columns, as_of, events)]))
+                    landed[source.name] = min(event.arrived for event in events)
+                waited += landed.values()
+                self._prepare(run, set(landed))
                 if not behind:
                     self._featurize(run)
                     self._score(run, arrived=bool(waited))
@@ -90,7 +104,8 @@ class Stream:
         return run
 
     def close(self) -> None:
-        self._source.close()
+        if self._source:
+            self._source.close()
         for sink in self._sinks:
             sink.close()
 
@@ -107,47 +122,97 @@ class Stream:
             with self.env.run("stream", times[0], permitted=True):
                 for source in self.env.project.sources:  # no feature waits for one that has sent nothing yet
                     if not self.env.catalog.exists(f"bronze.{source.name}"):
-                        self.env.catalog.append(f"bronze.{source.name}", as_bronze(source, [], times[0])[0])
+                        rows = pa.Table.from_batches([as_rows(source.columns, times[0], ())])
+                        self.env.catalog.append(f"bronze.{source.name}", rows.drop_columns(list(ASIDE)))
         return min(times), max(times)
 
     def _offset(self, source: str, partition: str) -> int | None:
         return self.env.catalog.mark(f"bronze.{source}", _writer(partition))
 
-    def _land(self, run: Run, source: Source, events: Sequence[Event]) -> None:
-        """Events to Bronze, and what is none to quarantine. What another process has written meanwhile is left out."""
+    def _take(self, waits: Callable[[datetime], bool]) -> tuple[dict[Source, list[Event]], bool]:
+        """Events by source, and whether there may be more."""
+        taken, limit = dict[Source, list[Event]](), self.env.config.of(StreamingSettings).max_events
+        for source in self.env.project.sources:
+            offset = partial(self._offset, source.name)
+            if self._source and (events := self._source.take(source.name, offset, limit, waits)):
+                taken[source] = events
+        return taken, any(len(events) == limit for events in taken.values())
+
+    def _take_over(self, run: Run, handover: Handover) -> dict[str, datetime]:
+        """Land what the engine has read itself; returns when the first of it arrived, by source."""
+        landed: dict[str, datetime] = {}
+
+        def land(source: Source, arrived: Rows) -> None:
+            for time in self._land(run, source, arrived):
+                landed[source.name] = min(time, landed.get(source.name, time))
+
+        try:
+            for source in self.env.project.sources:
+                handover.hand_over(source, run.as_of, partial(land, source))
+        except UnavailableError:  # what has landed of another source is prepared the next time
+            self._unsettled = True
+            raise
+        return landed
+
+    def _land(self, run: Run, source: Source, arrived: Rows) -> list[datetime]:
+        """Events to Bronze, and what is none to quarantine; returns when the first of each partition arrived.
+
+        What another process has written meanwhile, or this one before it was killed, is left out.
+        """
         catalog, bronze, quarantine = self.env.catalog, f"bronze.{source.name}", ops.QUARANTINE + source.name
-        marks = {_writer(event.partition): event.offset + 1 for event in sorted(events, key=lambda event: event.offset)}
-        new = self._later(bronze, events)
-        rows, refused = as_bronze(source, new, run.as_of)
-        reasons: dict[str, int] = {}
-        for reason in refused["reason"].to_pylist():
-            reasons[reason] = reasons.get(reason, 0) + 1
-        stop_if_too_many(self.env.config.lakehouse, bronze, len(new), reasons)
-        if not new:
-            return
-        self._name_days(new)
-        if refused.num_rows:
+        ask = partial(self.env.engine.query, given={"given.arrived": arrived})
+        sql = "SELECT _partition, min(landed_at) AS earliest FROM given.arrived GROUP BY _partition"
+        partitions: dict[str, datetime] = {row["_partition"]: row["earliest"] for row in ask(sql).arrow().to_pylist()}
+        if not partitions:
+            return []
+        new = self._later(bronze, partitions)
+        sql = (
+            "SELECT _partition, source_file, _reason, count(*) AS events, max(source_row) AS newest "
+            f"FROM given.arrived WHERE {new} GROUP BY _partition, source_file, _reason"
+        )
+        groups = ask(sql).arrow().to_pylist()
+        reasons, marks = Counter[str](), dict[str, int]()
+        for group in groups:
+            writer = _writer(group["_partition"])
+            marks[writer] = max(marks.get(writer, 0), group["newest"] + 1)
+            if group["_reason"] is not None:
+                reasons[group["_reason"]] += group["events"]
+        total = sum(group["events"] for group in groups)
+        stop_if_too_many(self.env.config.lakehouse, bronze, total, reasons)
+        if not groups:
+            return list(partitions.values())
+        self._name_days({group["source_file"] for group in groups})
+        if reasons:
             # It comes first: a stream that is killed in between writes none of them twice.
-            unwritten = as_bronze(source, self._later(quarantine, new), run.as_of)[1]
+            unwritten = ask(
+                "SELECT source_file, source_row, _reason AS reason, _raw AS raw, landed_at AS available_at "
+                f"FROM given.arrived WHERE _reason IS NOT NULL AND {new} AND {self._later(quarantine, partitions)} "
+                "ORDER BY source_file, source_row"
+            )
             run.wrote(quarantine, catalog.append(quarantine, unwritten, marks))
+        columns = ", ".join(quoted(name) for name in arrived.schema.names if name not in ASIDE)
+        rows = ask(
+            f"SELECT {columns} FROM given.arrived WHERE _reason IS NULL AND {new} ORDER BY source_file, source_row"
+        )
         run.wrote(bronze, catalog.append(bronze, rows, marks))
+        return list(partitions.values())
 
-    def _later(self, table: str, events: Sequence[Event]) -> list[Event]:
-        known = {p: self.env.catalog.mark(table, _writer(p)) or 0 for p in {event.partition for event in events}}
-        return [event for event in events if event.offset >= known[event.partition]]
+    def _later(self, table: str, partitions: Iterable[str]) -> str:
+        """SQL that is true for events that are not in a table."""
+        known = {partition: self.env.catalog.mark(table, _writer(partition)) or 0 for partition in partitions}
+        parts = (f"{Among('_partition', [name]).predicate()} AND source_row >= {mark}" for name, mark in known.items())
+        return f"({' OR '.join(parts)})"
 
-    def _name_days(self, events: Sequence[Event]) -> None:
+    def _name_days(self, files: set[str]) -> None:
         """Enter the days of partitions in ops.files, by which `expire` knows what is old."""
-        days = {name: end for name, end in map(day_of, events) if name not in self._days}
-        if days:
+        if files - self._days:
             self._days |= set(self.env.catalog.read(ops.FILES, ["source_file"])["source_file"].to_pylist())
             new = [
-                {"source_file": name, "landed_at": end, "rows": 0, "malformed": 0, "error": ""}
-                for name, end in days.items()
-                if name not in self._days
+                {"source_file": name, "landed_at": end_of(name), "rows": 0, "malformed": 0, "error": ""}
+                for name in sorted(files - self._days)
             ]
             self.env.catalog.append(ops.FILES, ops.rows(ops.FILES, new))
-            self._days |= set(days)
+            self._days |= files
 
     def _prepare(self, run: Run, sources: set[str]) -> None:
         for table in self.env.project.tables:

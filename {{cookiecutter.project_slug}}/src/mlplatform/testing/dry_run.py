@@ -105,7 +105,7 @@ class DryRun:
         typed = {field.name: _arrow(field.type) for field in pl.DataFrame(schema=types).to_arrow().schema}
         self.schemas[table.table] = pa.schema(typed)
         if table.source not in sources:
-            yield from _unknown(f"SilverTable {table.name!r}", "there is no source", [table.source], sources)
+            yield from unknown(f"SilverTable {table.name!r}", "there is no source", [table.source], sources)
             return
         source = sources[table.source]
         names = (*source.columns, *([REST] if isinstance(source.format, JsonLines) else []))
@@ -118,6 +118,7 @@ class DryRun:
         except pandera.errors.SchemaErrors as error:
             yield from (f"{self._path(place)}: {line}" for line in _breaches(error.failure_cases, found.names))
         yield from self._lacking(place, found, {**dict.fromkeys(table.keys), "available_at": _TIMESTAMP, **_JUDGED})
+        yield from self._unfit(place, found, "Delta keeps no such type", _is_kept)
         self.schemas[table.table] = pa.schema(dict(zip(found.names, found.types, strict=True)) | typed)
 
     def _entities(self) -> Iterator[str]:
@@ -125,11 +126,12 @@ class DryRun:
         times = dict.fromkeys(("prediction_time", "available_at"), _TIMESTAMP)
         if found is not None:
             wrong = list(self._lacking("entities.sql", found, dict.fromkeys(self.project.entity.keys) | times))
+            wrong += self._unfit("entities.sql", found, _SEEN, _is_seen)
             yield from wrong
             if not wrong:
                 self.schemas["entities"] = found
             fields = self.project.entity.fields
-            yield from _unknown("PROJECT.entity.fields", "entities.sql gives no", fields, found.names)
+            yield from unknown("PROJECT.entity.fields", "entities.sql gives no", fields, found.names)
         if not self.project.entity.keys:
             yield "PROJECT.entity.keys: there are none: what tells one row to predict for from another?"
 
@@ -148,7 +150,7 @@ class DryRun:
             elif labels.classes:
                 for line, name in lint.texts(self.project.sql("labels.sql"), "label"):
                     where = f"{self._path('labels.sql')}:{line - 1}"
-                    yield from _unknown(where, "Labels(...) have no class", [name], labels.classes)
+                    yield from unknown(where, "Labels(...) have no class", [name], labels.classes)
 
     def _view(self, view: FeatureView) -> Iterator[str]:
         place = f"features/{view.name}.sql"
@@ -158,7 +160,8 @@ class DryRun:
         wrong = list(self._lacking(place, found, self._entity_types(view.keys) | dict.fromkeys(TIMES, _TIMESTAMP)))
         if "entities" in self.schemas:
             given = self.schemas["entities"].names
-            wrong += _unknown(f"FeatureView {view.name!r}: keys", "entities.sql gives no", view.keys, given)
+            wrong += unknown(f"FeatureView {view.name!r}: keys", "entities.sql gives no", view.keys, given)
+        wrong += self._unfit(place, found, _SEEN, _is_seen)
         yield from wrong
         if not wrong:
             self.schemas[view.table] = found
@@ -213,7 +216,7 @@ class DryRun:
             return
         if isinstance(model.primary, Metric):
             where = f"{type(model).__module__}.{type(model).__qualname__}.primary"
-            yield from _unknown(where, "`metrics` gives no", [model.primary.name], measured)
+            yield from unknown(where, "`metrics` gives no", [model.primary.name], measured)
         clash = project.metrics.keys() & {*measured, *metrics.DRIFT, *metrics.OTHER}
         yield from (f"PROJECT.metrics: {name!r} is the name of another metric" for name in sorted(clash))
         if self.joined is not None:
@@ -236,7 +239,7 @@ class DryRun:
             yield f"{self._path(place)}{str(error).removeprefix(f'sql/{place}')}"
             return None
         reads = set(_READS.findall(re.sub(r"--.*", "", sql).lower()))
-        lost = list(_unknown(self._path(place), "there is no table", sorted(reads - given.keys()), given))
+        lost = list(unknown(self._path(place), "there is no table", sorted(reads - given.keys()), given))
         yield from lost
         if lost:
             return None
@@ -266,16 +269,21 @@ class DryRun:
 
     def _lacking(self, place: str, found: pa.Schema, wanted: Mapping[str, pa.DataType | None]) -> Iterator[str]:
         """Columns that SQL should give, and does not, or with another type."""
-        yield from _unknown(self._path(place), "gives no column", wanted, found.names)
+        yield from unknown(self._path(place), "gives no column", wanted, found.names)
         for name, kind in wanted.items():
             given = found.field(name).type if name in found.names else None
             if given and kind and given != kind and not (_is_number(given) and _is_number(kind)):
                 yield f"{self._path(place)}: {name} is {given}, and should be {kind}"
 
+    def _unfit(self, place: str, found: pa.Schema, why: str, fits: Callable[[pa.DataType], bool]) -> Iterator[str]:
+        for field in found:
+            if not fits(field.type):
+                yield f"{self._path(place)}: {field.name} is {field.type}: {why}"
+
     def _not_joined(self, where: str, names: Iterable[str], frame: pd.DataFrame) -> Iterator[str]:
         """Names that are no columns of `frame`; where a view is wrong itself, its features are not missed as well."""
         wrong = tuple(f"{view.name}__" for view in self.project.views if view.table not in self.schemas)
-        yield from _unknown(where, "there is no column", [n for n in names if not n.startswith(wrong)], frame.columns)
+        yield from unknown(where, "there is no column", [n for n in names if not n.startswith(wrong)], frame.columns)
 
     def _call(self, function: Callable[[pd.DataFrame], Any], frame: pd.DataFrame) -> Generator[str, None, Any]:
         """What an owner's function makes of a frame without rows; None where it asks for columns that are not there.
@@ -305,6 +313,7 @@ class DryRun:
         yield from (line for line in self._call(function, frame) if not line.endswith("(on no rows)"))
 
 
+_SEEN = "rows to score hold numbers, text, booleans, dates and times: make several columns of it, or text"
 _JUDGED = {"source_file": pa.string(), "source_row": pa.int64()}
 
 
@@ -326,7 +335,8 @@ def _relative(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
 
 
-def _unknown(where: str, what: str, names: Iterable[str], known: Iterable[str]) -> Iterator[str]:
+def unknown(where: str, what: str, names: Iterable[str], known: Iterable[str]) -> Iterator[str]:
+    """A line for each of the names that is not known, with the one that was probably meant."""
     known = list(known)
     yield from (f"{where}: {what} {name}{suggestion(name, known)}" for name in names if name not in known)
 
@@ -350,6 +360,16 @@ def _breaches(cases: pl.DataFrame, given: Sequence[str]) -> Iterator[str]:
 def _arrow(kind: pa.DataType) -> pa.DataType:
     """As DuckDB gives text; Polars has a type of its own for it."""
     return pa.string() if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) else kind
+
+
+def _is_seen(kind: pa.DataType) -> bool:
+    types = pa.types
+    known = types.is_boolean, types.is_string, types.is_date, types.is_timestamp, _is_number
+    return any(holds(kind) for holds in known)
+
+
+def _is_kept(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_nested(kind) or pa.types.is_binary(kind) or _is_seen(kind))
 
 
 def _is_number(kind: pa.DataType) -> bool:

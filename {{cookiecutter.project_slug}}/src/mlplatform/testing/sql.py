@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import polars as pl
+import pyarrow as pa
 
 from mlplatform.contract import Project
 from mlplatform.engine import ENGINES, Engine
 from mlplatform.preparation.silver import PROVENANCE, REASON, judge
-from mlplatform.storage.catalog import Relation, load
+from mlplatform.storage.catalog import load
 
 
 def query(
@@ -29,7 +30,7 @@ def query(
 
     With `as_of` it sees only rows available by then, with `since` only those that became available later.
     """
-    return pl.DataFrame(_run(_engine(), project, path, tables, as_of, since))
+    return pl.DataFrame(_engine().query(project.sql(path), as_of=as_of, since=since, given=_given(tables)))
 
 
 def cleaned(project: Project, table: str, *rows: Mapping[str, str | None]) -> pl.DataFrame:
@@ -44,7 +45,8 @@ def judged(project: Project, table: str, *rows: Mapping[str, str | None]) -> tup
     """The rows of `cleaned` that keep the table's contract, and the refused: source_file, source_row, reason."""
     (contract,) = (t for t in project.tables if t.name == table)
     engine = _engine()
-    typed = _run(engine, project, f"silver/{table}.sql", _bronze(project, table, rows))
+    given = _given(_bronze(project, table, rows))
+    typed = engine.query(project.sql(f"silver/{table}.sql"), given=given)
     found = pl.DataFrame(judge(engine, contract, typed, has_table=False)).sort(PROVENANCE)
     good = found.filter(pl.col(REASON).is_null()).drop(REASON)
     return good, found.drop_nulls(REASON).select(*PROVENANCE, pl.col(REASON).alias("reason"))
@@ -55,16 +57,8 @@ def _engine() -> Engine:
     return engine
 
 
-def _run(
-    engine: Engine,
-    project: Project,
-    path: str,
-    tables: Mapping[str, pl.DataFrame],
-    as_of: datetime | None = None,
-    since: datetime | None = None,
-) -> Relation:
-    given = {name: rows.to_arrow() for name, rows in tables.items()}
-    return engine.query(project.sql(path), as_of=as_of, since=since, given=given)
+def _given(tables: Mapping[str, pl.DataFrame]) -> dict[str, pa.Table]:
+    return {name: rows.to_arrow() for name, rows in tables.items()}
 
 
 def _bronze(project: Project, table: str, rows: Sequence[Mapping[str, str | None]]) -> dict[str, pl.DataFrame]:

@@ -36,7 +36,7 @@ def _streamed(world: World) -> Environment:
     for time in sorted({*world.times(_DELIVERIES), *world.times(2), world.end}):
         world.deliver(env, time)
     feed(env, world.start, world.end)
-    stream = Stream(env, world.start)
+    stream = Stream(env, world.start, world.end)
     times = replayed(world.start, world.end, (world.end - world.start) / _STEPS, None, Event())
     run(stream, times, Event(), print, live=False)
     stream.close()

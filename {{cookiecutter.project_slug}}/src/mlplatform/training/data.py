@@ -16,7 +16,7 @@ from mlplatform.registry.tags import HeldOut, Sampled
 from mlplatform.storage.catalog import Snapshot, Span
 from mlplatform.training import labels
 
-BEGIN = datetime(1700, 1, 1)  # earlier than any row; pandas keeps no time before 1677
+BEGIN = datetime.min  # earlier than any row
 _PART = 100_000  # rows whose hash is computed at once
 
 

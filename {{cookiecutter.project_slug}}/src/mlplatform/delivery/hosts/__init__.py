@@ -11,7 +11,7 @@ HOSTS = {name: f"{__name__}.{name}" for name in ("github", "gitlab", "azure_devo
 
 
 class Host(Protocol):
-    """What each of these modules has."""
+    """What each of these modules has; they say only what is special there."""
 
     def checks_passed(self, commit: str, branch: str) -> bool:
         """Whether the newest run of CI for this commit of `branch`, after its merge, succeeded."""

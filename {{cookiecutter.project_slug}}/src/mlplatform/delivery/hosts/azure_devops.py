@@ -11,7 +11,6 @@ NOWHERE = "0" * 40
 
 
 def checks_passed(commit: str, branch: str) -> bool:
-    """Whether the newest run of CI for this commit of `branch`, after its merge, succeeded."""
     path = f"/_apis/build/builds?branchName=refs/heads/{branch}&statusFilter=completed&$top=1000&{VERSION}"
     builds = [
         build
@@ -22,7 +21,6 @@ def checks_passed(commit: str, branch: str) -> bool:
 
 
 def tag(name: str, commit: str) -> None:
-    """Tag the commit in the repository on the platform."""
     update = {"name": f"refs/tags/{name}", "oldObjectId": NOWHERE, "newObjectId": commit}
     answer = _api("POST", f"/_apis/git/repositories/{_variable('BUILD_REPOSITORY_ID')}/refs?{VERSION}", [update])
     if not answer["value"][0]["success"]:

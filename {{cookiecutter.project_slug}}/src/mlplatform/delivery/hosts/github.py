@@ -14,14 +14,12 @@ REPORT = "integration test"
 
 
 def checks_passed(commit: str, branch: str) -> bool:
-    """Whether the newest run of CI for this commit of `branch`, after its merge, succeeded."""
     found = _api("GET", f"/actions/workflows/{_own(CI)}/runs?head_sha={commit}&branch={branch}&event=push&per_page=100")
     runs = [run for run in found["workflow_runs"] if run["head_sha"] == commit]
     return bool(runs) and max(runs, key=lambda run: run["run_number"])["conclusion"] == "success"
 
 
 def tag(name: str, commit: str) -> None:
-    """Tag the commit in the repository on the platform."""
     _api("POST", "/git/refs", {"ref": f"refs/tags/{name}", "sha": commit})
 
 
@@ -57,7 +55,6 @@ def comment(text: str) -> None:
 
 
 def output(name: str, value: str) -> None:
-    """Hand a value to the jobs that follow."""
     with Path(_variable("GITHUB_OUTPUT")).open("a", encoding="utf-8") as file:
         file.write(f"{name}={value}\n")
 

@@ -21,7 +21,6 @@ def checks_passed(commit: str, branch: str) -> bool:
 
 
 def tag(name: str, commit: str) -> None:
-    """Tag the commit in the repository on the platform."""
     _api(RELEASE, "POST", f"/repository/tags?{urlencode({'tag_name': name, 'ref': commit})}")
 
 
