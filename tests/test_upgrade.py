@@ -341,6 +341,8 @@ def test_releases_are_found_by_history_where_tags_are_missing(template: Template
     git(tmp_path, "clone", "--quiet", str(template.folder), str(clone))
     git(clone, "tag", "v0.2.0", "HEAD")
     assert releases(clone)["0.2.0"] == git(clone, "rev-parse", "HEAD") != found["0.2.0"]
+    git(clone, "tag", "v0.3.0", "HEAD")
+    assert list(releases(clone)) == ["0.1.0", "0.2.0"], "there the template says 0.2.0"
 
 
 def test_a_release_is_the_merge_that_brings_the_version_to_the_main_line(tmp_path: Path) -> None:

@@ -169,6 +169,12 @@ def test_an_owners_settings_change_by_key_and_keep_their_form(template: Template
     assert "    conf/base.yml: added first.more\n" in outcome.output
 
 
+def test_a_task_that_is_left_to_the_owner_shows_in_the_exit_code(template: Template, project: Path) -> None:
+    outcome = upgrade(template, project, {"conf/base.yml": "first: {old: 7}\n"})
+    assert (outcome.code, unmerged(project)) == (1, [])
+    assert "for you to do: 2\n    conf/base.yml: first.old is written in one line" in outcome.output
+
+
 def test_the_way_back_works_while_the_makefile_holds_conflict_marks(
     template: Template, project: Path
 ) -> None:

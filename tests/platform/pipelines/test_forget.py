@@ -204,6 +204,27 @@ def test_several_columns_mean_the_rows_with_all_of_the_values(env: Environment) 
     assert "silver.items" not in look(env, Subject({"item_id": TRAINED, "kind": other})).tables
 
 
+def test_slices_and_the_baseline_that_quote_a_value_are_found(env: Environment) -> None:
+    found = look(env, Subject({"kind": "a"}))
+    assert ops.METRICS in found.tables
+    assert {"baseline.parquet", "reference.parquet"} <= {*found.versions[0].files}
+
+
+def test_a_value_is_taken_out_of_a_file_that_writes_it_otherwise_also_from_lines_that_came_later(
+    blank: Path, load_env: LoadEnv, later: datetime
+) -> None:
+    env, head = load_env("prod", blank), "item_id,kind,amount,published_at\n"
+    lines = [f"item-{n:06d},a,{amount},2025-03-01T06:00:00Z\n" for n, amount in enumerate(("50.00", "1.0", "50.00"))]
+    path = env.landing / "items" / f"{later:{NAME_FORMAT}}.csv"
+    path.parent.mkdir(parents=True)
+    for end in (2, 3):
+        path.write_text(head + "".join(lines[:end]), encoding="utf-8")
+        ingest(env, later)
+    assert read(env, "silver.items").height == 3
+    forget(env, Subject({"amount": "50.0"}), later, **WHO)
+    assert path.read_text(encoding="utf-8") == head + lines[1]
+
+
 def test_a_value_of_a_column_that_is_no_key_takes_the_rows_of_its_entities(env: Environment, later: datetime) -> None:
     amount = str(read(env, "silver.items").filter(pl.col("item_id") == SCORED)["amount"][0])
     same = set(read(env, "silver.items").filter(pl.col("amount").cast(pl.String) == amount)["item_id"])
@@ -246,6 +267,8 @@ def test_the_audit_entry_says_who_and_why_and_not_the_value(env: Environment, la
     assert json.loads(entry["tables"])["silver.items"] == 1
     assert json.loads(entry["versions"]) == {"1": 1}
     assert (entry["status"], entry["mark"], entry["history_until"]) == ("history deleted", "", None)
+    kept = pl.read_parquet(env.folder / "data" / "prod" / "ops" / "forgotten" / "*.parquet")
+    assert kept["mark"].to_list() == [""], "a mark of the value tells who guesses it that it was there"
     with pytest.raises(UserError, match="--by"):
         forget(env, SUBJECT, later, by=" ", reason="because")
 
@@ -277,6 +300,10 @@ def test_versions_are_archived_where_the_settings_say_so(env: Environment, later
     approval.approve(registry, request, Decision(later, "a person", "newer"))
     old = Subject({"item_id": "item-000005"})  # older than what version 2 learns from
     assert [(v.number, bool(v.trained)) for v in look(env, old).versions if v.trained] == [(1, True)]
+    begin, items = registry.tags(2).trained_on.start, read(env, "silver.items")
+    near = items.filter(pl.col("available_at").is_between(begin - 3 * DAY, begin - DAY))["item_id"][0]
+    found = {v.number: (v.trained, v.through_features) for v in look(env, Subject({"item_id": near})).versions}
+    assert found[2] == (0, True), "features of a week were computed from it"
 
     forget(env, old, later, **WHO)
     assert (registry.ledger.stage(1), registry.ledger.champion(later)) == ("Archived", 2)

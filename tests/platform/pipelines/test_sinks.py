@@ -98,20 +98,26 @@ def test_sinks_hold_what_the_table_holds(ready: Environment, address: str, now: 
 
 
 def test_a_day_takes_the_place_of_what_a_database_had_for_it_and_for_its_keys(address: str, tmp_path: Path) -> None:
-    first = datetime(2025, 3, 1)
+    """From its midnight to the next, which is the next day's; what another environment has put there stays."""
+    first, settings = datetime(2025, 3, 1), Sink(kind="database", to="PREDICTIONS", table="predictions")
+    dev, prod = (open_sink(tmp_path, settings, name, ["item"], "at") for name in ("dev", "prod"))
 
     def rows(day: datetime, *items: str) -> pa.Table:
-        return pa.table({"item": list(items), "at": [day + DAY / 2] * len(items)})
+        return pa.table({"item": list(items), "at": [day] * len(items)})
 
-    sink = open_sink(tmp_path, Sink(kind="database", to="PREDICTIONS", table="predictions"), "prod", ["item"], "at")
-    sink.put(first, rows(first, "a", "b"))
-    sink.put(first + DAY, rows(first + DAY, "c"))
-    sink.put(first, rows(first, "a"))
-    sink.put(first + DAY, rows(first + DAY, "a", "c"))
-    with sa.create_engine(address, poolclass=sa.NullPool).connect() as connection:
-        found = connection.execute(sa.text("SELECT item, at FROM predictions ORDER BY item")).all()
-    day = str(first + DAY / 2 + DAY)
-    assert [(item, str(at)[: len(day)]) for item, at in found] == [("a", day), ("c", day)]
+    def held() -> list[str]:
+        with sa.create_engine(address, poolclass=sa.NullPool).connect() as connection:
+            found = connection.execute(sa.text("SELECT * FROM predictions ORDER BY environment, item")).mappings()
+            return [f"{row['environment']} {row['item']} {str(row['at'])[:10]}" for row in found]
+
+    for sink in (dev, prod):
+        sink.put(first, rows(first, "a", "b"))
+    prod.put(first + DAY, rows(first + DAY, "c"))
+    prod.put(first, rows(first, "a"))
+    others = ["dev a 2025-03-01", "dev b 2025-03-01"]
+    assert held() == [*others, "prod a 2025-03-01", "prod c 2025-03-02"]
+    prod.put(first + DAY, rows(first + DAY, "a", "c"))
+    assert held() == [*others, "prod a 2025-03-02", "prod c 2025-03-02"]
 
 
 def test_what_was_scored_otherwise_is_not_batch_s_to_publish(ready: Environment, address: str, now: datetime) -> None:

@@ -23,6 +23,7 @@ from mlplatform.pipelines.collect import collect
 from mlplatform.pipelines.featurize import featurize
 from mlplatform.pipelines.infer import infer
 from mlplatform.revision import NotReleasedError
+from mlplatform.serving.access import Rate
 from mlplatform.serving.schema import Asked
 from mlplatform.serving.server import serve
 from server import Start
@@ -157,6 +158,14 @@ def test_keys_are_needed_and_can_be_revoked_while_the_server_runs(
     assert client.get("/health").status_code == 200
 
 
+def test_who_has_long_asked_nothing_has_not_saved_it_up() -> None:
+    now = [0.0]
+    rate = Rate(2.0, lambda: now[0])
+    for hour in (0, 1):
+        now[0] = 3600.0 * hour
+        assert [rate.allows("a client") for _ in range(3)] == [True, True, False]
+
+
 def test_limits_are_kept(start: Start) -> None:
     running = start(limits={"body": 2_000, "per_second": 3, "seconds": 0.3})
     assert running.client.post("/predict", content=b"x" * 3_000).status_code == 413
@@ -182,6 +191,18 @@ def test_a_body_that_does_not_come_is_not_waited_for(start: Start) -> None:
     deadline = time.monotonic() + 10
     while 'serving_requests_total{status="408"} 2.0' not in running.client.get("/metrics").text:
         assert time.monotonic() < deadline, "it counts as a failure of the server"
+
+
+def test_more_requests_at_once_than_there_may_be_are_told_to_come_back(start: Start) -> None:
+    running = start(limits={"at_once": 1, "seconds": 60})
+    url, key, deadline = running.client.base_url, running.client.headers["X-API-Key"], time.monotonic() + 30
+    with socket.create_connection((url.host, url.port)) as client:  # whose body is on its way
+        client.sendall(f"POST /predict HTTP/1.1\r\nX-API-Key: {key}\r\nContent-Length: 9\r\n\r\n[".encode())
+        while (answer := running.predict(ITEM)).status_code != 503:
+            assert time.monotonic() < deadline
+        assert answer.headers["Retry-After"] == "1"
+    while running.predict(ITEM).status_code != 200:
+        assert time.monotonic() < deadline
 
 
 @pytest.mark.parametrize(

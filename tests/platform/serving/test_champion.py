@@ -13,11 +13,13 @@ import pytest
 
 from mlplatform.environment import Environment
 from mlplatform.pipelines.collect import collect
+from mlplatform.registry.store import Registry
 from mlplatform.serving import champion
 from mlplatform.serving.requests import folder
 from server import Running, Start
-from steps import another, read
+from steps import Edited, another, read
 from tiny.model import Estimate
+from tiny.project import PROJECT
 
 ITEM = {"item_id": "item-000001", "kind": "a", "amount": 40.0}
 pytestmark = pytest.mark.serving
@@ -50,6 +52,15 @@ def test_no_request_is_lost_or_answered_twice_while_the_champion_changes(
     assert {status for status, _ in answers} == {200}
     assert all(len(versions) == 1 for _, versions in answers)
     assert {1, 6} <= set().union(*(versions for _, versions in answers))
+
+
+def test_where_rows_are_rare_older_ones_prove_the_quick_scorer(prod: Environment, now: datetime) -> None:
+    sql = (
+        f"SELECT * FROM ({PROJECT.sql('entities.sql')}) WHERE prediction_time < TIMESTAMP '{now - timedelta(days=10)}'"
+    )
+    rare = Environment("prod", Edited(**vars(PROJECT), edits={"entities.sql": sql}), prod.folder, prod.config)
+    served = champion.open_version(Registry(rare), 1, champion.joined_schema(rare, now))
+    assert served.quick is not None
 
 
 def test_the_server_finds_a_new_champion_by_itself(start: Start, prod: Environment, now: datetime) -> None:

@@ -23,9 +23,8 @@ from mlplatform.registry.scoring import Scorer, input_example, load
 from mlplatform.registry.store import Registry
 from mlplatform.serving.quick import differs, row_scorer
 from mlplatform.storage import ops
-from mlplatform.storage.catalog import Span
+from mlplatform.storage.catalog import Span, Window
 
-_RECENT = timedelta(days=2)
 _WARM = 20  # calls
 _PAUSE, _LONGEST_PAUSE = 10.0, 600.0  # seconds before a version that could not be loaded is tried again
 
@@ -142,12 +141,15 @@ def open_version(registry: Registry, number: int, schema: pa.Schema) -> Served:
 
 def _recent_rows(registry: Registry, span: Span, number: int) -> pa.Table | None:
     """The newest of a version's held-out rows, joined; None where they are not there any more."""
-    try:
-        rows = entities(registry.env, span.end, max(span.start, span.end - _RECENT), span.end)
-        found = pa.Table.from_batches(islice(rows.batches(), 1), rows.schema)
-    except UserError:
-        return None
-    return found.slice(max(0, found.num_rows - number)) if found.num_rows else None
+    for part in Window("prediction_time", *span).backwards():
+        try:
+            rows = entities(registry.env, span.end, part.after or span.start, part.until or span.end)
+            found = pa.Table.from_batches(islice(rows.batches(), 1), rows.schema)
+        except UserError:
+            return None
+        if found.num_rows:
+            return found.slice(max(0, found.num_rows - number))
+    return None
 
 
 def alarm(registry: Registry, now: datetime, message: str, value: float, about: str = "all") -> None:
