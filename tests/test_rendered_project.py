@@ -153,6 +153,16 @@ def test_no_project_can_take_the_name_of_what_it_installs(template: Path, tmp_pa
     public = {name.lower().replace("-", "_") for name in names if name[0].isalpha()}
     # The environment is shared with the platform's tests and with other use cases, which need these.
     others = {"confluent_kafka", "httpcore", "httptools", "httpx", "lightgbm", "orjson", "prometheus_client"}
-    others |= {"psycopg", "psycopg_binary", "redis", "uvloop", "vega_datasets"}
+    others |= {
+        "grpc",
+        "grpc_status",
+        "grpcio",
+        "grpcio_status",
+        "psycopg",
+        "psycopg_binary",
+        "redis",
+        "uvloop",
+    }
+    others |= {"vega_datasets", "zstandard"}
     others |= {project.name.replace("-", "_")}
     assert public - installed(DEFAULTS) - others == set()
