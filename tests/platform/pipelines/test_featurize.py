@@ -28,7 +28,7 @@ DAY, HOUR = timedelta(days=1), timedelta(hours=1)
     [
         (
             "SELECT kind, date_trunc('DAY', event_timestamp) AS event_timestamp, available_at FROM silver.items",
-            r"sql/features/made.sql gives more than one row \(3\) for kind b, ",
+            r"sql/features/made.sql gives more than one row \(5\) for kind a, event_timestamp 2025-01-01 ",
         ),
         ("SELECT kind, event_timestamp, amount FROM silver.items", "features.made lacks available_at"),
         ("SELECT event_timestamp, available_at, amount FROM silver.items", "features.made lacks kind"),

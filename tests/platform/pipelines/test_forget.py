@@ -414,7 +414,7 @@ def test_what_is_nowhere_is_said(env: Environment, later: datetime) -> None:
     ]
 
 
-@pytest.mark.parametrize("text", ["item_id", "item_id=", "=5", "a b=5"])
+@pytest.mark.parametrize("text", ["item_id", "item_id=", "=5"])
 def test_what_is_no_column_and_value_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="<column>=<value>"):
         subject_of([text])

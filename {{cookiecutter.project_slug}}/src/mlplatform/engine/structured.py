@@ -8,7 +8,7 @@ from typing import Any
 
 from mlplatform.engine import Engine
 from mlplatform.engine.spark import Frame, Spark
-from mlplatform.errors import ConfigError
+from mlplatform.errors import ConfigError, UserError
 from mlplatform.storage.catalog import Relation
 
 _OF_KAFKA = re.compile(r"org\.apache\.kafka\.[\w.]*?(\w+Exception): ([^\n]*)")
@@ -16,11 +16,11 @@ _LOST = re.compile(r"KAFKA_DATA_LOSS|OffsetOutOfRange|data may have been lost|FI
 _IGNORES = "spark.sql.files.ignoreMissingFiles"
 
 
-class KafkaError(Exception):
+class KafkaError(UserError):
     """What Kafka's client says: the name of its error, and the message."""
 
 
-class LostError(Exception):
+class LostError(UserError):
     """Messages or files were deleted while they were read."""
 
 

@@ -72,7 +72,8 @@ def _marked(env: Environment, view: FeatureView, rows: Relation, since: datetime
 def refuse_doubled(env: Environment, rows: Relation, keys: Sequence[str], what: str) -> None:
     """Raise ContractError where `what` gives several rows with the same keys."""
     names = ", ".join(keys)
-    sql = f"SELECT {names}, count(*) AS rows FROM given.rows GROUP BY {names} HAVING count(*) > 1 LIMIT 1"
+    counted = f"SELECT {names}, count(*) AS rows FROM given.rows GROUP BY {names}"
+    sql = f"{counted} HAVING count(*) > 1 ORDER BY {names} LIMIT 1"
     for found in env.engine.query(sql, given={"given.rows": rows}).arrow().to_pylist():
         times = found.pop("rows")
         key = ", ".join(f"{name} {value}" for name, value in found.items())
