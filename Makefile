@@ -106,11 +106,11 @@ test-serving: render ## Run the online feature store, on Redis as well, and the 
 
 # Kafka comes as jars, by Maven. Without it, or without Java, its tests are skipped and say so.
 .PHONY: test-stream
-test-stream: render ## Stream from and to a broker of Kafka
+test-stream: render ## Stream from Delta tables, and from and to a broker of Kafka
 	$(call require,java,default-jre-headless)
 	@test -d build/kafka/libs || ! command -v mvn >/dev/null || mvn --quiet --batch-mode --file tests/platform/kafka.xml \
 	dependency:copy-dependencies -DoutputDirectory='$(CURDIR)/build/kafka/libs'
-	$(TEST_PLATFORM) -m 'kafka and not nightly'
+	$(TEST_PLATFORM) -m '(kafka or stream) and not nightly'
 
 .PHONY: bench
 bench: render ## Time an upgrade, the join, scoring and drift beside other tools

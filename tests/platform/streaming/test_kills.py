@@ -26,6 +26,7 @@ from streams import HOUR, assert_equal, command, facts, send, state, stream
 
 LoadEnv = Callable[..., Environment]
 Duplicate = Callable[[Path, Path], Path]
+pytestmark = pytest.mark.stream
 PATH = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 WRITERS = ("append", "replace", "upsert")
 

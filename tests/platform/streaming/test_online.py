@@ -23,6 +23,7 @@ from steps import overlay, read
 from streams import HOUR, interleaved, stream
 
 LoadEnv = Callable[..., Environment]
+pytestmark = pytest.mark.stream
 
 
 class Killed(BaseException):

@@ -24,6 +24,7 @@ from tiny.deliveries import EVERY, START, land
 
 LoadEnv = Callable[..., Environment]
 Duplicate = Callable[[Path, Path], Path]
+pytestmark = pytest.mark.stream
 
 
 def test_a_stream_ends_in_the_tables_that_batch_makes_of_the_same_deliveries(

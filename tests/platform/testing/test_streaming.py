@@ -6,6 +6,8 @@ from copies import Copy
 from mlplatform.testing.conformance import World
 from mlplatform.testing.streaming import a_stream_equals_batch
 
+pytestmark = pytest.mark.stream
+
 
 def test_a_stream_of_the_tiny_project_equals_its_batch(copy: Copy) -> None:
     a_stream_equals_batch(World(*copy.load()))
