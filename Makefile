@@ -77,9 +77,16 @@ spark: render
 	test -e "$$ready" || { mvn --quiet --batch-mode --file "$(CURDIR)/$$pom" dependency:copy-dependencies \
 	-DoutputDirectory='$(CURDIR)/build/jars' && touch "$$ready"; } || exit; done
 
+# A broker comes as jars, by Maven. Without it, or without Java, its tests are skipped and say so.
+.PHONY: kafka
+kafka: render
+	$(call require,java,default-jre-headless)
+	@test -d build/kafka/libs || ! command -v mvn >/dev/null || mvn --quiet --batch-mode --file tests/platform/kafka.xml \
+	dependency:copy-dependencies -DoutputDirectory='$(CURDIR)/build/kafka/libs'
+
 # A process for each file: a JVM keeps the packages that it was started with.
 .PHONY: test-spark
-test-spark: spark ## Compare DuckDB and Spark: the sample's SQL, every pipeline, Spark Connect, a cluster whose worker is killed
+test-spark: spark kafka ## Compare DuckDB and Spark: the sample's SQL, every pipeline, Spark Connect, a cluster whose worker is killed
 	$(TEST_PLATFORM) -m 'spark and not nightly' -n $$(grep -rl 'mark\.spark' tests/platform --include='test_*.py' | wc -l) --dist loadfile
 
 # A server of moto's own environment: its packages do not go together with a render's.
@@ -104,12 +111,8 @@ test-serving: render ## Run the online feature store, on Redis as well, and the 
 	$(BIN)/uv pip install --quiet --python build/schemathesis/bin/python schemathesis==4.32.5; }
 	PATH="$(CURDIR)/build/schemathesis/bin:$$PATH" $(TEST_PLATFORM) -m serving
 
-# Kafka comes as jars, by Maven. Without it, or without Java, its tests are skipped and say so.
 .PHONY: test-stream
-test-stream: render ## Stream from Delta tables, and from and to a broker of Kafka
-	$(call require,java,default-jre-headless)
-	@test -d build/kafka/libs || ! command -v mvn >/dev/null || mvn --quiet --batch-mode --file tests/platform/kafka.xml \
-	dependency:copy-dependencies -DoutputDirectory='$(CURDIR)/build/kafka/libs'
+test-stream: kafka ## Stream from Delta tables, and from and to a broker of Kafka
 	$(TEST_PLATFORM) -m '(kafka or stream) and not nightly'
 
 .PHONY: bench
