@@ -38,8 +38,9 @@ def filled(address: str, time: str) -> sa.Engine:
         engine,
         f"CREATE TABLE items (item_id TEXT, kind TEXT, amount NUMERIC(10, 2), published_at TEXT, changed_at {time})",
     )
+    zone = UTC if time == "TIMESTAMPTZ" else None
     for number in range(3):
-        add(engine, number, START + number * timedelta(minutes=20))
+        add(engine, number, (START + number * timedelta(minutes=20)).replace(tzinfo=zone))
     return engine
 
 
@@ -244,7 +245,6 @@ def test_a_server_is_asked_for_what_is_new_only(
         monkeypatch.setenv("SHOP", address)
         for column in ("TIMESTAMP", "TIMESTAMPTZ"):
             shop = filled(address, column)
-            execute(shop, "SET TIME ZONE 'America/New_York'")
             env = env_of(replace(TABLE, table="public.items", watermark="changed_at"))
             ingest(env, START + timedelta(minutes=20))
             assert ids(env) == [0, 1]
