@@ -141,15 +141,17 @@ def open_version(registry: Registry, number: int, schema: pa.Schema) -> Served:
 
 def _recent_rows(registry: Registry, span: Span, number: int) -> pa.Table | None:
     """The newest of a version's held-out rows, joined; None where they are not there any more."""
+    found: list[pa.Table] = []
     for part in Window("prediction_time", *span).backwards():
         try:
             rows = entities(registry.env, span.end, part.after or span.start, part.until or span.end)
-            found = pa.Table.from_batches(islice(rows.batches(), 1), rows.schema)
+            found.insert(0, pa.Table.from_batches(islice(rows.batches(), 1), rows.schema))
         except UserError:
-            return None
-        if found.num_rows:
-            return found.slice(max(0, found.num_rows - number))
-    return None
+            break
+        if sum(table.num_rows for table in found) >= number:
+            break
+    together = pa.concat_tables(found) if found else None
+    return together.slice(max(0, together.num_rows - number)) if together else None
 
 
 def alarm(registry: Registry, now: datetime, message: str, value: float, about: str = "all") -> None:
