@@ -54,7 +54,8 @@ def make(project: Path, *targets: str, venv: Path | None = None) -> None:
 def _make(project: Path, targets: Sequence[str], venv: Path) -> None:
     ours = ("MAKE", "MFLAGS", "PYTEST_", "VIRTUAL_ENV")
     settings = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    settings["MYPY_CACHE_DIR"] = f"{venv}/mypy"
+    # Two that write to one cache at a time have ended mypy without a word.
+    settings["MYPY_CACHE_DIR"] = f"{venv}/mypy{os.environ.get('PYTEST_XDIST_WORKER', '')}"
     command = ["make", *targets, f"VENV={venv}"]
     subprocess.run(command, cwd=project, env=settings, stdin=subprocess.DEVNULL, check=True)
 
