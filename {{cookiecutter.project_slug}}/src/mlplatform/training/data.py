@@ -60,6 +60,9 @@ def load(env: Environment, as_of: datetime) -> TrainingData:
     sampled, notes = Sampled(samples[0].share, samples[-1].share, settings.max_rows), tuple(_notes(samples))
     # One after the other, so that Arrow's rows and those of pandas are not in memory together for both.
     train, holdout = map(pa.Table.to_pandas, _parted((sample.rows.arrow() for sample in samples), held_out))
+    for name in [n for n in train if {train[n].dtype.kind, holdout[n].dtype.kind} == {"i", "f"}]:
+        # Pandas makes floats of whole numbers where one is missing: of both parts, or a category has two names.
+        train[name], holdout[name] = (part[name].astype("float64") for part in (train, holdout))
     _refuse_few(env, as_of, len(train), len(holdout), notes)
     labels.check(env.project.labels, train["label"], holdout["label"], settings.min_class_rows)
     if settings.split == "time" and (last := holdout["prediction_time"].max()) < as_of - settings.holdout / 2:
