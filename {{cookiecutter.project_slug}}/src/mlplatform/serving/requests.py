@@ -71,8 +71,8 @@ def unsearched(env: Environment) -> Iterator[str]:
     segment = env.config.of(ServingSettings).log.segment
     if waiting := sum(1 for _ in folder(env).glob(f"*{SUFFIX}")):
         yield (
-            f"{folder(env)}: {waiting} files of the request log are not searched: run `ingest` (or `collect`), and this "
-            f"again; the file that a server writes is taken in once it is closed, {segment} after it was begun"
+            f"{folder(env)}: {waiting} files of the request log are not searched: run `ingest` (or `collect`), and "
+            f"this again; the file that a server writes is taken in once it is closed, {segment} after it was begun"
         )
     for path in folder(env).glob("*.damaged"):
         yield f"{path}: damaged lines of the request log, not searched: delete it where it holds the value"
