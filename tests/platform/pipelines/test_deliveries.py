@@ -127,7 +127,8 @@ def test_what_no_sql_needs_may_come_and_go(env: Environment) -> None:
     land(env.landing, SECOND)
     ingest(env, SECOND)
     land(env.landing, THIRD)
-    spoil(items(env, THIRD), lambda text: text.replace("\n", ",Note (EUR)\n", 1).replace("Z\n", "Z,5\n"))
+    odd = ',Note (EUR),"a ""b",_Reason,\n'
+    spoil(items(env, THIRD), lambda text: text.replace("\n", odd, 1).replace("Z\n", "Z,5,6,7,\n"))
     ingest(env, THIRD)
     for days, header in ((40, ",Note\n"), (50, ",NOTE\n")):
         land(env.landing, START + days * DAY)
@@ -202,6 +203,8 @@ def test_what_ingest_does_not_take_is_named_once_and_stops_nothing(env: Environm
     (folder / "c.csv").mkdir()
     (folder / "d.csv").symlink_to("nowhere")
     (env.landing / "itmes").mkdir()
+    (env.landing / "outcomes").rename(env.landing / "old")
+    (env.landing / "outcomes").write_bytes(b"")
     notes = ingest(env, FIRST).notes
     assert [note for note in notes if "not taken" in note] == [
         "items/a.CSV is not taken: only <name>.csv is taken",
@@ -209,6 +212,8 @@ def test_what_ingest_does_not_take_is_named_once_and_stops_nothing(env: Environm
         "items/c.csv is not taken: a folder",
         "items/d.csv is not taken: a link to nothing",
         "itmes is not taken: no source has this name (sources: items, outcomes)",
+        "old is not taken: no source has this name (sources: items, outcomes)",
+        "outcomes is not taken: no folder",
     ]
     assert count(env, "silver.items") == 101
     assert ingest(env, FIRST).notes == [f"nothing new in {env.landing}"]

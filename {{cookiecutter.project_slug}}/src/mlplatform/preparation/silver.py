@@ -26,9 +26,11 @@ def refresh_silver(env: Environment, run: Run, table: SilverTable) -> None:
     if not pending or (not total and env.catalog.exists(table.table)):
         return
     judged = judge(env.engine, table, _typed(env, table, pending, total), env.catalog.exists(table.table))
+    others = [f"p.{quoted(name)}" for name in pending.schema.names if name.lower() != REASON]
+    received = "p.*" if len(others) == len(pending.schema) else ", ".join(others)  # a source may call a column so, too
     refused = env.engine.query(
-        f"SELECT p.*, {REASON} FROM given.judged JOIN given.pending AS p USING ({', '.join(PROVENANCE)}) "
-        f"WHERE {REASON} IS NOT NULL ORDER BY {', '.join(PROVENANCE)}",
+        f"SELECT {received}, j.{REASON} FROM given.judged AS j JOIN given.pending AS p USING ({', '.join(PROVENANCE)}) "
+        f"WHERE j.{REASON} IS NOT NULL ORDER BY {', '.join(PROVENANCE)}",
         given={"given.judged": judged, "given.pending": pending},
     )
     stop_if_too_many(env.config.lakehouse, table.table, total, _reasons(env, judged))

@@ -74,7 +74,8 @@ def look(landing: Place, sources: Iterable[Source], until: datetime = datetime.m
         if place.name.startswith("."):
             continue
         if not (place.is_dir() and place.name in files):
-            strangers[_readable(place.name)] = f"no source has this name (sources: {', '.join(files)})"
+            wrong = "no folder" if place.name in files else f"no source has this name (sources: {', '.join(files)})"
+            strangers[_readable(place.name)] = wrong
             continue
         for path in _sorted(place):
             if path.name.startswith("."):
