@@ -104,7 +104,8 @@ def models(store: Store, folder: Path, python: str = sys.executable) -> Iterator
     """A server of MLflow, which keeps what it knows in `folder`; its clients put artifacts where an experiment says."""
     port = free_port()
     options = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--no-serve-artifacts"]
-    kept = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--default-artifact-root", store.fresh_for_artifacts()]
+    artifacts = store.fresh_for_artifacts()
+    kept = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--default-artifact-root", artifacts]
     alone = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # or else seven processes of its own wait for jobs
     with serving([python, "-m", "mlflow", "server", *options, *kept], port, seconds=120, **alone):
         yield f"http://127.0.0.1:{port}"

@@ -24,7 +24,8 @@ class XmlOfGoogle(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._pass_on(self.command, self.path)
 
-    do_HEAD = do_GET
+    def do_HEAD(self) -> None:
+        self.do_GET()
 
     def do_PUT(self) -> None:
         content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
