@@ -224,7 +224,7 @@ def told(address: str, otherwise: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        said = " ".join(str(error).split())[:400]
+        said = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())[:400]  # Delta colours what it says
         number = error.errno or int((re.search(r"os error (\d+)", said) or [0, 0])[1])
         advice = otherwise if scheme(address) else ADVICE.get(number, otherwise)
         raise StorageError(f"{address}: {said}{'. ' * bool(advice)}{advice}") from error
