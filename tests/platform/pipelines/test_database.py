@@ -1,6 +1,7 @@
 """Sources in databases: each row is read once, at the time from which it counts, and what goes wrong is told."""
 
 import shutil
+import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -139,13 +140,16 @@ def test_rows_without_a_time_go_to_quarantine_once(
 ) -> None:
     add(shop, 3, None)
     execute(shop, "INSERT INTO items VALUES ('item-000004', 'a', 1, '2025-01-09', 'yesterday')")
+    never = sa.text("INSERT INTO items VALUES ('item-000005', 'a', 1, '2025-01-09', '9999-12-31T23:59:59-05:00')")
+    with shop.begin() as connection:
+        connection.execute(never)
     env = env_of(TABLE)
     for _ in range(2):
         ingest(env, START + DAY)
         assert ids(env) == [0, 1, 2]
         refused = read(env, "quarantine.items")
-        assert refused["reason"].to_list() == ["changed_at is no time"] * 2
-        assert sorted(raw[13:24] for raw in refused["raw"]) == ["item-000003", "item-000004"]
+        assert refused["reason"].to_list() == ["changed_at is no time"] * 3
+        assert sorted(raw[13:24] for raw in refused["raw"]) == ["item-000003", "item-000004", "item-000005"]
     for number in range(10, 30):
         add(shop, number, None)
     with pytest.raises(
@@ -153,7 +157,7 @@ def test_rows_without_a_time_go_to_quarantine_once(
     ):
         ingest(env, START + 2 * DAY)
     ingest(env_of(TABLE, overlay(blank, "tolerant", {"lakehouse": {"max_refused_share": 1.0}})), START + 2 * DAY)
-    assert read(env, "quarantine.items").height == 22
+    assert read(env, "quarantine.items").height == 23
 
 
 def test_a_query_without_a_watermark_is_read_whole_and_as_it_is_now(
@@ -162,7 +166,8 @@ def test_a_query_without_a_watermark_is_read_whole_and_as_it_is_now(
     query = "SELECT item_id, kind, amount, published_at, 1 AS source_row FROM items"
     with pytest.raises(ContractError, match="source items: it gives a column twice, or as ingest does: source_row"):
         ingest(env_of(Database(address="SHOP", query=query)), now())
-    env = env_of(Database(address="SHOP", query="SELECT item_id, kind, amount, published_at FROM items"))
+    query = "SELECT item_id, kind, amount, published_at FROM items WHERE kind <> ' :b'"
+    env = env_of(Database(address="SHOP", query=f"{query} -- of all"))
     (note, *_) = ingest(env, START + DAY).notes
     assert note == (
         f"source items is not read: without a watermark nobody knows what was there at {START + DAY}: "
@@ -173,9 +178,24 @@ def test_a_query_without_a_watermark_is_read_whole_and_as_it_is_now(
     assert ids(env) == [0, 1, 2]
     assert set(read(env, "bronze.items")["landed_at"]) == {moment}
     add(shop, 3, None)
+    env = env_of(Database(address="SHOP", query=f"{query} ;\n"))
     assert ingest(env, moment).written["bronze.items"] == 1
     assert ingest(env, now()).written == {}
     assert ids(env) == [0, 1, 2, 3]
+
+
+def test_bytes_are_the_same_text_each_time(
+    shop: sa.Engine, env_of: Callable[..., Environment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sqlite3.register_converter("TEXT", memoryview)  # what other drivers give for bytes
+    monkeypatch.setenv("SHOP", f"{shop.url}?detect_types=1")
+    env = env_of(Database(address="SHOP", query="SELECT item_id, kind, amount, published_at FROM items"))
+    try:
+        ingest(env, now())
+        assert set(read(env, "bronze.items")["kind"]) == {"61"}
+        assert ingest(env, now()).written == {}
+    finally:
+        sqlite3.converters.pop("TEXT")
 
 
 def now() -> datetime:
@@ -218,6 +238,10 @@ def test_what_cannot_be_asked_is_told_in_one_line(
          Database(address="SHOP", query="SELECT *, 7 AS number FROM items", watermark="number"), None),
         (ContractError, "source items: it lacks amount, published_at: its columns are item_id, kind",
          Database(address="SHOP", query="SELECT item_id, kind, changed_at FROM items", watermark="changed_at"), None),
+        (ContractError, "it gives a column twice, or as ingest does: _refused",
+         Database(address="SHOP", query="SELECT *, 'x' AS _refused FROM items", watermark="changed_at"), None),
+        (ContractError, "it gives a column without a name",
+         Database(address="SHOP", query="SELECT *, 'x' AS \"\" FROM items", watermark="changed_at"), None),
         (UserError, "the environment variable SHOP is not set", TABLE, ""),
         (UserError, "SHOP holds no address that SQLAlchemy can read", TABLE, "secret"),
         (UserError, "SHOP needs a driver that is not installed", TABLE, "nosuch://user:secret@host/shop"),

@@ -128,6 +128,7 @@ VALUES: dict[str, Callable[[list[Row], int], list[Row]]] = {
     "no rows": lambda rows, at: [],
     "an extra column": lambda rows, at: [row | {"note": "x"} for row in rows],
     "a column of the platform's": lambda rows, at: [row | {"source_row": "1"} for row in rows],
+    "another column of the platform's": lambda rows, at: [row | {"_Reason": "1", "_nth": "2"} for row in rows],
     "a column in capitals, too": lambda rows, at: [row | {"AMOUNT": "1"} for row in rows],
     "a column without a name": lambda rows, at: [row | {"": "1"} for row in rows],
     "a column that is missing": lambda rows, at: [{k: v for k, v in row.items() if k != "amount"} for row in rows],

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,8 @@ from mlplatform.config.serving import RequestLog, ServingSettings
 from mlplatform.environment import Environment
 from mlplatform.errors import UserError
 from mlplatform.pipelines.collect import collect
+from mlplatform.pipelines.forget import look
+from mlplatform.preparation.forgotten import Subject
 from mlplatform.serving.log import LogFullError, LogWriter, Tally
 from mlplatform.serving.requests import folder
 from server import Start
@@ -26,7 +29,7 @@ from steps import overlay, read
 from tiny.project import PROJECT
 
 LoadEnv = Callable[..., Environment]
-ITEM = {"item_id": "item-000001", "kind": "a", "amount": 40.0}
+ITEM: dict[str, Any] = {"item_id": "item-000001", "kind": "a", "amount": 40.0}
 pytestmark = pytest.mark.serving
 
 _WRITES = """
@@ -195,6 +198,11 @@ def test_a_damaged_line_is_told_and_hides_no_other(start: Start, prod: Environme
     running = start(folder=prod.folder)
     for _ in range(3):
         running.predict(ITEM)
+    stays = [line for line in look(prod, Subject({"item_id": ITEM["item_id"]})).stays if "log" in line]
+    assert stays == [
+        f"{folder(prod)}: 1 files of the request log are not searched: run `ingest` (or `collect`), and this again; "
+        "the file that a server writes is taken in once it is closed, 0:01:00 after it was begun"
+    ]
     running.service.log.close()
     (file,) = folder(prod).glob("*.jsonl")
     first, second, *others = file.read_bytes().splitlines(keepends=True)
@@ -206,6 +214,8 @@ def test_a_damaged_line_is_told_and_hides_no_other(start: Start, prod: Environme
     assert read(prod, "predictions.tiny").height == 2
     assert aside.read_bytes().startswith(first)
     assert not collect(prod, now).notes
+    stays = [line for line in look(prod, Subject({"item_id": ITEM["item_id"]})).stays if "log" in line]
+    assert stays == [f"{aside}: damaged lines of the request log, not searched: delete it where it holds the value"]
 
 
 def test_sensitive_fields_are_never_written(start: Start, prod: Environment, now: datetime) -> None:

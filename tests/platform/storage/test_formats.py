@@ -47,6 +47,9 @@ SINGLE = "item;note\nä 1;'a; \"b\"'\n2;x, y\n"
 CONTENTS: dict[str, tuple[Format, bytes]] = {
     "plain": (Csv(), PLAIN.encode()),
     "with a byte order mark": (Csv(), PLAIN.encode("utf-8-sig")),
+    "with a mark before quotes": (
+        Csv(), '"item","note"\n"ä 1","a; ""b"""\n"2","x, y"\n'.encode("utf-8-sig")
+    ),
     "line ends of Windows": (Csv(), PLAIN.replace("\n", "\r\n").encode()),
     "semicolons and single quotes": (Csv(delimiter=";", quote="'"), SINGLE.encode()),
     "no quotes": (Csv(delimiter="|", quote=""), PIPED.encode()),
@@ -145,6 +148,23 @@ def test_values_of_parquet_become_text(tmp_path: Path) -> None:
         "naive": "2013-04-01 12:00:00.005000", "flag": "true", "nothing": None, "list": "[1, 2]",
         "struct": '{"a": "\\u00e4"}', "bytes": "ff00",
     }  # fmt: skip
+    in_company = rows(delivery(tmp_path, Parquet(), table([{"a": b"\xc3\xa4"}, {"a": b"\xff"}]), "a"))
+    assert [row["a"] for row in in_company] == ["ä", "ff"]
+
+
+def test_times_of_96_bits_do_not_wrap(tmp_path: Path) -> None:
+    """Spark's, for one, unless it is told otherwise; as nanoseconds they end in the year 2262."""
+    target, times = io.BytesIO(), [datetime(1, 1, 1), datetime(9999, 12, 31, 0, 0, 0, 5)]
+    pq.write_table(pa.table({"a": times}), target, use_deprecated_int96_timestamps=True)
+    found = rows(delivery(tmp_path, Parquet(), target.getvalue(), "a"))
+    assert [row["a"] for row in found] == ["0001-01-01 00:00:00.000000", "9999-12-31 00:00:00.000005"]
+
+
+def test_a_line_with_a_long_value_is_forgotten(tmp_path: Path) -> None:
+    text = f"item,note\n1,{'x' * 200_000}\n2,y\n"
+    file = landed(tmp_path, Csv(), text.encode())
+    assert forget(file, source(Csv()), lambda _, row: bool(row and row["item"] == "1"), timedelta(), write=True) == 1
+    assert file.path.read_text(encoding="utf-8") == "item,note\n2,y\n"
 
 
 def test_lines_that_are_no_json_object_with_the_columns_are_set_aside(tmp_path: Path) -> None:
@@ -179,6 +199,7 @@ DAMAGED: dict[str, tuple[Format, bytes, str]] = {
     "gzip that is not declared": (Csv(), PACKED, "unreadable: "),
     "another encoding": (Csv(encoding="ascii"), MANY.replace("item", "ä", 1).encode(), "unreadable: no ascii: 'ascii'"),
     "half a character": (Csv(encoding="utf-16"), MANY.encode("utf-16")[:-1], "unreadable: no utf-16: 'utf-16-le'"),
+    "no utf-16": (Csv(encoding="utf-16"), MANY.encode(), "unreadable: no utf-16: UTF-16 stream does not start"),
     "half of Parquet": (Parquet(), COLUMNS[: len(COLUMNS) // 2], "unreadable: "),
     "Parquet without a middle": (Parquet(), COLUMNS[:2000] + bytes(9000) + COLUMNS[11000:], "unreadable: "),
     "no Parquet": (Parquet(), MANY.encode(), "unreadable: "),
@@ -186,6 +207,11 @@ DAMAGED: dict[str, tuple[Format, bytes, str]] = {
     "nothing as gzip": (Csv(compression="gzip"), b"", "the header lacks item, note: it is "),
     "Parquet without a column": (Parquet(), table([{"item": 1}, {"item": 2}]), "the header lacks note: it is item"),
     "Parquet with a column twice": (Parquet(), table([{"item": 1, "Item": 2, "note": 3}]), "the header names a column"),
+    "a time in a list that there is not": (
+        Parquet(),
+        table([{"item": 1, "note": pa.scalar([2**62], pa.list_(pa.timestamp("us")))}]),
+        "unreadable: date value",
+    ),
     "a name in Parquet that is no text": (
         Parquet(), table(ROWS).replace(b"note", b"no\xff\xfe"), "unreadable: 'utf-8'"
     ),

@@ -11,14 +11,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import root_mean_squared_error
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from conftest import Duplicate
 from mlplatform.contract import Baseline, Labels, Metric, Model, Project
 from mlplatform.environment import Environment
+from mlplatform.features.frames import entities
 from mlplatform.pipelines.deploy import deploy
 from mlplatform.pipelines.infer import infer
 from mlplatform.pipelines.train import train
@@ -168,6 +170,37 @@ def test_what_is_loaded_scores_as_what_was_fitted(trained_with: Any, now: dateti
     assert 0 <= low < 0.5 < high <= 1
 
 
+class Coded(Plain):
+    """A category is a whole number."""
+
+    def inputs(self, frame: pd.DataFrame) -> pd.DataFrame:
+        return frame[["amount"]].astype("float64").assign(kind=frame["code"].astype("str").fillna("missing"))
+
+    def build(self, parameters: Mapping[str, Any]) -> Any:
+        encode = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["kind"]), remainder=StandardScaler())
+        return make_pipeline(encode, LogisticRegression())
+
+
+# From when on the codes of small amounts are missing. Training ends on 13 February, the rows held out on 14 March.
+@pytest.mark.parametrize("since", ["2025-01-20", "2025-03-01", "2025-03-14"], ids=["trained", "held out", "scored"])
+def test_a_code_of_whole_numbers_reads_as_in_training_whatever_its_company(
+    trained_with: Any, now: datetime, since: str
+) -> None:
+    code = f"CASE WHEN amount > 25 OR available_at < TIMESTAMP '{since}' THEN ascii(kind) END"
+    sql = f"SELECT *, CAST({code} AS INT) AS code FROM ({PROJECT.sql('entities.sql')})"
+    project = Edited(**{**vars(of(Coded(), views=())), "edits": {"entities.sql": sql}})
+    prod, registry = trained_with(project)
+    assert registry.tags(2).metrics["roc_auc"] > 0.9
+    scorer = load(Coded(), registry.files(2, "model"))
+    rows = entities(prod, now, now - 2 * DAY, now).arrow()
+    assert 0 < rows["code"].null_count < 15
+    together = scorer.inputs(rows.to_pandas())
+    codes = scorer.fitted[0].named_transformers_["onehotencoder"].categories_[0]
+    assert set(together["kind"]) == {*codes, "missing"}
+    alone = pd.concat([scorer.inputs(rows.slice(number, 1).to_pandas()) for number in range(rows.num_rows)])
+    pd.testing.assert_frame_equal(together, alone.reset_index(drop=True))
+
+
 def test_types_that_the_model_does_not_trust_are_named(trained_with: Any) -> None:
     class Wary(Estimate):
         trusted_types = ("sklearn.model_selection._split.StratifiedKFold",)
@@ -228,7 +261,6 @@ def test_a_baseline_without_groups_and_no_feature_views_will_do(trained_with: An
 def test_a_feature_view_without_keys_holds_for_every_entity(trained_with: Any, now: datetime) -> None:
     from mlplatform.contract import FeatureView
     from mlplatform.features import refresh
-    from mlplatform.features.frames import entities
 
     day = PROJECT.views[0].ttl
     everywhere = FeatureView("world", (), day, day)

@@ -13,6 +13,7 @@ from mlplatform.monitoring import alerts, metrics
 from mlplatform.monitoring.metrics import Volume
 from mlplatform.monitoring.notify import notify
 from mlplatform.registry.baseline import baseline_scores
+from mlplatform.registry.scoring import as_trained, whole_columns
 from mlplatform.registry.store import Registry
 from mlplatform.storage import ops
 from mlplatform.storage.catalog import Relation, Span, Window, option
@@ -88,7 +89,8 @@ def _inputs(env: Environment, registry: Registry, window: Span, predicted: Predi
     steady = len(list(registry.ledger.champions(window.start, window.end))) == 1
     for place, version, part in _parts(env, scored):
         reference = pl.scan_parquet(registry.files(version, "reference.parquet")) if steady else None
-        given = pl.DataFrame(pl.from_pandas(project.model.inputs(part.to_pandas())))
+        whole = whole_columns(registry.files(version, "model"))
+        given = pl.DataFrame(pl.from_pandas(as_trained(project.model.inputs, part.to_pandas(), whole)))
         added = [name for name in (*scores, *project.slices) if name not in given.columns]
         # A column that is newer than the version has nothing to be compared with.
         known = [name for name in (*given.columns, *scores) if reference is None or name in reference.collect_schema()]

@@ -1,6 +1,6 @@
 """A version at work: what it is given and what it answers, also when this code's columns are no longer its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from mlplatform.contract import Labels, Model
 from mlplatform.errors import UserError
 from mlplatform.registry.store import Registry
 
+WHOLE = "whole"  # in what MLflow keeps of a model: the joined columns that were whole numbers in training
 # By the names of MLflow's types: a batch must not decide on them, or its neighbours change a row's score.
 _DTYPES = {"double": "float64", "float": "float32", "long": "int64", "integer": "int32", "boolean": "bool"}
 
@@ -23,11 +24,15 @@ class MissingColumnsError(UserError):
 
 @dataclass(frozen=True)
 class Scorer:
-    """A loaded version: the fitted estimator, and the names and MLflow types of its inputs (None: not recorded)."""
+    """A loaded version: the fitted estimator, and the names and MLflow types of its inputs (None: not recorded).
+
+    `whole`: see `as_trained`.
+    """
 
     model: Model
     fitted: Any
     columns: dict[str, str] | None
+    whole: Collection[str] | None = None
 
     def inputs(self, frame: pd.DataFrame) -> pd.DataFrame:
         """The version's input, from joined rows.
@@ -35,6 +40,9 @@ class Scorer:
         A column that the model no longer asks for is taken from the rows as they are, so that a version trained
         without it can be compared with one that needs it. Raises MissingColumnsError where they lack it.
         """
+        return as_trained(self._inputs, frame, self.whole)
+
+    def _inputs(self, frame: pd.DataFrame) -> pd.DataFrame:
         given = self.model.inputs(frame)
         if self.columns is None:
             return given
@@ -62,7 +70,36 @@ def load(model: Model, folder: Path) -> Scorer:
 
     schema = mlflow.models.Model.load(str(folder)).get_input_schema()
     columns = {column.name: column.type.name for column in schema.inputs} if schema else None
-    return Scorer(model, mlflow.sklearn.load_model(str(folder)), columns)
+    return Scorer(model, mlflow.sklearn.load_model(str(folder)), columns, whole_columns(folder))
+
+
+def whole_columns(folder: Path) -> list[str] | None:
+    """What the logged model in `folder` says of `whole` in `as_trained`."""
+    import mlflow
+
+    return (mlflow.models.Model.load(str(folder)).metadata or {}).get(WHOLE)
+
+
+def as_trained(
+    inputs: Callable[[pd.DataFrame], pd.DataFrame], frame: pd.DataFrame, whole: Collection[str] | None
+) -> pd.DataFrame:
+    """The model's `inputs` of joined rows, each read as in training, in whatever company.
+
+    Pandas makes floats of whole numbers where one is missing, and a category 1 is then called 1.0. `whole` names the
+    columns that were whole numbers in training; None, of versions that did not record it: the batch decides.
+    """
+    if whole is None:
+        return inputs(frame)
+    floats = [n for n, kind in frame.dtypes.items() if pd.api.types.is_integer_dtype(kind) and n not in whole]
+    frame = frame.astype(dict.fromkeys(floats, "float64")) if floats else frame
+    gaps = [name for name in whole if name in frame and pd.api.types.is_float_dtype(frame[name])]
+    if not gaps:
+        return inputs(frame)
+    missing, parts = frame[gaps].isna(), []
+    for places in missing.groupby(gaps).indices.values():  # rows that miss the same
+        there = [name for name in gaps if not missing[name].iloc[places[0]]]
+        parts.append(inputs(frame.iloc[places].astype(dict.fromkeys(there, "int64"))).set_axis(places))
+    return pd.concat(parts).sort_index().set_axis(frame.index)
 
 
 def input_example(folder: Path) -> pd.DataFrame | None:

@@ -1,6 +1,7 @@
 """Rows of a source's table or query in a database, by SQLAlchemy: as text, each with the time from which it counts."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
@@ -28,7 +29,8 @@ def read(source: Source, since: datetime | None, as_of: datetime) -> Iterator[pa
     kind = source.format
     assert isinstance(kind, Database)
     schema, _, name = kind.table.rpartition(".")
-    rows: Any = sa.table(name, schema=schema or None) if name else sa.text(f"({kind.query}) source")
+    query = re.sub(r"(?<!\\):", r"\\:", kind.query.rstrip().rstrip(";"))  # a colon would name a parameter
+    rows: Any = sa.table(name, schema=schema or None) if name else sa.text(f"({query}\n) source")
     with (
         told(f"source {source.name}", kind.address),
         sa.create_engine(address(f"source {source.name}", kind.address), poolclass=sa.NullPool).connect() as connection,
@@ -76,7 +78,9 @@ def _parts(result: Any) -> Iterator[Any]:
 
 
 def _refuse_columns(source: Source, names: list[str]) -> None:
-    lower = [name.lower() for name in (*names, *PROVENANCE)]
+    lower = [name.lower() for name in (*names, *PROVENANCE, REFUSED)]
+    if "" in names:
+        raise ContractError(f"source {source.name}: it gives a column without a name: name it in a query")
     if again := sorted({name for name in lower if lower.count(name) > 1}):
         raise ContractError(f"source {source.name}: it gives a column twice, or as ingest does: {', '.join(again)}")
     if missing := [name for name in source.columns if name not in names]:
@@ -121,7 +125,10 @@ def _moment(value: object) -> datetime | None:
         value = datetime(value.year, value.month, value.day)
     if not isinstance(value, datetime):
         return None
-    return value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
+    try:
+        return value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
+    except OverflowError:  # the last hours of the year 9999, or the first of the year 1
+        return None
 
 
 def _text(value: Any) -> str | None:
@@ -129,4 +136,4 @@ def _text(value: Any) -> str | None:
         return value
     if isinstance(value, bool | list | dict | bytes):
         return written(value)
-    return str(value)
+    return bytes(value).hex() if isinstance(value, memoryview | bytearray) else str(value)

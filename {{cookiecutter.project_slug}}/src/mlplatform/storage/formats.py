@@ -4,11 +4,10 @@ import codecs
 import io
 import json
 import re
-import tempfile
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from csv import QUOTE_MINIMAL, QUOTE_NONE, reader
+from csv import QUOTE_MINIMAL, QUOTE_NONE, field_size_limit, reader
 from csv import Error as CsvError
 from functools import partial
 from itertools import islice
@@ -23,7 +22,7 @@ import pyarrow.parquet as pq
 
 from mlplatform.contract import Csv, JsonLines, Parquet, Source
 from mlplatform.errors import UserError
-from mlplatform.storage.address import told
+from mlplatform.storage.address import temporary, told
 
 PROVENANCE = ("source_file", "source_row", "landed_at", "ingested_at")
 REST = "unexpected"  # the column of Bronze with the fields of JSON that the source does not declare, as JSON
@@ -31,7 +30,8 @@ UNREADABLE = "unreadable: "
 _BLOCK = 8 << 20  # bytes read at once: no line is longer
 _PART = 10_000  # rows
 _BUFFER = 1 << 20  # bytes of a column of Parquet
-_DAMAGE = (pa.ArrowException, OSError, ValueError)  # what reading damaged Parquet raises; names may be no text
+# What reading damaged Parquet raises; names may be no text, times inside of lists none that Python has.
+_DAMAGE = (pa.ArrowException, OSError, ValueError, OverflowError)
 Bad = list[tuple[int, str, str]]
 """Lines that do not fit: number, reason and text."""
 Values = Mapping[str, str | None]
@@ -39,6 +39,8 @@ Goes = Callable[[str, Values | None], bool]
 """Whether a record goes, by its text and, where it is a row, its values by column."""
 Rows = Iterator[tuple[np.ndarray, pa.RecordBatch]]
 """Rows, every value text, with the numbers of their lines."""
+
+field_size_limit(_BLOCK)  # Python's own is shorter than the values that Arrow reads
 
 
 class UnusableError(UserError):
@@ -93,7 +95,7 @@ class _Text(Content):
         cut = False
         self._packed = self._compression != "none" or codecs.lookup(self._encoding).name not in ("utf-8", "utf-8-sig")
         if self._packed:
-            self._folder = tempfile.TemporaryDirectory(prefix="mlplatform-")
+            self._folder = temporary()
             self._path = Path(self._folder.name, "text")
             cut = self._unpack(path)
             self._size = self._path.stat().st_size
@@ -126,6 +128,8 @@ class _Text(Content):
                     text = decoder.decode(part, final=not part)
                 except UnicodeError as error:
                     self._wrong = self._wrong or f"no {self._encoding}: {error}"
+                    if "BOM" in str(error):  # of UTF-16 or -32: there is no reading it
+                        decoder = codecs.getincrementaldecoder("utf-8")()
                     decoder.errors = "replace"
                     text = decoder.decode(part, final=not part)
                 with told(str(self._path)):
@@ -238,7 +242,7 @@ class _Csv(_Text):
         for fields in self._reader(lines):
             whole = header and len(fields) == len(header)
             yield "".join(lines.taken), dict(zip(header, fields, strict=True)) if whole else None
-            header = header or [name.removeprefix("\ufeff") for name in fields]
+            header = header or fields
             lines.taken.clear()
 
     def _names(self) -> list[str]:
@@ -323,10 +327,14 @@ class _Parquet(Content):
             file.seek(max(0, size - 4))
             self.whole = file.read(4) == b"PAR1"
         try:
-            with pq.ParquetFile(path) as found:
+            with self._open() as found:
                 self.lines, self.names = found.metadata.num_rows, found.schema_arrow.names
         except _DAMAGE as error:
             self._wrong = _of_content(error)
+
+    def _open(self) -> Any:
+        # Times that older writers keep in 96 bits go beyond those that nanoseconds can count, where they would wrap.
+        return pq.ParquetFile(self._path, buffer_size=_BUFFER, coerce_int96_timestamp_unit="us")
 
     def _check(self, columns: Iterable[str], bad: Bad) -> int:
         _refuse_doubles(self.names)
@@ -338,7 +346,7 @@ class _Parquet(Content):
 
     def rows(self, bad: Bad) -> Rows:
         following = 1
-        with pq.ParquetFile(self._path, buffer_size=_BUFFER) as file:
+        with self._open() as file:
             for batch in file.iter_batches(_PART):
                 columns = [as_text(column) for column in batch.columns]
                 for column in columns:
@@ -362,7 +370,7 @@ class _Parquet(Content):
     def without(self, goes: Goes, *, usable: bool) -> tuple[bytes, int]:
         gone, target = 0, io.BytesIO()
         try:
-            with pq.ParquetFile(self._path) as file, pq.ParquetWriter(target, file.schema_arrow) as kept:
+            with self._open() as file, pq.ParquetWriter(target, file.schema_arrow) as kept:
                 for batch, (_, texts) in zip(file.iter_batches(_PART), self.rows([]), strict=True):
                     stay = [not goes(str(row), row if usable else None) for row in texts.to_pylist()]
                     gone += stay.count(False)
@@ -400,7 +408,16 @@ def as_text(column: pa.Array) -> pa.Array:
     try:
         return column.cast(pa.string())
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
-        return pa.array([None if value is None else written(value) for value in column.to_pylist()], pa.string())
+        text = _decoded if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type) else written
+        return pa.array([None if value is None else text(value) for value in column.to_pylist()], pa.string())
+
+
+def _decoded(value: bytes) -> str:
+    """Bytes as text where they are some, whatever the others of their batch are."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return written(value)
 
 
 def written(value: Any) -> str:
@@ -425,7 +442,7 @@ def _refuse_lacking(columns: Iterable[str], names: Sequence[str]) -> None:
 
 def _refuse_doubles(header: Sequence[str]) -> None:
     names = Counter(name.lower() for name in (*header, *PROVENANCE))
-    if again := [name for name, times in names.items() if times > 1]:
+    if again := [name or "one without a name" for name, times in names.items() if times > 1]:
         raise UnusableError(f"the header names a column twice, or as ingest does: {', '.join(again)}")
 
 
@@ -448,9 +465,9 @@ class _Lines:
 
     def __iter__(self) -> Iterator[str]:
         with io.TextIOWrapper(self._content, "utf-8", self._errors, newline="") as lines:
-            for line in lines:
+            for number, line in enumerate(lines):
                 self.taken.append(line)
-                yield line
+                yield line if number else line.removeprefix("\ufeff")  # before the quote of the first name, too
 
 
 class _Upto(io.FileIO):

@@ -28,6 +28,7 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 
 from mlplatform.config.loading import find_project
 from mlplatform.contract import Deliveries, Project
@@ -168,11 +169,11 @@ class World:
         return self.trained, _state(self.trained)
 
     @cached_property
-    def scored(self) -> tuple[scoring.Scorer, pd.DataFrame]:
+    def scored(self) -> tuple[scoring.Scorer, pa.Table]:
         """The first version, and rows for it to score."""
         env, registry = self.trained, Registry(self.trained)
-        rows: pd.DataFrame = entities(env, self.start, self.deliveries.begin, self.start).arrow().to_pandas()
-        sample = rows.sample(min(_ROWS, len(rows)), random_state=0).reset_index(drop=True)
+        rows = entities(env, self.start, self.deliveries.begin, self.start).arrow()
+        sample = rows.take(random.Random(0).sample(range(rows.num_rows), min(_ROWS, rows.num_rows)))
         return scoring.load(self.project.model, registry.files(1, "model")), sample
 
 
@@ -192,11 +193,15 @@ def checks(
 
 
 def what_was_known_then_is_what_a_run_then_finds(world: World) -> None:
-    """The rows of a backfill that were available at a time equal a run with that `as_of`."""
+    """The rows of a backfill that were available at a time equal a run with that `as_of`, and so do labels."""
+    labels = f"SELECT * FROM ({world.project.sql('labels.sql')}\n) WHERE "
     for time in world.moments:
         env = world.environment(f"at-{time:%Y%m%dT%H%M}")
         world.advance(env, time)
         _assert_prepared_alike(env, world.backfill, time)
+        known = labels + Window("available_at", until=time).predicate("TIMESTAMP ")
+        ours, theirs = (_tidy(_query(of, known), _PROVENANCE) for of in (env, world.backfill))
+        _assert_equal(ours, theirs, f"sql/labels.sql: labels that say in available_at that they were known at {time}")
 
 
 def the_future_changes_no_earlier_row(world: World) -> None:
@@ -264,9 +269,11 @@ def running_twice_changes_nothing(world: World) -> None:
 
 def scores_do_not_depend_on_their_batch(world: World) -> None:
     """A row scored alone, and in another order, gets the score that it has in company."""
-    scorer, rows = world.scored
+    scorer, table = world.scored
+    rows = table.to_pandas()
     together = scorer.scores(rows)
-    alone = np.concatenate([scorer.scores(rows.iloc[[number]]) for number in range(len(rows))])
+    # Each made a frame by itself: what is missing in other rows decides on the types of a column.
+    alone = np.concatenate([scorer.scores(table.slice(number, 1).to_pandas()) for number in range(len(rows))])
     for found, how in ((alone, "alone"), (scorer.scores(rows[::-1])[::-1], "in the opposite order")):
         different = int((~np.isclose(found, together, rtol=1e-9, atol=1e-12).reshape(len(rows), -1)).any(1).sum())
         assert not different, f"{different} of {len(rows)} rows get another score {how}: see `inputs` and `predict`"
@@ -274,7 +281,7 @@ def scores_do_not_depend_on_their_batch(world: World) -> None:
 
 def input_types_do_not_depend_on_the_batch(world: World) -> None:
     """`inputs` gives the columns and types of the version's signature, also for a row without features."""
-    scorer, rows = world.scored
+    scorer, rows = world.scored[0], world.scored[1].to_pandas()
     whole = world.project.model.inputs(rows)
     lone = rows.iloc[[0]].assign(**{name: None for name in rows.columns if "__" in name})
     for name, kind in whole.dtypes.items():

@@ -15,6 +15,7 @@ import jinja2
 import pandas as pd
 
 from mlplatform.contract import Model, Project
+from mlplatform.registry.scoring import WHOLE
 from mlplatform.registry.store import Registry, told
 from mlplatform.registry.tags import VersionTags
 from mlplatform.training.data import TrainingData
@@ -150,6 +151,7 @@ def _log_model(project: Project, trained: Trained) -> Any:
         pyfunc_predict_fn=answer.__name__,
         serialization_format="skops",
         skops_trusted_types=found,
+        metadata={WHOLE: [n for n, kind in trained.data.train.dtypes.items() if pd.api.types.is_integer_dtype(kind)]},
     )
 
 
