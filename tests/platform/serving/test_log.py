@@ -195,7 +195,7 @@ def test_a_file_is_taken_once_though_whoever_takes_it_dies(
 
 
 def test_a_damaged_line_is_told_and_hides_no_other(start: Start, prod: Environment, now: datetime) -> None:
-    running = start(folder=prod.folder)
+    running = start(folder=prod.folder, log={"durability": "strict"})
     for _ in range(3):
         running.predict(ITEM)
     stays = [line for line in look(prod, Subject({"item_id": ITEM["item_id"]})).stays if "log" in line]
