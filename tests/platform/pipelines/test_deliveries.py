@@ -6,7 +6,7 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandera.polars as pandera
@@ -237,6 +237,11 @@ def test_what_ingest_does_not_take_is_named_once_and_stops_nothing(env: Environm
     assert count(env, "silver.items") == 101
     assert ingest(env, FIRST).notes == [f"nothing new in {env.landing}"]
 
+    soon = datetime.now(UTC).replace(tzinfo=None, microsecond=0) + DAY
+    items(env, soon).write_bytes(items(env).read_bytes())
+    note = f"items/{items(env, soon).name} is not taken: it counts from {soon} UTC on, which is still to come"
+    assert [ingest(env, soon - by).notes[-1] == note for by in (2 * DAY, DAY, DAY)] == [False, True, False]
+    assert ingest(env, soon).written["bronze.items"] == 101
     (folder / "nowhere").write_bytes(items(env).read_bytes().replace(b"item-0", b"item-1"))
     now = datetime.max
     assert any("nowhere is not taken" in note for note in ingest(env, now.replace(year=2100)).notes)
