@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import yaml
 from bake import PROMPTS, TEMPLATE, bake
 from checks import broken_links, empty, files, lint, parse, unreadable
 from cookiecutter.exceptions import FailedHookException, OutputDirExistsException
@@ -108,6 +109,9 @@ def test_whatever_is_accepted_renders_files_that_parse(template: Path) -> None:
         for name, source in templates.items():
             text = source.render(cookiecutter=context["cookiecutter"] | answers)
             parse(name, text)
+            if name == "conf/base.yml":
+                name_of = context["cookiecutter"] | answers
+                assert yaml.safe_load(text)["monitoring"]["title"] == name_of["project_name"]
             # As many lines as for harmless answers.
             assert text.count("\n") == lines[name]
 

@@ -108,6 +108,7 @@ def measured(rows: list[tuple[int, str, str, float]]) -> pa.Table:
 
 def test_without_any_table_every_part_says_so(collect: Collect) -> None:
     page = dashboard.render(collect())
+    assert "<code>train</code> makes the first one" in page
     for text in ("No model version", "no window has enough labels", "no table has been written", "No pipeline has run"):
         assert text in page
 

@@ -101,9 +101,14 @@ def test_what_went_wrong_first_is_told_also_where_the_run_cannot_be_recorded(pro
         raise ZeroDivisionError("the cause")
 
 
-def test_a_folder_that_is_read_only_loses_nothing(prod: Environment, undisturbed: Environment, now: datetime) -> None:
+def test_a_folder_that_is_read_only_loses_nothing(
+    prod: Environment, undisturbed: Environment, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     land(prod.landing, now + DAY)
     assert prod.code
+    with monkeypatch.context() as patch, pytest.raises(StorageError, match=r"^temporary files: .*\. Let TMPDIR name"):
+        patch.setattr("tempfile.tempdir", str(prod.folder / "nowhere"))
+        ingest(prod, now + DAY)
     with read_only(prod.reports), pytest.raises(StorageError, match=r"It cannot be written to\. Nothing is lost"):
         ingest(prod, now + DAY)
     assert_mended(prod, undisturbed, now + DAY)

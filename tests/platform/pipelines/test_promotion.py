@@ -21,6 +21,7 @@ from mlplatform.environment import Environment
 from mlplatform.errors import ForbiddenError
 from mlplatform.features import columns
 from mlplatform.monitoring.alerts import SCHEMA
+from mlplatform.monitoring.dashboard import publish
 from mlplatform.pipelines.deploy import deploy
 from mlplatform.pipelines.featurize import featurize
 from mlplatform.pipelines.ingest import ingest
@@ -91,6 +92,14 @@ def project(accepted: Path, duplicate: Duplicate, tmp_path: Path) -> Path:
 @pytest.fixture
 def staging(project: Path, load_env: LoadEnv) -> Environment:
     return load_env("staging", project)
+
+
+def test_the_dashboard_says_what_makes_a_first_version_here(project: Path, load_env: LoadEnv, tmp_path: Path) -> None:
+    settings = {"monitoring": {"title": "Störung & Süd"}, "pipelines": {"refused": ["train"]}}
+    staging = load_env("staging", project, overlay(project, "titled", settings))
+    page = publish(staging, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "No model version is registered yet. <code>promote</code> makes the first one." in page
+    assert "<title>Störung &amp; Süd · staging</title>" in page
 
 
 def versions(env: Environment) -> dict[int, dict[str, str]]:

@@ -29,9 +29,10 @@ def edited(**edits: str) -> Edited:
     return Edited(**{**vars(PROJECT), "edits": files})
 
 
-def labels(expression: str) -> Edited:
+def labels(expression: str, known: str = "available_at") -> Edited:
     """The tiny project with another label."""
-    return edited(labels=f"SELECT item_id, {expression} AS label, event_timestamp, available_at FROM silver.outcomes")
+    columns = f"item_id, {expression} AS label, event_timestamp, {known} AS available_at"
+    return edited(labels=f"SELECT {columns} FROM silver.outcomes")
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,14 @@ def test_a_label_that_came_to_be_known_in_the_held_out_period_is_not_trained_on(
     late = labelled(prod, now, *found.trained_on).count() - len(found.train)
     assert late > 5, "labels are a day or two late here, so some were unknown"
     assert found.train["prediction_time"].max() <= split < found.holdout["prediction_time"].min()
+
+
+def test_a_held_out_period_for_which_most_labels_are_still_to_come_is_told(folder: Path, now: datetime) -> None:
+    late = labels("CASE WHEN outcome > 0 THEN 1 ELSE 0 END", known="available_at + INTERVAL 8 DAYS")
+    (note,) = (found := data.load(env(folder, late), now)).notes
+    assert found.holdout["prediction_time"].max() < now - timedelta(days=9), "a day or two, and eight more"
+    assert "of newer ones no label is known yet. Make training.holdout longer than labels take" in note
+    assert data.load(env(folder), now).notes == ()
 
 
 def test_a_random_share_is_held_out_from_all_times(folder: Path, now: datetime) -> None:

@@ -34,7 +34,7 @@ Found = tuple[dict[str, Any], pd.DataFrame]
 
 
 def parts(rows: pd.DataFrame, classes: bool = True, **given: Any) -> list[tuning.Fold]:
-    return tuning.folds(rows, TrainingSettings(tuning=SETTINGS, **given), classes)
+    return tuning.folds(MODEL, rows, TrainingSettings(tuning=SETTINGS, **given), classes)
 
 
 def search(rows: pd.DataFrame, settings: Tuning = SETTINGS, progress: tuning.Progress | None = None) -> Found:
@@ -172,6 +172,23 @@ def test_a_fold_of_one_class_only_is_left_out(train: pd.DataFrame) -> None:
     assert len(parts(late, classes=False)) == 2
     with pytest.raises(tuning.ModelError, match=r"none of training.tuning.folds \(2\) holds all classes"):
         parts(train.assign(label=[0.0] * (ROWS - 1) + [1.0]))
+
+
+def test_a_fold_that_trains_on_no_value_of_an_input_is_left_out(train: pd.DataFrame) -> None:
+    """As the first ones do where a source began later, or labels come late: boosted trees cannot be fitted on it."""
+    begun = train.assign(**{NUMERIC[1]: train[NUMERIC[1]].where(train.index >= 100)})
+    (fold,) = parts(begun)
+    assert len(fold[0]) == 160
+    tuning.fit(MODEL, MODEL.defaults, begun.iloc[fold[0]])
+    newest = train.assign(**{NUMERIC[1]: train[NUMERIC[1]].where(train.index >= 200)})
+    with pytest.raises(tuning.ModelError, match=f"holds a value of {NUMERIC[1]} where it trains: fewer folds"):
+        parts(newest)
+    assert len(parts(train.assign(**{NUMERIC[1]: np.nan}))) == 2, "where there is none at all, no fold is better"
+
+
+def test_an_input_without_any_value_is_named_where_the_estimator_needs_one(train: pd.DataFrame) -> None:
+    with pytest.raises(tuning.ModelError, match=f"no training row has a value of {NUMERIC[1]}, and fit says: "):
+        tuning.fit(MODEL, MODEL.defaults, train.assign(**{NUMERIC[1]: np.nan}))
 
 
 class Weighing(Estimate):

@@ -71,6 +71,10 @@ class Environment:
         """The settings of an environment: this one's, or another's."""
         return self.config if owner == self.name else load_config(self.folder, owner, self._overlays)
 
+    @property
+    def title(self) -> str:
+        return self.config.monitoring.title or self.project.title
+
     @cached_property
     def code(self) -> str:
         return code_version(self.folder)

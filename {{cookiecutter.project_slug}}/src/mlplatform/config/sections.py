@@ -281,9 +281,11 @@ class MonitoringSettings(Section):
     `label_delay` after its end. A window, or a slice of one, with fewer than `min_rows` rows says nothing
     about drift or performance: with n rows a PSI of about (bins - 1) / n is expected where nothing has
     changed. With more than `max_rows` predictions, those of a share of the entities stand for all. `notify` names
-    the environment variables that hold Apprise URLs; without any, alerts are printed.
+    the environment variables that hold Apprise URLs; without any, alerts are printed. `title` heads the dashboard and
+    the server's pages; without it they have the package's name.
     """
 
+    title: str = ""
     window: Period = timedelta(days=7)
     label_delay: Duration = timedelta(days=2)
     psi_bins: Annotated[int, Field(ge=2, le=100)] = 10

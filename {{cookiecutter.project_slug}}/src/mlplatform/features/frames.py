@@ -110,8 +110,10 @@ def with_labels(env: Environment, rows: Rows, as_of: datetime) -> Relation:
 
 def _labels(env: Environment, rows: Rows, as_of: datetime, join: str = "LEFT JOIN", where: str = "true") -> Relation:
     keys = ", ".join(env.project.entity.keys)
+    known = Window("available_at", until=as_of).predicate("TIMESTAMP ")  # it may be known later than its rows of Silver
     labels = env.engine.query(
-        f"SELECT {keys}, label FROM {_subquery(env.project, 'labels.sql')} SEMI JOIN given.rows USING ({keys})",
+        f"SELECT {keys}, label FROM {_subquery(env.project, 'labels.sql')} SEMI JOIN given.rows USING ({keys}) "
+        f"WHERE {known}",
         as_of=as_of,
         given={"given.rows": rows},
     )

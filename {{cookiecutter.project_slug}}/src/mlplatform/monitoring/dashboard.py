@@ -33,6 +33,7 @@ class DashboardData:
 
     title: str
     environment: str
+    maker: str  # the pipeline that makes model versions here
     metric: str
     higher_is_better: bool
     as_of: datetime | None
@@ -58,8 +59,9 @@ def publish(env: Environment, target: Path | None = None) -> Path:
     data = collect(
         env.catalog,
         env.config.monitoring,
-        title=env.project.title,
+        title=env.title,
         environment=env.name,
+        maker="promote" if "train" in env.config.pipelines.refused else "train",
         metric=env.project.model.primary,
         classes=env.project.labels.classes,
     )
@@ -94,6 +96,7 @@ def collect(
     environment: str,
     metric: Metric,
     classes: Sequence[str] = (),
+    maker: str = "train",
 ) -> DashboardData:
     """Read what the page shows. A table that does not exist yet gives an empty part, not an error.
 
@@ -115,6 +118,7 @@ def collect(
     return DashboardData(
         title=title,
         environment=environment,
+        maker=maker,
         metric=metric.name,
         higher_is_better=metric.greater_is_better,
         as_of=max((run["as_of"] for run in runs), default=None),

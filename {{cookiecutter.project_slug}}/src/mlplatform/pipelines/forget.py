@@ -30,7 +30,7 @@ from mlplatform.registry.store import Registry
 from mlplatform.registry.tags import Sampled
 from mlplatform.registry.transitions import Decision
 from mlplatform.storage import ops
-from mlplatform.storage.catalog import before, quoted
+from mlplatform.storage.catalog import before, option, quoted
 from mlplatform.training.data import parts
 
 
@@ -253,7 +253,8 @@ def _elsewhere(env: Environment) -> Iterator[str]:
     """Where else it may be: beside the tables, and in environments that read them and have versions of their own."""
     if find_spec("mlplatform.serving"):
         yield "online features are not searched: run `materialize --backfill`, which publishes them anew"
-        yield "requests are searched once `ingest` or `collect` has taken their log in: do that first"
+    if unsearched := option("mlplatform.serving.requests:unsearched"):
+        yield from unsearched(env)
     if find_spec("mlplatform.streaming"):
         yield "events are deleted here, not where the stream reads them from"
     for sink in env.config.pipelines.inference.sinks:

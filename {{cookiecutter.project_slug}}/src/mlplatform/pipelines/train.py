@@ -51,12 +51,13 @@ def _fitted(
     if parameters is None:
         share = settings.tuning.fraction
         some = rows.train.sample(frac=share, random_state=0).sort_index() if share < 1 else rows.train
-        parts = tuning.folds(some, settings, classes)
+        parts = tuning.folds(model, some, settings, classes)
         parameters, trials = tuning.search(model, some, parts, settings.tuning, progress)
     fitted = tuning.fit(model, parameters, rows.train)
     threshold = None
     if model.decision is not None:
-        threshold = tuning.threshold(model, parameters, rows.train, tuning.folds(rows.train, settings, classes))
+        parts = tuning.folds(model, rows.train, settings, classes)
+        threshold = tuning.threshold(model, parameters, rows.train, parts)
     measured = evaluation.evaluate(env.project, fitted, rows.train, rows.holdout, threshold)
     return Trained(as_of, identity, fitted, parameters, trials, rows, measured, threshold)
 

@@ -151,7 +151,8 @@ def compare(challenger: Scored, champion: Scored, *, metric: Metric, settings: C
     low, high = observed - reach, observed + reach
     reason = (
         f"{metric.name} {ours:.4f} against {theirs:.4f}: difference {observed:+.4f} "
-        f"({settings.confidence:.0%} interval {low:+.4f} to {high:+.4f}, margin {settings.margin:g})"
+        f"({settings.confidence:.0%} interval {low:+.4f} to {high:+.4f}, margin {settings.margin:g}; "
+        f"{fewest:,} rows in {len(names)} blocks)"
     )
     accepted = bool(low > 0 and observed >= settings.margin)
     return Verdict(metric.name, ours, theirs, observed, low, high, settings.margin, accepted, reason)

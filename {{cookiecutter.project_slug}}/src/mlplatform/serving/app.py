@@ -275,7 +275,7 @@ def application(service: Service) -> FastAPI:
             await tally.tell(service.log, service.clock())
 
     app = FastAPI(
-        title=service.env.project.title,
+        title=service.env.title,
         description=service.env.project.card.description,
         version=f"{service.model} version {_version(service.champion.current)}",
         lifespan=lifespan,

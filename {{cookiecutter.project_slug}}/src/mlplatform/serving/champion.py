@@ -124,7 +124,7 @@ def open_version(registry: Registry, number: int, schema: pa.Schema) -> Served:
         if len(scores) != len(example) or not np.isfinite(scores).all():
             raise BrokenVersionError("it does not score its own example")
     rows = _recent_rows(registry, tags.held_out.span, settings.proof_rows)
-    quick = row_scorer(scorer)
+    quick = row_scorer(scorer, project.labels.classes)
     if quick is not None:
         reason = "no held-out rows are there to try it on"
         if rows is not None:

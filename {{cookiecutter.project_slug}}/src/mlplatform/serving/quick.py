@@ -4,7 +4,7 @@ Whatever way, it is used only after it has given the pipeline's scores, to the l
 """
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,12 @@ _MISSING = "missing"  # what stands for a category that is not given
 _Column = tuple[str, dict[str, float] | None, float]  # a name; the table of an encoded category; what unknown ones get
 
 
-def row_scorer(scorer: Scorer) -> RowScorer | None:
-    """The model's own, or the one for histogram gradient boosting behind target encoders; None where neither is."""
-    return scorer.model.row_scorer(scorer.fitted) or _boosted_trees(scorer)
+def row_scorer(scorer: Scorer, classes: Sequence[str] = ()) -> RowScorer | None:
+    """The model's own, or the one for histogram gradient boosting behind target encoders; None where neither is.
+
+    `classes` are those of multi-class labels, in the order of scores: that of the estimator is another one.
+    """
+    return scorer.model.row_scorer(scorer.fitted) or _boosted_trees(scorer, classes)
 
 
 def differs(scorer: Scorer, quick: RowScorer, frame: pd.DataFrame, rows: list[dict[str, Any]]) -> str:
@@ -35,7 +38,7 @@ def differs(scorer: Scorer, quick: RowScorer, frame: pd.DataFrame, rows: list[di
     return f"{unequal} of {len(rows)} rows get another score" if unequal else ""
 
 
-def _boosted_trees(scorer: Scorer) -> RowScorer | None:
+def _boosted_trees(scorer: Scorer, names: Sequence[str]) -> RowScorer | None:
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
     from sklearn.pipeline import Pipeline
 
@@ -49,7 +52,8 @@ def _boosted_trees(scorer: Scorer) -> RowScorer | None:
         return None
     warnings.filterwarnings("ignore", message="X does not have valid feature names")
     trees: Any = fitted[-1]
-    classes = getattr(trees, "classes_", ())
+    classes = [str(name) for name in getattr(trees, "classes_", ())]
+    order = [classes.index(name) if name in classes else None for name in names]
     predict = trees.predict_proba if len(classes) else trees.predict
     answer = _walk(trees) or (lambda given: predict([given])[0])
 
@@ -62,6 +66,8 @@ def _boosted_trees(scorer: Scorer) -> RowScorer | None:
             else:
                 given.append(table.get(_MISSING if value is None else str(value), unknown))
         scores = answer(given)
+        if order:
+            return [0.0 if index is None else scores[index] for index in order]
         return scores[1] if len(classes) == 2 else scores
 
     return score

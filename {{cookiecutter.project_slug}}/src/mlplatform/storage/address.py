@@ -141,7 +141,7 @@ def put(place: Place, content: bytes, *, keep_time: bool = False) -> None:
     """
     with told(str(place)):
         if isinstance(place, Remote):
-            with tempfile.TemporaryDirectory(prefix="mlplatform-") as folder:
+            with temporary() as folder:
                 copy = Path(folder, "content")
                 copy.write_bytes(content)
                 place.copy_from(copy)
@@ -153,6 +153,12 @@ def put(place: Place, content: bytes, *, keep_time: bool = False) -> None:
             stat = place.stat()
             os.utime(unfinished, ns=(stat.st_atime_ns, stat.st_mtime_ns))
         unfinished.replace(place)
+
+
+def temporary() -> "tempfile.TemporaryDirectory[str]":
+    """A new folder for what goes with this object."""
+    with told("temporary files", "Let TMPDIR name a folder that has room, and run the same command again"):
+        return tempfile.TemporaryDirectory(prefix="mlplatform-")
 
 
 def scheme(address: str) -> str:
@@ -218,7 +224,7 @@ def told(address: str, otherwise: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        said = " ".join(str(error).split())[:400]
+        said = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())[:400]  # Delta colours what it says
         number = error.errno or int((re.search(r"os error (\d+)", said) or [0, 0])[1])
         advice = otherwise if scheme(address) else ADVICE.get(number, otherwise)
         raise StorageError(f"{address}: {said}{'. ' * bool(advice)}{advice}") from error

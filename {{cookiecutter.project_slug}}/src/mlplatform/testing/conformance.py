@@ -193,11 +193,15 @@ def checks(
 
 
 def what_was_known_then_is_what_a_run_then_finds(world: World) -> None:
-    """The rows of a backfill that were available at a time equal a run with that `as_of`."""
+    """The rows of a backfill that were available at a time equal a run with that `as_of`, and so do labels."""
+    labels = f"SELECT * FROM ({world.project.sql('labels.sql')}\n) WHERE "
     for time in world.moments:
         env = world.environment(f"at-{time:%Y%m%dT%H%M}")
         world.advance(env, time)
         _assert_prepared_alike(env, world.backfill, time)
+        known = labels + Window("available_at", until=time).predicate("TIMESTAMP ")
+        ours, theirs = (_tidy(_query(of, known), _PROVENANCE) for of in (env, world.backfill))
+        _assert_equal(ours, theirs, f"sql/labels.sql: labels that say in available_at that they were known at {time}")
 
 
 def the_future_changes_no_earlier_row(world: World) -> None:

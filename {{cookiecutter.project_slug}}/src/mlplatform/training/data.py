@@ -13,7 +13,7 @@ from mlplatform.environment import Environment
 from mlplatform.errors import UserError
 from mlplatform.features.frames import Sample, labelled, labelled_sample
 from mlplatform.registry.tags import HeldOut, Sampled
-from mlplatform.storage.catalog import Snapshot, Span
+from mlplatform.storage.catalog import Snapshot, Span, Window
 from mlplatform.training import labels
 
 BEGIN = datetime.min  # earlier than any row
@@ -65,6 +65,11 @@ def load(env: Environment, as_of: datetime) -> TrainingData:
         train[name], holdout[name] = (part[name].astype("float64") for part in (train, holdout))
     _refuse_few(env, as_of, len(train), len(holdout), notes)
     labels.check(env.project.labels, train["label"], holdout["label"], settings.min_class_rows)
+    if settings.split == "time" and (last := holdout["prediction_time"].max()) < as_of - settings.holdout / 2:
+        notes += (
+            f"held out are {len(holdout):,} rows with prediction times from {as_of - settings.holdout} to {last}: of "
+            "newer ones no label is known yet. Make training.holdout longer than labels take",
+        )
     tables = [t.table for t in env.project.tables] + [view.table for view in env.project.views]
     found = {name: table for name in tables if (table := env.find(name))}
     return TrainingData(train, holdout, span, held_out, found, _digest(train, holdout), sampled, notes)
@@ -154,8 +159,9 @@ def _why_none(env: Environment, as_of: datetime) -> str:
     """What sql/entities.sql and sql/labels.sql give, where nothing comes of it."""
     said = []
     for name in ("entities.sql", "labels.sql"):
-        sql = f"SELECT count(*) AS rows, min(available_at) AS first FROM ({env.project.sql(name)}\n)"
-        known, ever = (env.engine.query(sql, as_of=time).arrow().to_pylist()[0] for time in (as_of, None))
+        sql = f"SELECT count(*) AS rows, min(available_at) AS first FROM ({env.project.sql(name)}\n) WHERE "
+        limits = [(time, Window("available_at", until=time).predicate("TIMESTAMP ")) for time in (as_of, None)]
+        known, ever = (env.engine.query(sql + limit, as_of=time).arrow().to_pylist()[0] for time, limit in limits)
         later = f" (the first is known at {ever['first']})" if ever["rows"] and not known["rows"] else ""
         said.append(f"sql/{name} gives {known['rows'] or 'no'} rows known by then{later}")
     if not any(" no rows" in text for text in said):

@@ -23,11 +23,11 @@ class ModelError(UserError):
     """The model of model.py cannot be fitted, tuned or judged; the message says which member does not do."""
 
 
-def folds(rows: pd.DataFrame, settings: TrainingSettings, classes: bool) -> list[Fold]:
+def folds(model: Model, rows: pd.DataFrame, settings: TrainingSettings, classes: bool) -> list[Fold]:
     """Parts of training rows, in the order of time, split as held-out rows are: each is judged by what is not in it.
 
-    A fold that lacks a class where it trains, or that has only one where it judges, says nothing and is left out.
-    Raises ModelError where none is left.
+    A fold that lacks a class or all values of an input where it trains, or that has only one class where it judges,
+    says nothing and is left out. Raises ModelError where none is left.
     """
     label, count, seed = rows["label"], settings.tuning.folds, settings.seed
     if settings.split == "time":
@@ -38,12 +38,20 @@ def folds(rows: pd.DataFrame, settings: TrainingSettings, classes: bool) -> list
         found = StratifiedKFold(count, shuffle=True, random_state=seed).split(rows, label)
     else:
         found = KFold(count, shuffle=True, random_state=seed).split(rows)
-    present = label.nunique()
-    parts = [(label.iloc[train].nunique(), label.iloc[test].nunique(), (train, test)) for train, test in found]
-    kept = [fold for trained, judged, fold in parts if not classes or (trained == present and judged > 1)]
-    if not kept:
-        raise ModelError(f"none of training.tuning.folds ({count}) holds all classes: fewer folds hold more rows each")
-    return kept
+    present, given = label.nunique(), model.inputs(rows).notna()
+    given = given.loc[:, given.any()]
+    whole = [
+        (train, test)
+        for train, test in found
+        if not classes or (label.iloc[train].nunique() == present and label.iloc[test].nunique() > 1)
+    ]
+    if kept := [(train, test) for train, test in whole if given.iloc[train].any().all()]:
+        return kept
+    lacked = sorted(
+        {name for train, _ in whole for name, any_value in given.iloc[train].any().items() if not any_value}
+    )
+    what = f"a value of {', '.join(lacked)} where it trains" if lacked else "all classes"
+    raise ModelError(f"none of training.tuning.folds ({count}) holds {what}: fewer folds hold more rows each")
 
 
 def search(
@@ -115,7 +123,13 @@ def fit(model: Model, parameters: Mapping[str, Any], train: pd.DataFrame) -> Any
         if weights.shape != (len(train),) or not (np.isfinite(weights) & (weights >= 0)).all() or not weights.any():
             raise ModelError(f"Model.weights gives no weight of zero or more for each of {len(train):,} rows")
         given[_weight_argument(estimator)] = weights
-    estimator.fit(model.inputs(train), train["label"].to_numpy(), **given)
+    inputs = model.inputs(train)
+    try:
+        estimator.fit(inputs, train["label"].to_numpy(), **given)
+    except ValueError as error:
+        if empty := list(inputs.columns[inputs.isna().all()]):
+            raise ModelError(f"no training row has a value of {', '.join(empty)}, and fit says: {error}") from error
+        raise
     return estimator
 
 
