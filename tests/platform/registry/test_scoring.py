@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mlplatform.contract import Labels
 from mlplatform.environment import Environment
 from mlplatform.errors import StorageError
 from mlplatform.features.frames import entities
-from mlplatform.registry.scoring import MissingColumnsError, Scorer, VersionScorer
+from mlplatform.registry.scoring import MissingColumnsError, Scorer, VersionScorer, score_columns
 from mlplatform.registry.store import Registry
 from tiny import model
 from tiny.features import NUMERIC
@@ -61,11 +62,17 @@ class Careless(model.Estimate):
 
 
 def test_a_version_gets_the_columns_in_its_order_and_cannot_change_those_of_another() -> None:
-    rows = pd.DataFrame({"b": [1.0, 2.0], "a": [3.0, 4.0]})
+    rows = pd.DataFrame({"b": [1.0, 2.0], "a": [3, 4]})
     for columns, expected in (("ba", [1, 2]), ("ab", [3, 4])):
-        scores = Scorer(Careless(), None, dict.fromkeys(columns, "double")).scores(rows)
-        assert scores.tolist() == expected
+        scorer = Scorer(Careless(), None, dict.fromkeys(columns, "double"))
+        assert {*scorer.inputs(rows).dtypes} == {np.dtype("float64")}, "as in training, whatever the rows have"
+        assert scorer.scores(rows).tolist() == expected
     assert rows.to_dict("list") == {"b": [1, 2], "a": [3, 4]}
+
+
+def test_a_score_at_the_threshold_is_a_hit() -> None:
+    decided = score_columns(Labels("binary"), np.array([0.2, 0.3, 0.4]), 0.3)
+    assert decided["prediction"].tolist() == [0, 1, 1]
 
 
 def test_the_versions_of_a_project_that_was_moved_are_found(

@@ -22,7 +22,7 @@ from mlplatform.errors import UserError
 from mlplatform.pipelines.collect import collect
 from mlplatform.pipelines.forget import look
 from mlplatform.preparation.forgotten import Subject
-from mlplatform.serving.log import LogFullError, LogWriter
+from mlplatform.serving.log import LogFullError, LogWriter, Tally
 from mlplatform.serving.requests import folder
 from server import Start
 from steps import overlay, read
@@ -109,6 +109,30 @@ def test_a_full_disk_answers_nobody_and_loses_nobody(tmp_path: Path, monkeypatch
     assert lines(tmp_path / "batched") == [b"{}\n"] * 5
 
 
+def test_what_a_full_disk_has_taken_is_taken_back_and_what_was_counted_is_told_later(
+    tmp_path: Path, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    async def go() -> None:
+        log, tally = LogWriter(tmp_path, RequestLog(durability="strict"), 5), Tally()
+        tally.saw(200, 0.5)
+        with monkeypatch.context() as disk:
+            disk.setattr(os, "fsync", full)
+            with pytest.raises(LogFullError):
+                await log.write([b" " * 1000])
+            await tally.tell(log, now)
+        tally.saw(200, 0.25)
+        await tally.tell(log, now)
+        log.close()
+
+    asyncio.run(go())
+    (line,) = lines(tmp_path)
+    told = json.loads(line)
+    assert (told["status"], told["requests"], told["seconds"]) == (200, 2, 0.75)
+
+
 def test_a_server_whose_disk_is_full_says_503_and_is_not_ready(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(log: LogWriter, text: bytes) -> None:
         raise OSError(28, "No space left on device")
@@ -152,11 +176,12 @@ def test_what_a_full_disk_has_not_taken_when_the_server_ends_is_said_to_be_lost(
 def test_a_file_is_taken_once_though_whoever_takes_it_dies(
     start: Start, prod: Environment, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    running = start(folder=prod.folder)
+    running = start(folder=prod.folder, log={"durability": "strict"})
     for _ in range(3):
         running.predict(ITEM)
-    running.service.log.close()
     (file,) = folder(prod).glob("*.jsonl")
+    assert not collect(prod, now).written, "the server still writes to it"
+    running.service.log.close()
     whole = file.read_bytes()
     file.write_bytes(whole + b'{"request_id": "torn')
     with monkeypatch.context() as broken:
@@ -170,7 +195,7 @@ def test_a_file_is_taken_once_though_whoever_takes_it_dies(
 
 
 def test_a_damaged_line_is_told_and_hides_no_other(start: Start, prod: Environment, now: datetime) -> None:
-    running = start(folder=prod.folder)
+    running = start(folder=prod.folder, log={"durability": "strict"})
     for _ in range(3):
         running.predict(ITEM)
     stays = [line for line in look(prod, Subject({"item_id": ITEM["item_id"]})).stays if "log" in line]
