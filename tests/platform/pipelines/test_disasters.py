@@ -15,6 +15,7 @@ from polars.testing import assert_frame_equal
 
 from mlplatform.environment import Environment
 from mlplatform.errors import StorageError, UserError
+from mlplatform.monitoring.dashboard import publish
 from mlplatform.pipelines.deploy import deploy
 from mlplatform.pipelines.featurize import featurize
 from mlplatform.pipelines.infer import infer
@@ -111,6 +112,8 @@ def test_a_folder_that_is_read_only_loses_nothing(
         ingest(prod, now + DAY)
     with read_only(prod.reports), pytest.raises(StorageError, match=r"It cannot be written to\. Nothing is lost"):
         ingest(prod, now + DAY)
+    with full_disk(400), pytest.raises(StorageError, match=r"dashboard\.html: .*The disk is full"):
+        publish(prod)
     assert_mended(prod, undisturbed, now + DAY)
 
 
