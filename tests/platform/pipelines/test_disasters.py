@@ -15,6 +15,7 @@ from polars.testing import assert_frame_equal
 
 from mlplatform.environment import Environment
 from mlplatform.errors import StorageError, UserError
+from mlplatform.monitoring.dashboard import publish
 from mlplatform.pipelines.deploy import deploy
 from mlplatform.pipelines.featurize import featurize
 from mlplatform.pipelines.infer import infer
@@ -111,6 +112,8 @@ def test_a_folder_that_is_read_only_loses_nothing(
         ingest(prod, now + DAY)
     with read_only(prod.reports), pytest.raises(StorageError, match=r"It cannot be written to\. Nothing is lost"):
         ingest(prod, now + DAY)
+    with full_disk(400), pytest.raises(StorageError, match=r"dashboard\.html: .*The disk is full"):
+        publish(prod)
     assert_mended(prod, undisturbed, now + DAY)
 
 
@@ -143,6 +146,12 @@ def test_a_registry_that_is_locked_or_read_only_loses_nothing(
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(StorageError, match=r"MLflow's database: database is locked. Nothing is lost"):
             deploy(prod, now)
+    assert prod.code
+    for path in [prod.reports, *prod.reports.rglob("*")]:
+        path.chmod(0o777)  # tables may be written, models may not
+    told = r"MLflow's database: .*Permission denied: .*Nothing is lost"
+    with read_only(database.parent), pytest.raises(StorageError, match=told):
+        deploy(prod, now)
     assert "version 1 promoted" in "".join(deploy(load_env("prod", prod.folder), now).notes)
 
 

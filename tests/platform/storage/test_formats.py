@@ -160,11 +160,14 @@ def test_times_of_96_bits_do_not_wrap(tmp_path: Path) -> None:
     assert [row["a"] for row in found] == ["0001-01-01 00:00:00.000000", "9999-12-31 00:00:00.000005"]
 
 
-def test_a_line_with_a_long_value_is_forgotten(tmp_path: Path) -> None:
+def test_a_line_with_a_long_value_is_forgotten_also_in_a_file_that_a_link_leads_to(tmp_path: Path) -> None:
     text = f"item,note\n1,{'x' * 200_000}\n2,y\n"
-    file = landed(tmp_path, Csv(), text.encode())
+    file, elsewhere = landed(tmp_path, Csv(), text.encode()), tmp_path / "elsewhere.csv"
+    file.path.rename(elsewhere).chmod(0o640)
+    file.path.symlink_to(elsewhere)
     assert forget(file, source(Csv()), lambda _, row: bool(row and row["item"] == "1"), timedelta(), write=True) == 1
-    assert file.path.read_text(encoding="utf-8") == "item,note\n2,y\n"
+    assert elsewhere.read_text(encoding="utf-8") == file.path.read_text(encoding="utf-8") == "item,note\n2,y\n"
+    assert elsewhere.stat().st_mode & 0o777 == 0o640
 
 
 def test_lines_that_are_no_json_object_with_the_columns_are_set_aside(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from mlplatform.environment import READ_TOGETHER, Environment
 from mlplatform.errors import UserError
 from mlplatform.preparation.silver import PROVENANCE
 from mlplatform.storage import formats, landing, ops
+from mlplatform.storage.address import put
 from mlplatform.storage.catalog import Window, quoted
 
 FORGOTTEN = "[forgotten]"
@@ -193,7 +194,7 @@ def redact(env: Environment, subject: Subject, *, write: bool) -> dict[str, int]
         if subject.redacted(text) != text:
             found[path.relative_to(env.reports).as_posix()] = 1
             if write:
-                path.write_text(subject.redacted(text), encoding="utf-8")
+                put(path, subject.redacted(text).encode())
     return found
 
 

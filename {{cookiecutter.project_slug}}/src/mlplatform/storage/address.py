@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ UNITY = "uc"  # no store: a catalog of tables
 
 # What to do, by the number of the error.
 _FULL = "The disk is full. Nothing is lost: make room, and run the same command again"
-_RIGHTS = "It cannot be written to. Nothing is lost: mend its rights or its mount, and run the same command again"
+_RIGHTS = "It cannot be written to. Nothing is lost: fix its rights or its mount, and run the same command again"
 ADVICE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FULL),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _RIGHTS),
@@ -147,11 +148,14 @@ def put(place: Place, content: bytes, *, keep_time: bool = False) -> None:
                 place.copy_from(copy)
             return
         place.parent.mkdir(parents=True, exist_ok=True)
+        if place.exists() and not place.is_file():  # a pipe, say
+            place.write_bytes(content)
+            return
+        place = place.resolve()  # a link stays; what it leads to is replaced
         unfinished = place.with_name(f".{place.name}.unfinished")
         unfinished.write_bytes(content)
-        if keep_time:
-            stat = place.stat()
-            os.utime(unfinished, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        if place.exists():  # its rights stay, too
+            (shutil.copystat if keep_time else shutil.copymode)(place, unfinished)
         unfinished.replace(place)
 
 
