@@ -50,7 +50,7 @@ TRAPS_IN_ROWS: list[tuple[str, str, object]] = [
     ("any_value(v)", "max(v)", 5),
     ("array_agg(v)", "cardinality(array_agg(abs(v)) FILTER (WHERE v IS NOT NULL))", 4),
     ("count_if(v > NULL)", "count(*) FILTER (WHERE v > 2)", 2),
-    ("string_agg(CAST(i AS STRING))", "length(string_agg(CAST(i AS STRING), ''))", 5),
+    ("string_agg('x' || i)", "concat_ws('', array_sort(array_agg('x' || i) FILTER (WHERE v > 2)))", "x2x3"),
     ("mode(v)", "mode() WITHIN GROUP (ORDER BY v NULLS LAST)", 2),
     ("corr(v, v) FILTER (WHERE i = 1)", f"nullif(corr(v, v) FILTER (WHERE i = 1), {NAN})", None),
     ("regr_slope(v, v) FILTER (WHERE i = 1)", f"nullif(regr_slope(v, v) FILTER (WHERE i = 1), {NAN})", None),

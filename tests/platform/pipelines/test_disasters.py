@@ -122,6 +122,12 @@ def test_a_registry_that_is_locked_or_read_only_loses_nothing(
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(StorageError, match=r"MLflow's database: database is locked. Nothing is lost"):
             deploy(prod, now)
+    assert prod.code
+    for path in [prod.reports, *prod.reports.rglob("*")]:
+        path.chmod(0o777)  # tables may be written, models may not
+    told = r"MLflow's database: .*Permission denied: .*Nothing is lost"
+    with read_only(database.parent), pytest.raises(StorageError, match=told):
+        deploy(prod, now)
     assert "version 1 promoted" in "".join(deploy(load_env("prod", prod.folder), now).notes)
 
 

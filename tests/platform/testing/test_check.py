@@ -539,7 +539,7 @@ CASES = {
     "FROM silver.outcomes JOIN (SELECT item_id, if(amount > 9, 'odd', 'even') AS label FROM silver.items) AS kinds\n"
     "USING (item_id)\nUNION ALL\nSELECT item_id, 'low' AS label": [],
     "CASE WHEN CASE WHEN outcome > 0 THEN 'a' ELSE 'b' END = 'a' THEN 'high' ELSE 'low' END AS label": [],
-    "concat('h', CASE WHEN outcome > 9 THEN 'igh' ELSE 'ello' END) AS label": [],
+    "'h' || CASE WHEN outcome > 9 THEN 'igh' ELSE 'ello' END AS label": [],
     "-- THEN 'none' END AS label\n CASE WHEN outcome > 9 THEN 'high' ELSE 'low' END AS label": [],
 }
 

@@ -13,7 +13,7 @@ _INTEGERS = {"TINYINT", "SMALLINT", "INT", "INTEGER", "BIGINT", "LONG"}
 _DECIMALS = {"DECIMAL", "NUMERIC", "DEC"}
 _DATES = "'2025/01/01' is a date on DuckDB only, '2025' on Spark only"
 _ZONED = re.compile(r"\bTIMESTAMP\s*'[^']*:\d\d(\.\d+)?\s*([+-]|[a-z]{2})[^']*'", re.IGNORECASE)
-_ZONES = "drops an offset or zone on DuckDB and applies it on Spark; write it in UTC"
+_DROPS = "drops an offset or zone on DuckDB and applies it on Spark"
 # Comments, texts and quoted names.
 _QUOTED = re.compile(r"--[^\n]*|/\*.*?\*/|(['`\"])(?:(?!\1).|\1\1)*\1", re.DOTALL)
 _IN_TEXTS = {
@@ -27,6 +27,9 @@ _REFUSED = {
     r"//": "//: Spark has none; floor the quotient",
     r"::": "::: write CAST, which is checked",
     r"\?|\$\w+|(?<!:):\w+|\{": "parameter: the engine shows each table as it was known, SQL takes none",
+    r"(?<![`\".\w])(current_(date|time|timestamp)\b|(now|today|random|uuid)\s*\()": (
+        "the clock, or chance: a run for a time that is past would give something else; say by event_timestamp"
+    ),
     r"\^": "^: a power on DuckDB, exclusive or on Spark; write power",
     r"[\w)\]`\"]\[(?!')": "[]: counts from 1 on DuckDB, from 0 on Spark; write try_element_at, from 1, or split_part",
 }
@@ -54,8 +57,8 @@ def _always(call: _Call) -> bool:
     return True
 
 
-def _takes_nulls(call: _Call) -> bool:
-    return not re.match(r"\s*FILTER\b", call.after, re.IGNORECASE)
+def _without(word: str) -> Callable[[_Call], bool]:
+    return lambda call: not re.match(rf"\s*{word}\b", call.after, re.IGNORECASE)
 
 
 def _outside(function: str) -> Callable[[_Call], bool]:
@@ -96,10 +99,14 @@ _CALLS: dict[str, tuple[Callable[[_Call], bool], str]] = {
     "dayname|monthname": (_always, "whole on DuckDB, three letters on Spark; write dayofweek or month"),
     "hash": (_always, "another number on each engine; write md5"),
     "array_position": (_always, "is null on DuckDB and 0 on Spark where there is none; write array_contains"),
-    "any_value|max_by|min_by": (_takes_nulls, "skips nulls on DuckDB only; add FILTER (WHERE x IS NOT NULL)"),
-    "array_agg": (_takes_nulls, "skips nulls on Spark only; add FILTER (WHERE x IS NOT NULL)"),
+    "max_by|min_by": (_without("FILTER"), "skips nulls on DuckDB only; add FILTER (WHERE x IS NOT NULL)"),
+    "array_agg": (_without("FILTER"), "skips nulls on Spark only; add FILTER (WHERE x IS NOT NULL)"),
+    "first|last|any_value": (_without("OVER"), "of any row on Spark, null or not; write max, or max_by(x, time)"),
     "count_if": (_always, "of no row is null on DuckDB, 0 on Spark; write count(*) FILTER (WHERE ...)"),
-    "listagg|string_agg": (_takes(1), "separates by a comma on DuckDB, by nothing on Spark; say by what"),
+    "listagg|string_agg": (
+        _always,
+        "in any order on Spark; write concat_ws(',', array_sort(array_agg(x) FILTER (WHERE x IS NOT NULL)))",
+    ),
     "mode": (_takes(1), "may take another of equals on Spark; write mode() WITHIN GROUP (ORDER BY x NULLS LAST)"),
     "skewness|kurtosis": (_always, "of a sample on DuckDB, of a population on Spark; write it with avg and power"),
 }
@@ -110,7 +117,7 @@ def problems(sql: str) -> list[tuple[int, str]]:
     code = plain(sql)
     found = [(m.start(), why) for pattern, why in _REFUSED.items() if (m := re.search(pattern, code, re.IGNORECASE))]
     told = plain(sql, texts=True)
-    found += [(m.start(), f"{m[0]}: {_ZONES}") for m in _ZONED.finditer(told)]
+    found += [(m.start(), f"{m[0]}: {_DROPS}; write it in UTC") for m in _ZONED.finditer(told)]
     for call in _calls(code, told):
         rules = [rule for names, rule in _CALLS.items() if re.fullmatch(names, call.name)]
         found += [(call.at, f"{call.name}: {why}") for differs, why in rules if differs(call)]
@@ -139,8 +146,7 @@ def problems(sql: str) -> list[tuple[int, str]]:
         if kind.upper() == "DATE" and code[at:].upper().startswith("TRY"):
             found.append((at, f"TRY_CAST({value} AS {kind}): {_DATES}; write CAST(to_utc({value}) AS {kind})"))
         if kind.upper().startswith(("TIMESTAMP", "DATETIME")):
-            drops = "drops an offset or zone on DuckDB and applies it on Spark"
-            found.append((at, f"CAST({value} AS {kind}): {drops}; write to_utc({value})"))
+            found.append((at, f"CAST({value} AS {kind}): {_DROPS}; write to_utc({value})"))
     found += [
         (m.start(), f"{m[1]} {m[2]}: by zero gives null, infinity or an error; divide by nullif(..., 0) or a number")
         for m in re.finditer(r"(?<!/)([/%])(?!/)\s*(nullif\s*\(|[^\s,()]*)", code, re.IGNORECASE)
