@@ -90,7 +90,7 @@ def twice(entities: int) -> pa.Table:
 
 @contextmanager
 def forbidden(folder: Path, *, folders: int = 0o555, files: int = 0o444) -> Iterator[None]:
-    """Nobody but its owner may write below the folder, or do more than these rights, and this process is somebody else."""
+    """Below the folder nobody but its owner may do more than these rights say, and this process is somebody else."""
     before = {path: path.stat().st_mode for path in [folder, *folder.rglob("*")]}
     for path in reversed(before):
         path.chmod(folders if path.is_dir() else files)
