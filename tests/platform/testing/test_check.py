@@ -567,6 +567,10 @@ def test_pipelines_are_refused_until_the_mistake_is_gone_and_checked_once(copy: 
             refuse_mistakes(copy.load, copy.folder)
     copy.edit("sql/labels.sql", "THEN 'yes' ELSE 'no'", "THEN 1e0 ELSE 0e0")
     refuse_mistakes(copy.load, copy.folder)
+    with (copy.folder / "conf" / "base.yml").open("a", encoding="utf-8") as settings:
+        settings.write("mistake: 1\n")
+    with pytest.raises(MistakesError, match="mistake: "):
+        refuse_mistakes(copy.load, copy.folder)
 
 
 def test_a_pipeline_does_not_begin_with_a_mistake(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
