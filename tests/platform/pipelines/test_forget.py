@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import zipfile
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -18,7 +19,7 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from polars.testing import assert_frame_equal
 
 from mlplatform.environment import Environment
-from mlplatform.errors import ForbiddenError, UserError
+from mlplatform.errors import ForbiddenError, StorageError, UserError
 from mlplatform.pipelines.featurize import featurize
 from mlplatform.pipelines.forget import forget, look
 from mlplatform.pipelines.infer import infer
@@ -36,7 +37,7 @@ from mlplatform.registry.transitions import Decision, Transition
 from mlplatform.storage import landing, ops
 from mlplatform.storage.delta import DeltaCatalog
 from mlplatform.storage.landing import NAME_FORMAT, GrowingError
-from steps import Killed, Mortal, Writer, files, overlay, read
+from steps import Killed, Mortal, Writer, files, forbidden, overlay, read
 from tiny.deliveries import land
 
 LoadEnv = Callable[..., Environment]
@@ -406,6 +407,11 @@ def test_what_stays_is_named(env: Environment) -> None:
     stays = look(env, SUBJECT).stays
     assert any("notes.txt: no delivery, and holds the value" in line for line in stays)
     assert any(f"{TRAINED}.csv: its name holds a value" in line for line in stays)
+    shutil.rmtree(env.landing / "outcomes")
+    for file in (env.landing / "items").glob("*.csv"):
+        file.unlink()
+    with forbidden(env.landing, files=0), pytest.raises(StorageError, match=r"notes\.txt: .* forbid it\."):
+        look(env, SUBJECT)
 
 
 def test_what_is_nowhere_is_said(env: Environment, later: datetime) -> None:

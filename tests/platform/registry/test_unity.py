@@ -142,9 +142,11 @@ def test_who_is_not_logged_in_is_told_so(
     for ask in (lambda: databricks.connect(registry, 17), lambda: databricks.publish(there, now)):
         with pytest.raises(ConfigError, match="lets nobody in without a log-in"):
             ask()
+    monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY", raising=False)
     here = Registry(load_env("prod", blank))
     assert here.client.search_registered_models() == [], "MLflow keeps the addresses for the whole process"
     assert mlflow.get_registry_uri() == mlflow.get_tracking_uri() != "databricks-uc"
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true", "nothing leaves this machine unasked"
 
 
 @pytest.fixture

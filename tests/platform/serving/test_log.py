@@ -24,6 +24,8 @@ from mlplatform.pipelines.forget import look
 from mlplatform.preparation.forgotten import Subject
 from mlplatform.serving.log import LogFullError, LogWriter, Tally
 from mlplatform.serving.requests import folder
+from mlplatform.serving.server import serve
+from mlplatform.storage import ops
 from server import Start
 from steps import overlay, read
 from tiny.project import PROJECT
@@ -181,6 +183,10 @@ def test_a_file_is_taken_once_though_whoever_takes_it_dies(
         running.predict(ITEM)
     (file,) = folder(prod).glob("*.jsonl")
     assert not collect(prod, now).written, "the server still writes to it"
+    counted = Tally()
+    for status in (200, 422):
+        counted.saw(status, 0.1)
+    asyncio.run(counted.tell(running.service.log, now))
     running.service.log.close()
     whole = file.read_bytes()
     file.write_bytes(whole + b'{"request_id": "torn')
@@ -189,8 +195,9 @@ def test_a_file_is_taken_once_though_whoever_takes_it_dies(
         with pytest.raises(KeyboardInterrupt):
             collect(prod, now)
     assert file.exists()
-    assert not collect(prod, now).written
+    assert {*collect(prod, now).written} == {ops.REQUESTS}, "the same ones again"
     assert read(prod, "predictions.tiny").height == 3
+    assert sorted(read(prod, ops.REQUESTS)["status"]) == [200, 422]
     assert not file.exists()
 
 
@@ -259,6 +266,9 @@ def test_no_server_starts_without_a_key(project: Path, load_env: LoadEnv, monkey
     name = overlay(project, "open", {"serving": {"keys": "none", "host": "0.0.0.0"}})
     with pytest.raises(UserError, match=r"conf/open.yml: serving.*asks for keys"):
         load_env("prod", project, name)
+    env = load_env("prod", project, overlay(project, "open", {"serving": {"keys": "none"}}))
+    with pytest.raises(UserError, match=r"192\.0\.2\.1: a server that others reach asks for keys"):
+        serve(env, lambda: datetime(2025, 1, 1), host="192.0.2.1")
     for setting, value in {"poll": "0s", "log": {"segment": "0m"}, "limits": {"seconds": float("inf")}}.items():
         with pytest.raises(UserError, match=rf"conf/open.yml: serving.{setting}.*: (it must be longer|Input.*finite)"):
             load_env("prod", project, overlay(project, "open", {"serving": {setting: value}}))

@@ -18,7 +18,7 @@ from mlplatform.environment import READ_TOGETHER, Environment
 from mlplatform.errors import UserError
 from mlplatform.preparation.silver import PROVENANCE
 from mlplatform.storage import formats, landing, ops
-from mlplatform.storage.address import put
+from mlplatform.storage.address import put, told
 from mlplatform.storage.catalog import Window, quoted
 
 FORGOTTEN = "[forgotten]"
@@ -160,7 +160,9 @@ def not_searched(env: Environment, subject: Subject) -> Iterator[str]:
         if subject.is_in(name):
             yield f"{place}: its name holds a value"
         elif name in landed.strangers and isinstance(place, Path) and place.is_file():
-            if subject.is_in(place.read_bytes().decode("utf-8", "replace")):
+            with told(str(place)):
+                text = place.read_bytes().decode("utf-8", "replace")
+            if subject.is_in(text):
                 yield f"{place}: no delivery, and holds the value"
         elif name in landed.strangers:
             yield f"{place}: no delivery, not searched"
