@@ -183,8 +183,8 @@ def in_other_columns(env: Environment, subject: Subject) -> Iterator[str]:
     for name in _own(env) if values.num_rows else ():
         fields = [] if name.split(".")[0] in ("ops", "monitoring") else env.catalog.snapshot(name).schema
         apart = (*subject.values, *PROVENANCE)
-        texts = [field.name for field in fields if pa.types.is_string(field.type) and field.name not in apart]
-        counts = ", ".join(f"count(CASE WHEN t.{quoted(text)} = s.value THEN 1 END) AS {quoted(text)}" for text in texts)
+        texts = [quoted(field.name) for field in fields if pa.types.is_string(field.type) and field.name not in apart]
+        counts = ", ".join(f"count(CASE WHEN t.{text} = s.value THEN 1 END) AS {text}" for text in texts)
         if texts:
             sql = f"SELECT {counts} FROM {name} AS t CROSS JOIN given.subject AS s"
             for column, times in env.engine.query(sql, given={"given.subject": values}).arrow().to_pylist()[0].items():
