@@ -404,7 +404,11 @@ def test_a_file_that_is_still_written_is_left_alone(env: Environment, later: dat
 def test_what_stays_is_named(env: Environment) -> None:
     (env.landing / "items" / "notes.txt").write_text(f"about {TRAINED}", encoding="utf-8")
     (env.landing / "items" / f"{TRAINED}.csv").write_text("item_id,kind,amount,published_at\n", encoding="utf-8")
+    other = [line for line in look(env, Subject({"kind": TRAINED})).stays if "item_id" in line]
+    told = "{}: {} rows hold a value in item_id: forget it there, too, if they are about it"
+    assert {told.format("silver.items", 1), told.format("bronze.items", 3)} < set(other)
     stays = look(env, SUBJECT).stays
+    assert not any("hold a value in" in line for line in stays)
     assert any("notes.txt: no delivery, and holds the value" in line for line in stays)
     assert any(f"{TRAINED}.csv: its name holds a value" in line for line in stays)
     shutil.rmtree(env.landing / "outcomes")

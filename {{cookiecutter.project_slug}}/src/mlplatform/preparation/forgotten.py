@@ -177,6 +177,21 @@ def not_searched(env: Environment, subject: Subject) -> Iterator[str]:
             yield f"{env.landing / entry['source_file']}: damaged, searched as far as it can be read"
 
 
+def in_other_columns(env: Environment, subject: Subject) -> Iterator[str]:
+    """Columns that hold a value, too: whether rows that name it there are about the subject, only a person can say."""
+    values = pa.table({"value": pa.array([value for value in subject.values.values() if len(value) >= _SHORT])})
+    for name in _own(env) if values.num_rows else ():
+        fields = [] if name.split(".")[0] in ("ops", "monitoring") else env.catalog.snapshot(name).schema
+        apart = (*subject.values, *PROVENANCE)
+        texts = [quoted(field.name) for field in fields if pa.types.is_string(field.type) and field.name not in apart]
+        counts = ", ".join(f"count(CASE WHEN t.{text} = s.value THEN 1 END) AS {text}" for text in texts)
+        if texts:
+            sql = f"SELECT {counts} FROM {name} AS t CROSS JOIN given.subject AS s"
+            for column, times in env.engine.query(sql, given={"given.subject": values}).arrow().to_pylist()[0].items():
+                if times:
+                    yield f"{name}: {times:,} rows hold a value in {column}: forget it there, too, if they are about it"
+
+
 def redact(env: Environment, subject: Subject, *, write: bool) -> dict[str, int]:
     """Texts of the platform's own tables, and pages for people, that quote the subject: rows by table, and the pages.
 
