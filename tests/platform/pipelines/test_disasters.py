@@ -1,7 +1,6 @@
 """Disks that are full or read-only, damaged files, a locked registry, a clock set back: one message, nothing lost, and
 the same command works once the cause is gone."""
 
-import os
 import resource
 import signal
 import sqlite3
@@ -21,7 +20,7 @@ from mlplatform.pipelines.featurize import featurize
 from mlplatform.pipelines.infer import infer
 from mlplatform.pipelines.ingest import ingest
 from mlplatform.storage.ops import RUNS
-from steps import advance, read
+from steps import advance, forbidden, read
 from tiny.deliveries import land
 
 LoadEnv = Callable[..., Environment]
@@ -41,30 +40,6 @@ def full_disk(size: int) -> Iterator[None]:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, said)
-
-
-@contextmanager
-def read_only(folder: Path) -> Iterator[None]:
-    """Nobody but its owner may write below the folder, and this process is somebody else."""
-    for path in [folder, *folder.rglob("*")]:
-        path.chmod(0o555 if path.is_dir() else 0o444)
-    root = os.geteuid() == 0
-    parents = [(parent, parent.stat().st_mode) for parent in folder.parents if root and parent.stat().st_uid == 0]
-    for parent, mode in parents:
-        if parent != Path("/"):
-            parent.chmod(mode | 0o055)
-    if root:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        if root:
-            os.seteuid(0)
-        for parent, mode in parents:
-            if parent != Path("/"):
-                parent.chmod(mode)
-        for path in [folder, *folder.rglob("*")]:
-            path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 @pytest.fixture
@@ -110,7 +85,7 @@ def test_a_folder_that_is_read_only_loses_nothing(
     with monkeypatch.context() as patch, pytest.raises(StorageError, match=r"^temporary files: .*\. Let TMPDIR name"):
         patch.setattr("tempfile.tempdir", str(prod.folder / "nowhere"))
         ingest(prod, now + DAY)
-    with read_only(prod.reports), pytest.raises(StorageError, match=r"It cannot be written to\. Nothing is lost"):
+    with forbidden(prod.reports), pytest.raises(StorageError, match=r"Its rights or its mount forbid it\. Nothing"):
         ingest(prod, now + DAY)
     with full_disk(400), pytest.raises(StorageError, match=r"dashboard\.html: .*The disk is full"):
         publish(prod)
@@ -150,7 +125,7 @@ def test_a_registry_that_is_locked_or_read_only_loses_nothing(
     for path in [prod.reports, *prod.reports.rglob("*")]:
         path.chmod(0o777)  # tables may be written, models may not
     told = r"MLflow's database: .*Permission denied: .*Nothing is lost"
-    with read_only(database.parent), pytest.raises(StorageError, match=told):
+    with forbidden(database.parent), pytest.raises(StorageError, match=told):
         deploy(prod, now)
     assert "version 1 promoted" in "".join(deploy(load_env("prod", prod.folder), now).notes)
 

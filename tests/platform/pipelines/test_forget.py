@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import zipfile
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -18,7 +19,7 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from polars.testing import assert_frame_equal
 
 from mlplatform.environment import Environment
-from mlplatform.errors import ForbiddenError, UserError
+from mlplatform.errors import ForbiddenError, StorageError, UserError
 from mlplatform.pipelines.featurize import featurize
 from mlplatform.pipelines.forget import forget, look
 from mlplatform.pipelines.infer import infer
@@ -36,7 +37,7 @@ from mlplatform.registry.transitions import Decision, Transition
 from mlplatform.storage import landing, ops
 from mlplatform.storage.delta import DeltaCatalog
 from mlplatform.storage.landing import NAME_FORMAT, GrowingError
-from steps import Killed, Mortal, Writer, files, overlay, read
+from steps import Killed, Mortal, Writer, files, forbidden, overlay, read
 from tiny.deliveries import land
 
 LoadEnv = Callable[..., Environment]
@@ -403,9 +404,18 @@ def test_a_file_that_is_still_written_is_left_alone(env: Environment, later: dat
 def test_what_stays_is_named(env: Environment) -> None:
     (env.landing / "items" / "notes.txt").write_text(f"about {TRAINED}", encoding="utf-8")
     (env.landing / "items" / f"{TRAINED}.csv").write_text("item_id,kind,amount,published_at\n", encoding="utf-8")
+    other = [line for line in look(env, Subject({"kind": TRAINED})).stays if "item_id" in line]
+    told = "{}: {} rows hold a value in item_id: forget it there, too, if they are about it"
+    assert {told.format("silver.items", 1), told.format("bronze.items", 3)} < set(other)
     stays = look(env, SUBJECT).stays
+    assert not any("hold a value in" in line for line in stays)
     assert any("notes.txt: no delivery, and holds the value" in line for line in stays)
     assert any(f"{TRAINED}.csv: its name holds a value" in line for line in stays)
+    shutil.rmtree(env.landing / "outcomes")
+    for file in (env.landing / "items").glob("*.csv"):
+        file.unlink()
+    with forbidden(env.landing, files=0), pytest.raises(StorageError, match=r"notes\.txt: .* forbid it\."):
+        look(env, SUBJECT)
 
 
 def test_what_is_nowhere_is_said(env: Environment, later: datetime) -> None:

@@ -21,6 +21,7 @@ from mlplatform.preparation.forgotten import (
     doomed_rows,
     entities_of,
     forget_lines,
+    in_other_columns,
     not_searched,
     redact,
     refuse_unknown,
@@ -75,7 +76,7 @@ def look(env: Environment, subject: Subject) -> Found:
     for name, rows in redact(env, subject, write=False).items():
         tables[name] = tables.get(name, 0) + rows
     files = forget_lines(env, subject, doomed, write=False)
-    stays = [*not_searched(env, subject), *_elsewhere(env)]
+    stays = [*in_other_columns(env, subject), *not_searched(env, subject), *_elsewhere(env)]
     return Found(tables, files, list(_versions(env, subject, doomed)), stays)
 
 
@@ -132,7 +133,7 @@ def _forget(env: Environment, subject: Subject, request: dict[str, Any], run: Ru
     registry.reconcile()
     until = ops.now() + env.config.lakehouse.keep_versions
     _write(env, request | {"status": "rows deleted", "mark": "", "history_until": until})
-    run.notes.extend([*not_searched(env, subject), *_elsewhere(env)])
+    run.notes.extend([*in_other_columns(env, subject), *not_searched(env, subject), *_elsewhere(env)])
 
 
 def _answer(env: Environment, registry: Registry, request: dict[str, Any], run: Run) -> None:

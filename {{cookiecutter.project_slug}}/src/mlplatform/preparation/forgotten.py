@@ -18,7 +18,7 @@ from mlplatform.environment import READ_TOGETHER, Environment
 from mlplatform.errors import UserError
 from mlplatform.preparation.silver import PROVENANCE
 from mlplatform.storage import formats, landing, ops
-from mlplatform.storage.address import put
+from mlplatform.storage.address import put, told
 from mlplatform.storage.catalog import Window, quoted
 
 FORGOTTEN = "[forgotten]"
@@ -160,7 +160,9 @@ def not_searched(env: Environment, subject: Subject) -> Iterator[str]:
         if subject.is_in(name):
             yield f"{place}: its name holds a value"
         elif name in landed.strangers and isinstance(place, Path) and place.is_file():
-            if subject.is_in(place.read_bytes().decode("utf-8", "replace")):
+            with told(str(place)):
+                text = place.read_bytes().decode("utf-8", "replace")
+            if subject.is_in(text):
                 yield f"{place}: no delivery, and holds the value"
         elif name in landed.strangers:
             yield f"{place}: no delivery, not searched"
@@ -173,6 +175,21 @@ def not_searched(env: Environment, subject: Subject) -> Iterator[str]:
     for entry in env.catalog.read(ops.FILES, ["source_file", "error"]).to_pylist():
         if entry["source_file"].partition("/")[0] in packed and entry["error"].startswith(formats.UNREADABLE):
             yield f"{env.landing / entry['source_file']}: damaged, searched as far as it can be read"
+
+
+def in_other_columns(env: Environment, subject: Subject) -> Iterator[str]:
+    """Columns that hold a value, too: whether rows that name it there are about the subject, only a person can say."""
+    values = pa.table({"value": pa.array([value for value in subject.values.values() if len(value) >= _SHORT])})
+    for name in _own(env) if values.num_rows else ():
+        fields = [] if name.split(".")[0] in ("ops", "monitoring") else env.catalog.snapshot(name).schema
+        apart = (*subject.values, *PROVENANCE)
+        texts = [quoted(field.name) for field in fields if pa.types.is_string(field.type) and field.name not in apart]
+        counts = ", ".join(f"count(CASE WHEN t.{text} = s.value THEN 1 END) AS {text}" for text in texts)
+        if texts:
+            sql = f"SELECT {counts} FROM {name} AS t CROSS JOIN given.subject AS s"
+            for column, times in env.engine.query(sql, given={"given.subject": values}).arrow().to_pylist()[0].items():
+                if times:
+                    yield f"{name}: {times:,} rows hold a value in {column}: forget it there, too, if they are about it"
 
 
 def redact(env: Environment, subject: Subject, *, write: bool) -> dict[str, int]:

@@ -21,7 +21,7 @@ import pyarrow as pa
 from mlplatform.contract import Database, Source
 from mlplatform.errors import UserError
 from mlplatform.storage import ops
-from mlplatform.storage.address import Place, Remote, put, read, temporary
+from mlplatform.storage.address import Place, Remote, put, read, temporary, told
 from mlplatform.storage.formats import PROVENANCE, Bad, Content, Goes, UnusableError, open_content
 
 NAME_FORMAT = "%Y%m%dT%H%M%SZ"
@@ -198,10 +198,11 @@ def forget(file: LandedFile, source: Source, goes: Goes, settle: timedelta, *, w
 
     Its old and new digest are noted beside it, so that no environment takes it for changed. Raises GrowingError.
     """
-    delivery = inspect(file, source, settle)
-    if delivery is None:
-        raise GrowingError(f"{file.name} is still being written: try again when it is whole")
-    content, gone = delivery.content().without(goes, usable=not delivery.error)
+    with told(file.name):
+        delivery = inspect(file, source, settle)
+        if delivery is None:
+            raise GrowingError(f"{file.name} is still being written: try again when it is whole")
+        content, gone = delivery.content().without(goes, usable=not delivery.error)
     if gone and write:
         digests = [*_same(file), delivery.digest, hashlib.sha256(content).hexdigest()]
         put(_note(file), json.dumps(list(dict.fromkeys(digests))).encode())
@@ -229,7 +230,8 @@ def _scan(file: LandedFile) -> tuple[int, datetime, str]:
 
 
 def _sorted(folder: Place) -> list[Any]:
-    return sorted(folder.iterdir(), key=lambda place: str(place.name))
+    with told(str(folder)):
+        return sorted(folder.iterdir(), key=lambda place: str(place.name))
 
 
 def _no_delivery(path: Place, suffix: str) -> str:
