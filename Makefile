@@ -46,7 +46,7 @@ test-platform: render ## Run the platform's own tests
 	$(TEST_PLATFORM)
 
 .PHONY: test-nightly
-test-nightly: spark build/moto/bin/moto_server ## Run the long campaigns of tests (on Spark, too): before a release, and by night
+test-nightly: spark stores ## Run the long campaigns of tests (on Spark, too): before a release, and by night
 	$(TEST_PLATFORM) -m nightly
 	$(BIN)/pytest -m nightly -n 2 --dist loadgroup
 
@@ -94,15 +94,21 @@ build/moto/bin/moto_server: | $(READY)
 	$(PYTHON) -m venv build/moto
 	$(BIN)/uv pip install --quiet --python build/moto/bin/python 'moto[server]==5.2.5'
 
-.PHONY: test-storage
-test-storage: render build/moto/bin/moto_server ## Run tables, deliveries and the life cycle on servers that stand for S3, Azure and Google, and PostgreSQL
+# Servers that stand for the object stores, and the packages that MLflow keeps artifacts there with.
+.PHONY: stores
+stores: render build/moto/bin/moto_server
 	@test -e build/azurite || ! command -v npm >/dev/null || \
 	npm install --silent --no-save --no-audit --no-fund --prefix build/azurite azurite@3.37.0
 	@test -e build/bin/fake-gcs-server || ! command -v go >/dev/null || \
 	GOBIN='$(CURDIR)/build/bin' go install github.com/fsouza/fake-gcs-server@v1.56.1
+	@$(TOOLS)/python -c 'import azure.identity, azure.storage.blob, google.cloud.storage' 2>/dev/null || \
+	$(ADD) azure-identity azure-storage-file-datalake google-cloud-storage
+
+.PHONY: test-storage
+test-storage: stores ## Run tables, deliveries and the life cycle on servers that stand for S3, Azure and Google, and PostgreSQL
 	$(call require,psql,postgresql)
 	@$(TOOLS)/python -c 'import psycopg' 2>/dev/null || $(ADD) 'psycopg[binary]==3.3.9'
-	$(TEST_PLATFORM) -m storage
+	$(TEST_PLATFORM) -m 'storage and not nightly'
 
 .PHONY: test-serving
 test-serving: render ## Run the online feature store, on Redis as well, and the server

@@ -94,6 +94,6 @@ def test_it_stays_green_from_check_to_production(foreign: Path) -> None:
     subprocess.run(notebook, cwd=foreign, env=os.environ | SHOWS_NOTHING, check=True)
     moves = outcome(foreign, "SELECT status || ' ' || to_stage AS what FROM ops.transitions")
     assert "approved Production" in moves
-    table = outcome(foreign, f"SELECT count(*) AS predictions FROM predictions.{PACKAGE}")
-    assert "predictions" in table
+    table = outcome(foreign, f"SELECT count(*) > 50 AS many FROM predictions.{PACKAGE}")
+    assert "true" in table.lower()
     assert (foreign / "data" / "prod" / "dashboard.html").stat().st_size > 10_000

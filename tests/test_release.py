@@ -48,18 +48,18 @@ def test_a_release_is_a_commit_with_version_entry_and_migrations_and_a_tag(repos
 def test_releases_on_a_branch_that_was_merged_are_found(repository: Path) -> None:
     """A merge may bring two at once: its own change of the version names the newer one only."""
     git(repository, "checkout", "--quiet", "-b", "side")
-    assert release(repository, "0.2.0").returncode == 0
+    assert release(repository, "0.9.0").returncode == 0
     first = git(repository, "rev-parse", "HEAD")
     write(repository, {"CHANGELOG.md": CHANGELOG})
     commit(repository, "Still more of it")
-    assert release(repository, "0.3.0").returncode == 0
+    assert release(repository, "0.10.0").returncode == 0
     git(repository, "checkout", "--quiet", "main")
     git(repository, "merge", "--quiet", "--no-ff", "--message", "Merge", "side")
-    git(repository, "tag", "--delete", "v0.2.0", "v0.3.0")
+    git(repository, "tag", "--delete", "v0.9.0", "v0.10.0")
     merge = git(repository, "rev-parse", "HEAD")
     found = releases(repository)
-    assert list(found) == ["0.1.0", "0.2.0", "0.3.0"]
-    assert (found["0.2.0"], found["0.3.0"]) == (first, merge)
+    assert list(found) == ["0.1.0", "0.9.0", "0.10.0"]
+    assert (found["0.9.0"], found["0.10.0"]) == (first, merge)
 
 
 def test_a_fresh_clone_without_tags_knows_this_templates_releases(tmp_path: Path) -> None:

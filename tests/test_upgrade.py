@@ -12,9 +12,10 @@ import pytest
 from merge import RECORD
 from migrations import MIGRATIONS, NEXT, between, covers, owned
 from releases import number, releases
-from synthetic import ENVIRONMENT, Outcome, Template, commit, git, run, state, tree, write
+from synthetic import ENVIRONMENT, NAME, Outcome, Template, commit, git, run, state, tree, write
 
 LINES = "".join(f"line {number}\n" for number in range(20))
+BETWEEN = LINES.replace("line 3\n", "line three\n")
 LICENSES = ["MIT", "none"]
 
 
@@ -33,8 +34,11 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Template:
             "conf/needed.yml": "a: 1\n\n\n\n\nb: 1\n",
             "gone.txt": "gone\n",
             "both.txt": LINES,
+            "between.txt": LINES,
         },
     )
+    write(template.folder / NAME, {"between.txt": BETWEEN})
+    commit(template.folder, "Work between two releases")
     template.prompts = {
         "project_slug": "tiny",
         "package_name": "tiny",
@@ -54,6 +58,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Template:
             "conf/more.yml": "more: 1\n",
             "gone.txt": None,
             "both.txt": LINES.replace("line 3\n", "line three\n"),
+            "between.txt": LINES.replace("line 3\n", "line third\n"),
             "data/new.txt": "new\n",
         },
         {
@@ -319,6 +324,19 @@ def test_where_the_commit_says_nothing_the_version_decides(
     outcome = template.upgrade(project)
     assert outcome.code == 0, outcome.output
     assert "line three" in (project / "both.txt").read_text()
+
+
+def test_what_the_recorded_commit_had_is_no_edit_though_no_release_had_it(
+    template: Template, project: Path
+) -> None:
+    between = git(template.folder, "log", "-1", "--format=%H", "--grep=Work between")
+    lines = (project / RECORD).read_text().splitlines()
+    lines[2] = f'  "commit": "{between}",'
+    write(project, {RECORD: "\n".join(lines) + "\n", "between.txt": BETWEEN})
+    commit(project, "As rendered from there")
+    outcome = template.upgrade(project)
+    assert outcome.code == 0, outcome.output
+    assert "line third" in (project / "between.txt").read_text()
 
 
 def test_a_project_that_cruft_made_can_be_upgraded(template: Template, tmp_path: Path) -> None:

@@ -203,7 +203,7 @@ def outcome(made: Plan) -> str:
     """Say what is left to do."""
     undo = f"To put everything back: {BACK if 'Makefile' in made.unmerged else f'{HERE} FLAGS=--abort'}"
     if made.unmerged:
-        todo = "Conflicts remain: mend the files listed, `git add` or `git rm` each, test, and commit."
+        todo = "Conflicts remain: fix the files listed, `git add` or `git rm` each, test, and commit."
     else:
         todo = "All is staged, nothing committed: look at `git diff --cached`, test, and commit."
     return f"\n{todo}\n{undo}"

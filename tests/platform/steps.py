@@ -1,6 +1,8 @@
 """What tests of pipelines share: settings on top, time that passes, and tables as frames."""
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import wraps
@@ -84,6 +86,29 @@ def twice(entities: int) -> pa.Table:
             "prediction_time": [datetime(2025, 1, 1) + timedelta(hours=place) for place in range(len(numbers))],
         }
     )
+
+
+@contextmanager
+def forbidden(folder: Path, *, folders: int = 0o555, files: int = 0o444) -> Iterator[None]:
+    """Below the folder nobody but its owner may do more than these rights say, and this process is somebody else."""
+    before = {path: path.stat().st_mode for path in [folder, *folder.rglob("*")]}
+    for path in reversed(before):
+        path.chmod(folders if path.is_dir() else files)
+    root = os.geteuid() == 0
+    parents = {parent: parent.stat().st_mode for parent in folder.parents if root and parent.stat().st_uid == 0}
+    for parent, mode in parents.items():
+        if parent != Path("/"):
+            parent.chmod(mode | 0o055)
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+        for path, mode in [*before.items(), *parents.items()]:
+            if path != Path("/"):
+                path.chmod(mode)
 
 
 class Killed(BaseException):

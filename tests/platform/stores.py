@@ -30,10 +30,15 @@ class Store(NamedTuple):
 
     root: str
     environment: Mapping[str, str]
+    artifacts: str = ""  # the same bucket, where MLflow has to address it in another way
 
     def fresh(self) -> str:
         """An address below which nothing is."""
         return f"{self.root}/{uuid.uuid4().hex}"
+
+    def fresh_for_artifacts(self) -> str:
+        """One for the artifacts of MLflow."""
+        return f"{self.artifacts or self.root}/{uuid.uuid4().hex}"
 
 
 @contextmanager
@@ -66,19 +71,32 @@ def azure() -> Iterator[Store]:
         ).create_dir("lake")
         access = {"AZURE_STORAGE_ACCOUNT_NAME": AZURITE, "AZURE_STORAGE_ACCOUNT_KEY": KEY}
         emulator = {"AZURE_STORAGE_USE_EMULATOR": "true", "AZURITE_BLOB_STORAGE_URL": f"http://{authority}"}
-        yield Store(f"abfss://lake@{AZURITE}.dfs.core.windows.net", {**access, **emulator})
+        # MLflow reaches abfss:// by the interface of Data Lake, which Azurite does not have.
+        blob = {"DefaultEndpointsProtocol": "http", "AccountName": AZURITE, "AccountKey": KEY}
+        blob["BlobEndpoint"] = f"http://{authority}/{AZURITE}"
+        access["AZURE_STORAGE_CONNECTION_STRING"] = ";".join(f"{name}={value}" for name, value in blob.items())
+        yield Store(
+            f"abfss://lake@{AZURITE}.dfs.core.windows.net",
+            {**access, **emulator},
+            f"wasbs://lake@{AZURITE}.blob.core.windows.net",
+        )
 
 
 @contextmanager
 def google() -> Iterator[Store]:
-    port = free_port()
+    port, front = free_port(), free_port()
     server = tool(TOOLS / "bin" / "fake-gcs-server", "fake-gcs-server needs Go: make test-storage")
     url = f"http://127.0.0.1:{port}"
     options = ["-backend", "memory", "-scheme", "http", "-host", "127.0.0.1", "-public-host", f"127.0.0.1:{port}"]
-    with serving([server, "-port", str(port), *options], port):
+    xml = [sys.executable, str(Path(__file__).with_name("xml_of_google.py")), str(front), url]
+    with serving([server, "-port", str(port), *options], port), serving(xml, front):
         body = json.dumps({"name": "lake"}).encode()
         urlopen(Request(f"{url}/storage/v1/b?project=test", body, {"Content-Type": "application/json"})).close()
-        yield Store("gs://lake", {"STORAGE_EMULATOR_HOST": url})
+        key = {"gcs_base_url": f"http://127.0.0.1:{front}", "disable_oauth": True}
+        key |= dict.fromkeys(("client_email", "private_key", "private_key_id"), "")
+        access = {"GOOGLE_SERVICE_ACCOUNT_KEY": json.dumps(key), "GOOGLE_ALLOW_HTTP": "true"}
+        access["GOOGLE_CLOUD_PROJECT"] = "test"
+        yield Store("gs://lake", {"STORAGE_EMULATOR_HOST": url, **access})
 
 
 @contextmanager
@@ -86,7 +104,8 @@ def models(store: Store, folder: Path, python: str = sys.executable) -> Iterator
     """A server of MLflow, which keeps what it knows in `folder`; its clients put artifacts where an experiment says."""
     port = free_port()
     options = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--no-serve-artifacts"]
-    kept = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--default-artifact-root", store.fresh()]
+    artifacts = store.fresh_for_artifacts()
+    kept = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--default-artifact-root", artifacts]
     alone = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # or else seven processes of its own wait for jobs
     with serving([python, "-m", "mlflow", "server", *options, *kept], port, seconds=120, **alone):
         yield f"http://127.0.0.1:{port}"

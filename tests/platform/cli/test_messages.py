@@ -253,6 +253,15 @@ def test_what_waits_for_a_person_is_said_once_with_a_path_in_one_piece(prepared:
         f"deploy: version 1 waits for approval: {prepared.folder}/data/prod/review/prod.tiny-v1/review.md"
     ]
     assert len([line for line in said if "average_precision" in line]) <= 1
+    # ... and the versions that need a view are listed with it.
+    assert say("features", "--env", "prod").splitlines()[:6] == [
+        "features.kind_history: What became of items of the same kind over the last week.",
+        "  row       One row per kind and hour in which an outcome became known; available when the hour is over",
+        "  keys      kind",
+        "  counts    for 7d; computed from the 7d before it",
+        "  newest    2025-03-14 23:00:00",
+        "  versions  1",
+    ]
 
 
 def test_help_has_room_between_its_columns(say: Say) -> None:

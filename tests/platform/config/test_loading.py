@@ -47,12 +47,13 @@ def test_no_environment_has_the_tables_of_another_as_its_own() -> None:
 
 def test_a_later_layer_changes_single_keys_and_keeps_the_others(copy: Path) -> None:
     write(copy, "prod", "lakehouse: {root: data/prod}\ntraining: {tuning: {trials: 77}}\n")
-    write(copy, "late", "training: {min_rows: 7}\n")
+    write(copy, "late", "training:\n  min_rows: 7\n  tuning:\nmonitoring:\n")  # empty headings say nothing
     before = load_config(CONF.parent, "prod").training
     after = load_config(copy, "prod", ("late",)).training
     assert (after.tuning.trials, after.min_rows) == (77, 7)
     changed = {"min_rows": 7, "tuning": before.tuning.model_copy(update={"trials": 77})}
     assert after == before.model_copy(update=changed)
+    assert load_config(copy, "prod", ("late",)).monitoring == load_config(CONF.parent, "prod").monitoring
 
 
 def test_a_list_in_a_later_layer_replaces_the_earlier_one(copy: Path) -> None:

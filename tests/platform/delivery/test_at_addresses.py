@@ -25,7 +25,7 @@ LoadEnv = Callable[..., Environment]
 @pytest.fixture
 def addresses(store: Store) -> dict[str, str]:
     root = store.fresh()
-    return {"root": f"{root}/prod", "landing": f"{root}/landing", "artifacts": f"{root}/artifacts"}
+    return {"root": f"{root}/prod", "landing": f"{root}/landing", "artifacts": store.fresh_for_artifacts()}
 
 
 def away(project: Path, addresses: dict[str, str], tracking_uri: str = "sqlite:///data/mlflow/mlflow.db") -> str:
@@ -40,6 +40,7 @@ def server(store: Store, tmp_path: Path) -> Iterator[str]:
         yield address
 
 
+@pytest.mark.parametrize("store", ["s3", "azure", "google"], indirect=True)
 def test_the_life_cycle_runs_in_folders_that_are_empty_before_and_after(
     blank: Path, load_env: LoadEnv, addresses: dict[str, str], server: str, tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """The demonstration leaves alone what it did not make."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -10,6 +11,17 @@ from mlplatform.delivery.demo import begin, make_release
 from mlplatform.errors import UserError
 
 QUIET = Console(quiet=True)
+
+
+class Said(Console):
+    """Keeps what is printed, with the tags that the folder had by then."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(quiet=True)
+        self.folder, self.told = folder, list[tuple[str, str]]()
+
+    def print(self, *said: Any, **_: Any) -> None:
+        self.told.append((str(said[0]), git(self.folder, "tag")))
 
 
 def test_it_refuses_to_begin_beside_tables_that_it_did_not_make(tmp_path: Path) -> None:
@@ -36,8 +48,9 @@ def test_it_makes_no_repository_within_one_that_keeps_the_folder(tmp_path: Path)
 def test_it_makes_the_first_commit_of_a_repository_that_has_none(tmp_path: Path) -> None:
     git(tmp_path, "init", "--quiet")
     (tmp_path / "file").touch()
-    make_release(tmp_path, QUIET)
-    assert git(tmp_path, "tag") == "v0.1.0"
+    make_release(tmp_path, said := Said(tmp_path))
+    assert [tag for _, tag in said.told] == ["", "v0.1.0"]
+    assert said.told[0][0].endswith("making this folder a git repository with a commit and a release tag.")
     make_release(tmp_path, QUIET)
     assert git(tmp_path, "tag") == "v0.1.0"
 

@@ -9,11 +9,13 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from mlplatform.delivery.webhook import LARGEST, MAX_AGE, Guard, Receiver, WebhookError
+from mlplatform.delivery.webhook import LARGEST, MAX_AGE, Guard, Receiver, WebhookError, deployer
 
 MODEL, SECRET = "prod.delays", "only MLflow and the receiver know"
 
@@ -109,7 +111,7 @@ def test_what_is_not_genuine_is_refused_and_nothing_runs(
 
 
 def test_a_delivery_counts_once(receiver: Receiver, started: list[str]) -> None:
-    headers = signed(BODY)
+    headers = signed(BODY, age=MAX_AGE - 60)  # it is remembered for as long as it would be taken
     assert [post(receiver, BODY, headers) for _ in range(3)] == [202, 401, 401]
     assert post(receiver, BODY, signed(BODY, delivery=headers["X-MLflow-Delivery-Id"], age=1)) == 401
     assert post(receiver, BODY, signed(BODY)) == 202
@@ -143,6 +145,19 @@ def test_what_is_genuine_and_about_something_else_starts_nothing(
 def test_a_body_that_is_too_long_is_not_read(receiver: Receiver, started: list[str]) -> None:
     assert post(receiver, b"", {"Content-Length": str(LARGEST + 1)}) == 413
     assert started == []
+
+
+def test_what_a_request_starts_does_not_know_the_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_WEBHOOK_SECRET", SECRET)
+    (tmp_path / "owner.py").write_text("import os, sys\nprint(*sys.argv[1:], os.environ, file=open('seen', 'w'))\n")
+    project: Any = SimpleNamespace(package="owner")
+    env: Any = SimpleNamespace(project=project, name="prod", folder=tmp_path)
+    ended = threading.Event()
+    deployer(env, lambda line: ended.set() if "ended with exit code 0" in line else None)("7")
+    assert ended.wait(30)
+    seen = (tmp_path / "seen").read_text()
+    assert seen.startswith("deploy --env prod environ(")
+    assert SECRET not in seen
 
 
 def test_without_a_secret_nobody_listens() -> None:

@@ -33,6 +33,7 @@ from sparks import HERE, JARS, SESSION, assert_same, clean, end, port, tables
 from steps import Edited, advance, overlay, twice
 from tiny.deliveries import START
 from tiny.project import PROJECT
+from traps import ROWS, TRAPS, TRAPS_IN_ROWS
 
 pytestmark = pytest.mark.spark
 pytest.importorskip("pyspark")
@@ -73,6 +74,17 @@ def pair(tmp_path_factory: pytest.TempPathFactory, load_env: LoadEnv) -> tuple[E
 @pytest.fixture(scope="module")
 def engine() -> Spark:
     return Spark(lambda name: None, cluster=Cluster(SparkSettings.model_validate(HERE), Path(), "tiny"))
+
+
+def test_what_the_lint_refuses_differs_and_what_it_says_to_write_does_not(engine: Spark) -> None:
+    given = {"given.rows": DuckDb().query(f"SELECT * FROM {ROWS}").arrow()}
+    for traps, rows in ((TRAPS, ""), (TRAPS_IN_ROWS, " FROM given.rows")):
+        sides = [f"{sql} AS {side}{n}" for n, trap in enumerate(traps) for side, sql in zip("xy", trap, strict=False)]
+        sql = f"SELECT {', '.join(sides)}{rows}"
+        by_duckdb, by_spark = (each.query(sql, given=given).arrow().to_pylist()[0] for each in (DuckDb(), engine))
+        for n, (refused, instead, expected) in enumerate(traps):
+            assert by_duckdb[f"x{n}"] != by_spark[f"x{n}"], refused
+            assert (by_duckdb[f"y{n}"], by_spark[f"y{n}"]) == (expected, expected), instead
 
 
 def test_every_table_is_the_same(pair: tuple[Environment, Environment]) -> None:

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import ClassVar
 
+import polars as pl
 import pytest
 
 from mlplatform.environment import Environment
@@ -26,9 +27,10 @@ from mlplatform.features.online import (
     publish,
 )
 from mlplatform.pipelines.materialize import materialize
+from mlplatform.storage.catalog import Window
 from mlplatform.testing.conformance import World
 from mlplatform.testing.online import online_values_equal_offline_ones
-from steps import advance, overlay
+from steps import advance, overlay, read
 from tiny.deliveries import DELIVERIES
 from tiny.project import PROJECT
 
@@ -116,12 +118,14 @@ def test_increments_publish_what_a_whole_publication_does(env: Environment, now:
     assert steps[3].missing == list(steps[3].values)
 
 
-def test_an_earlier_time_publishes_nothing_from_after_it(env: Environment, now: datetime) -> None:
+def test_an_earlier_time_publishes_nothing_from_after_it(env: Environment, now: datetime, load_env: LoadEnv) -> None:
     publish(env, now - 2 * DAY)
     first = OnlineFeatures(env).at({"kind": "a"}, now - 2 * DAY)
     publish(env, now)
     publish(env, now - 2 * DAY)
     assert OnlineFeatures(env).at({"kind": "a"}, now - 2 * DAY) == first
+    with pytest.raises(OnlineStoreError, match=r"(published online for staging|no online store there)"):
+        OnlineFeatures(load_env("staging", env.folder, "store"))
 
 
 def test_values_grow_stale_by_the_time_of_the_request(env: Environment, now: datetime) -> None:
@@ -134,6 +138,26 @@ def test_values_grow_stale_by_the_time_of_the_request(env: Environment, now: dat
     assert later.values["kind_arrivals__items_1d"] is None
     assert later.values["kind_history__outcomes_7d"] is not None
     assert features.at({"kind": "a"}, now + 8 * DAY).feature_time is None
+    arrivals = read(env, "features.kind_arrivals").filter(pl.col("kind") == "a", pl.col("available_at") <= now)
+    end = max(arrivals["event_timestamp"]) + DAY
+    assert not features.at({"kind": "a"}, end).stale
+    assert features.at({"kind": "a"}, end + timedelta.resolution).stale
+
+
+def test_of_what_is_known_of_one_moment_the_last_is_published(prod: Environment, now: datetime) -> None:
+    publish(prod, now)
+    arrivals, hour = read(prod, "features.kind_arrivals").sort("available_at"), timedelta(hours=1)
+    last = arrivals.filter(pl.col("kind") == "a", pl.col("available_at") <= now).tail(1)
+    newer = last.with_columns(pl.lit(now + hour, pl.Datetime("us")).alias("available_at"), pl.col("items_1d") + 1000)
+    prod.catalog.append("features.kind_arrivals", newer.select(arrivals.columns).to_arrow())
+    for whole in (False, True):
+        publish(prod, now + hour, whole=whole)
+        found = OnlineFeatures(prod).at({"kind": "a"}, now + hour).values["kind_arrivals__items_1d"]
+        assert found == last["items_1d"][0] + 1000
+    others = arrivals.filter(pl.col("kind") != "a").to_arrow()
+    prod.catalog.replace("features.kind_arrivals", others, Window("available_at"))
+    publish(prod, now + hour)
+    assert OnlineFeatures(prod).at({"kind": "a"}, now).missing == ["kind_arrivals__items_1d"], "it was taken away"
 
 
 def test_a_publication_that_dies_is_never_seen(env: Environment, now: datetime) -> None:

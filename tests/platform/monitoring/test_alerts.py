@@ -122,8 +122,9 @@ def test_a_drifted_month_alarms_and_noise_does_not() -> None:
 
 
 def test_alerts_are_a_function_of_what_was_known() -> None:
-    known = pl.concat([history([0.3, 0.3, 0.1, 0.3, 0.3]), history([0.3] * 5, column="volume")])
-    rules = [rule(), rule(name="any", windows="1 of 1", action="retrain")]
+    places = [{"column": "volume"}, {"slice_": "region=north"}]
+    known = pl.concat([history([0.3, 0.3, 0.1, 0.3, 0.3]), *(history([0.3] * 5, **place) for place in places)])
+    rules = [rule(), rule(name="any", windows="1 of 1", action="retrain", slices=["*"])]
     whole = alerts.evaluate(known, rules, LATER)
     replay = pl.concat(alerts.evaluate(known, rules, START + i * WEEK) for i in range(1, 6))
     assert replay.unique(alerts.KEYS).sort("raised_at", *alerts.KEYS).equals(whole)

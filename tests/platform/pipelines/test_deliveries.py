@@ -6,9 +6,10 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pandera.polars as pandera
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -121,6 +122,24 @@ def test_a_time_with_an_offset_is_the_same_moment_and_one_that_cannot_be_read_is
     assert "available_at: not_nullable" in refused["reason"]
 
 
+def test_text_that_became_null_where_null_may_be_is_told(env: Environment) -> None:
+    items_table, *others = PROJECT.tables
+    amount = pandera.Column(float, pandera.Check.in_range(0, 100), nullable=True)
+    lenient = pandera.DataFrameSchema({**items_table.contract.columns, "amount": amount}, strict=True)
+    project = replace(PROJECT, tables=(replace(items_table, contract=lenient), *others))
+    lenient_env = Environment("prod", project, env.folder, env.config)
+    lines = items(env).read_text(encoding="utf-8").splitlines(keepends=True)
+    for number, value in ((3, '"1,5"'), (7, "NA"), (9, ""), (11, "  ")):
+        lines[number] = re.sub(r",[\d.]+,", f",{value},", lines[number])
+    items(env).write_text("".join(lines), encoding="utf-8")
+    assert ingest(lenient_env, FIRST).notes == [
+        f"silver.items: 2 values of amount are text that is no double, such as in items/{items(env).name} row 4: they "
+        "became null, which the contract allows (README, Silver)"
+    ]
+    assert read(env, "silver.items")["amount"].null_count() == 4
+    assert ingest(lenient_env, FIRST).notes == [f"nothing new in {env.landing}"]
+
+
 def test_what_no_sql_needs_may_come_and_go(env: Environment) -> None:
     spoil(items(env), lambda text: text.replace("\n", ",note\n", 1).replace("Z\n", "Z,hello\n"))
     ingest(env, FIRST)
@@ -218,6 +237,11 @@ def test_what_ingest_does_not_take_is_named_once_and_stops_nothing(env: Environm
     assert count(env, "silver.items") == 101
     assert ingest(env, FIRST).notes == [f"nothing new in {env.landing}"]
 
+    soon = datetime.now(UTC).replace(tzinfo=None, microsecond=0) + DAY
+    items(env, soon).write_bytes(items(env).read_bytes())
+    note = f"items/{items(env, soon).name} is not taken: it counts from {soon} UTC on, which is still to come"
+    assert [ingest(env, soon - by).notes[-1] == note for by in (2 * DAY, DAY, DAY)] == [False, True, False]
+    assert ingest(env, soon).written["bronze.items"] == 101
     (folder / "nowhere").write_bytes(items(env).read_bytes().replace(b"item-0", b"item-1"))
     now = datetime.max
     assert any("nowhere is not taken" in note for note in ingest(env, now.replace(year=2100)).notes)

@@ -1,7 +1,6 @@
 """Disks that are full or read-only, damaged files, a locked registry, a clock set back: one message, nothing lost, and
 the same command works once the cause is gone."""
 
-import os
 import resource
 import signal
 import sqlite3
@@ -15,12 +14,13 @@ from polars.testing import assert_frame_equal
 
 from mlplatform.environment import Environment
 from mlplatform.errors import StorageError, UserError
+from mlplatform.monitoring.dashboard import publish
 from mlplatform.pipelines.deploy import deploy
 from mlplatform.pipelines.featurize import featurize
 from mlplatform.pipelines.infer import infer
 from mlplatform.pipelines.ingest import ingest
 from mlplatform.storage.ops import RUNS
-from steps import advance, read
+from steps import advance, forbidden, read
 from tiny.deliveries import land
 
 LoadEnv = Callable[..., Environment]
@@ -40,30 +40,6 @@ def full_disk(size: int) -> Iterator[None]:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, said)
-
-
-@contextmanager
-def read_only(folder: Path) -> Iterator[None]:
-    """Nobody but its owner may write below the folder, and this process is somebody else."""
-    for path in [folder, *folder.rglob("*")]:
-        path.chmod(0o555 if path.is_dir() else 0o444)
-    root = os.geteuid() == 0
-    parents = [(parent, parent.stat().st_mode) for parent in folder.parents if root and parent.stat().st_uid == 0]
-    for parent, mode in parents:
-        if parent != Path("/"):
-            parent.chmod(mode | 0o055)
-    if root:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        if root:
-            os.seteuid(0)
-        for parent, mode in parents:
-            if parent != Path("/"):
-                parent.chmod(mode)
-        for path in [folder, *folder.rglob("*")]:
-            path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 @pytest.fixture
@@ -101,11 +77,18 @@ def test_what_went_wrong_first_is_told_also_where_the_run_cannot_be_recorded(pro
         raise ZeroDivisionError("the cause")
 
 
-def test_a_folder_that_is_read_only_loses_nothing(prod: Environment, undisturbed: Environment, now: datetime) -> None:
+def test_a_folder_that_is_read_only_loses_nothing(
+    prod: Environment, undisturbed: Environment, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     land(prod.landing, now + DAY)
     assert prod.code
-    with read_only(prod.reports), pytest.raises(StorageError, match=r"It cannot be written to\. Nothing is lost"):
+    with monkeypatch.context() as patch, pytest.raises(StorageError, match=r"^temporary files: .*\. Let TMPDIR name"):
+        patch.setattr("tempfile.tempdir", str(prod.folder / "nowhere"))
         ingest(prod, now + DAY)
+    with forbidden(prod.reports), pytest.raises(StorageError, match=r"Its rights or its mount forbid it\. Nothing"):
+        ingest(prod, now + DAY)
+    with full_disk(400), pytest.raises(StorageError, match=r"dashboard\.html: .*The disk is full"):
+        publish(prod)
     assert_mended(prod, undisturbed, now + DAY)
 
 
@@ -138,6 +121,12 @@ def test_a_registry_that_is_locked_or_read_only_loses_nothing(
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(StorageError, match=r"MLflow's database: database is locked. Nothing is lost"):
             deploy(prod, now)
+    assert prod.code
+    for path in [prod.reports, *prod.reports.rglob("*")]:
+        path.chmod(0o777)  # tables may be written, models may not
+    told = r"MLflow's database: .*Permission denied: .*Nothing is lost"
+    with forbidden(database.parent), pytest.raises(StorageError, match=told):
+        deploy(prod, now)
     assert "version 1 promoted" in "".join(deploy(load_env("prod", prod.folder), now).notes)
 
 

@@ -92,6 +92,16 @@ def test_features_that_are_not_available_by_as_of_are_not_built(world: Path, pro
         assert as_of - DAY < newest <= as_of  # type: ignore[operator]
 
 
+def test_a_view_that_looks_at_all_rows_sees_those_that_were_known(prod: Environment) -> None:
+    as_of, made = datetime(2025, 2, 10, 12), FeatureView("made", ("kind",), DAY, DAY)
+    sql = """SELECT kind, count(*) AS items, min(available_at) AS event_timestamp, min(available_at) AS available_at
+    FROM silver.items GROUP BY kind"""
+    project = Edited(**{**vars(PROJECT), "views": (made,), "edits": {"features/made.sql": sql}})
+    featurize(Environment("prod", project, prod.folder, prod.config), as_of, backfill=True)
+    known = prod.engine.query("SELECT * FROM silver.items", as_of=as_of).count()
+    assert read(prod, "features.made")["items"].sum() == known < prod.catalog.count("silver.items")
+
+
 def test_a_backfill_builds_again_what_earlier_runs_have_built(prod: Environment, now: datetime) -> None:
     table, later = PROJECT.views[0].table, now + DAY
     before = read(prod, table)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import zipfile
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -11,13 +12,14 @@ from typing import Any
 
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 from mlflow import MlflowClient
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from polars.testing import assert_frame_equal
 
 from mlplatform.environment import Environment
-from mlplatform.errors import ForbiddenError, UserError
+from mlplatform.errors import ForbiddenError, StorageError, UserError
 from mlplatform.pipelines.featurize import featurize
 from mlplatform.pipelines.forget import forget, look
 from mlplatform.pipelines.infer import infer
@@ -35,7 +37,7 @@ from mlplatform.registry.transitions import Decision, Transition
 from mlplatform.storage import landing, ops
 from mlplatform.storage.delta import DeltaCatalog
 from mlplatform.storage.landing import NAME_FORMAT, GrowingError
-from steps import Killed, Mortal, Writer, files, overlay, read
+from steps import Killed, Mortal, Writer, files, forbidden, overlay, read
 from tiny.deliveries import land
 
 LoadEnv = Callable[..., Environment]
@@ -228,7 +230,7 @@ def test_a_value_is_taken_out_of_a_file_that_writes_it_otherwise_also_from_lines
 def test_a_value_of_a_column_that_is_no_key_takes_the_rows_of_its_entities(env: Environment, later: datetime) -> None:
     amount = str(read(env, "silver.items").filter(pl.col("item_id") == SCORED)["amount"][0])
     same = set(read(env, "silver.items").filter(pl.col("amount").cast(pl.String) == amount)["item_id"])
-    forget(env, Subject({"amount": amount}), later, **WHO)
+    forget(env, Subject({"amount": f"0{amount}0"}), later, **WHO)  # as another source may write the number
     assert not same & set(read(env, "silver.items")["item_id"])
     assert not same & set(read(env, "predictions.tiny")["item_id"])
     assert same <= set(read(env, "silver.outcomes")["item_id"]), "outcomes have no amount: they are about the item"
@@ -383,7 +385,7 @@ def test_only_its_own_environment_is_written(env: Environment, later: datetime, 
     assert files(env.folder / "data" / "prod") | files(env.landing) == before
     assert SCORED not in read(dev, "predictions.tiny")["item_id"]
     with pytest.raises(ForbiddenError):
-        dev.sources.remove("silver.items", SUBJECT.row)
+        dev.sources.remove("silver.items", SUBJECT.row(pa.schema({"item_id": pa.string()})))
     with pytest.raises(ForbiddenError):
         dev.sources.compact("silver.items", DAY)
 
@@ -402,9 +404,18 @@ def test_a_file_that_is_still_written_is_left_alone(env: Environment, later: dat
 def test_what_stays_is_named(env: Environment) -> None:
     (env.landing / "items" / "notes.txt").write_text(f"about {TRAINED}", encoding="utf-8")
     (env.landing / "items" / f"{TRAINED}.csv").write_text("item_id,kind,amount,published_at\n", encoding="utf-8")
+    other = [line for line in look(env, Subject({"kind": TRAINED})).stays if "item_id" in line]
+    told = "{}: {} rows hold a value in item_id: forget it there, too, if they are about it"
+    assert {told.format("silver.items", 1), told.format("bronze.items", 3)} < set(other)
     stays = look(env, SUBJECT).stays
+    assert not any("hold a value in" in line for line in stays)
     assert any("notes.txt: no delivery, and holds the value" in line for line in stays)
     assert any(f"{TRAINED}.csv: its name holds a value" in line for line in stays)
+    shutil.rmtree(env.landing / "outcomes")
+    for file in (env.landing / "items").glob("*.csv"):
+        file.unlink()
+    with forbidden(env.landing, files=0), pytest.raises(StorageError, match=r"notes\.txt: .* forbid it\."):
+        look(env, SUBJECT)
 
 
 def test_what_is_nowhere_is_said(env: Environment, later: datetime) -> None:
@@ -418,6 +429,8 @@ def test_what_is_nowhere_is_said(env: Environment, later: datetime) -> None:
 def test_what_is_no_column_and_value_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="<column>=<value>"):
         subject_of([text])
+    with pytest.raises(UserError, match="item_id: a row has one value of it"):
+        subject_of(["item_id=1", "kind=a", "item_id=2"])
 
 
 def test_texts_are_searched_for_whole_words() -> None:
@@ -425,6 +438,12 @@ def test_texts_are_searched_for_whole_words() -> None:
     assert subject.is_in("too,I-1,short")
     assert not subject.is_in("too,I-12,short")
     assert Subject({"name": "O'Brien \\ é"}).is_in(str({"name": "O'Brien \\ é"}))
+    assert Subject({"name": 'é "hi"'}).is_in('1,"é ""hi""",short')
+    assert Subject({"name": 'é "hi"'}).is_in('{"name": "é \\"hi\\"", "n": 1')
+    refused = str({"item_id": "12", "amount": "500", "note": None})
+    assert not Subject({"item_id": "500"}).is_in(refused), "the row of another one"
+    assert Subject({"amount": "500"}).is_in(refused)
+    assert Subject({"name": "500"}).is_in(refused), "no column of the row: in any"
     assert subject_of(["a=b=c"]).values == {"a": "b=c"}
     assert Subject({"kind": "a"}).redacted("a slice kind=a, kind a and a word") == (
         "a slice kind=[forgotten], kind [forgotten] and a word"

@@ -112,6 +112,8 @@ def test_the_gate_waits_for_the_rollout_and_decides_by_it(
     assert approval.won_at(registry, 2) is None, "a person, too, waits for it"
     rows = read(env, ops.COMPARISONS).filter(pl.col("challenger") == 2).select("champion", "rollout", "accepted").rows()
     assert sorted(rows) == [("1", "", True), ("1", "shadow", False)]
+    end = shown(env, now).span.start + 40 * DAY + env.config.monitoring.label_delay
+    assert [shown(env, end - early).over for early in (timedelta.resolution, timedelta())] == [False, True]
     later = now + 4 * DAY
     deploy(env, later)
     assert registry.ledger.champion(later) == champion

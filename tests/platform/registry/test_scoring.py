@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mlplatform.contract import Labels
 from mlplatform.environment import Environment
 from mlplatform.errors import StorageError, UserError
 from mlplatform.features.frames import entities
-from mlplatform.registry.scoring import MissingColumnsError, Scorer, VersionScorer, as_trained
+from mlplatform.registry.scoring import MissingColumnsError, Scorer, VersionScorer, as_trained, score_columns
 from mlplatform.registry.store import Registry
 from tiny import model
 from tiny.features import NUMERIC
@@ -71,23 +72,30 @@ def test_features_that_their_tables_lack_yet_are_named() -> None:
 
 
 def test_a_version_gets_the_columns_in_its_order_and_cannot_change_those_of_another() -> None:
-    rows = pd.DataFrame({"b": [1.0, 2.0], "a": [3.0, 4.0]})
+    rows = pd.DataFrame({"b": [1.0, 2.0], "a": [3, 4]})
     for columns, expected in (("ba", [1, 2]), ("ab", [3, 4])):
-        scores = Scorer(Careless(), None, dict.fromkeys(columns, "double")).scores(rows)
-        assert scores.tolist() == expected
+        scorer = Scorer(Careless(), None, dict.fromkeys(columns, "double"))
+        assert {*scorer.inputs(rows).dtypes} == {np.dtype("float64")}, "as in training, whatever the rows have"
+        assert scorer.scores(rows).tolist() == expected
     assert rows.to_dict("list") == {"b": [1, 2], "a": [3, 4]}
+
+
+def test_a_score_at_the_threshold_is_a_hit() -> None:
+    decided = score_columns(Labels("binary"), np.array([0.2, 0.3, 0.4]), 0.3)
+    assert decided["prediction"].tolist() == [0, 1, 1]
 
 
 def test_the_versions_of_a_project_that_was_moved_are_found(
     project: Path, rows: pd.DataFrame, load_env: Callable[..., Environment], tmp_path: Path
 ) -> None:
-    """MLflow records whole paths; a container sees the project at another one."""
+    """MLflow records whole paths; a container sees the project at another one, a copy lies beside it."""
     expected = VersionScorer(Registry(load_env("prod", project)), 1)(rows)
-    moved = project.rename(tmp_path / "elsewhere")
+    moved = Path(shutil.copytree(project, tmp_path / "elsewhere"))
     registry = Registry(load_env("prod", moved))
+    assert registry.files(1, "model_card.md").is_relative_to(moved), "a copy does not look where it came from"
+    shutil.rmtree(project)
     assert np.array_equal(VersionScorer(registry, 1)(rows), expected)
     assert "model_card.md" in registry.artifact_names(1)
-    assert registry.files(1, "model_card.md").is_relative_to(moved)
 
     shutil.rmtree(moved / registry.settings.artifacts)
     with pytest.raises(StorageError, match="version 1: its files are neither in"):

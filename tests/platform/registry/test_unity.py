@@ -105,6 +105,8 @@ def test_a_version_gets_to_production_there(
     assert databricks.approve(registry, 1, now) == "version 1 is in Production already"
     assert str(registry.client.get_registered_model(MODEL).aliases["champion"]) == "1"
     assert registry.ledger.all()[-1].closed_by == "Databricks deployment job"
+    registry.client.copy_model_version(f"models:/{MODEL}/1", MODEL)
+    assert sorted(version.version for version in registry.versions()) == [1, 2], "each is on a page of its own"
 
 
 @pytest.mark.parametrize("key", ["metric.roc_auc", "a-b/c d", "x=1:2,3", "plain", "mlflow.note.content"])
@@ -140,9 +142,11 @@ def test_who_is_not_logged_in_is_told_so(
     for ask in (lambda: databricks.connect(registry, 17), lambda: databricks.publish(there, now)):
         with pytest.raises(ConfigError, match="lets nobody in without a log-in"):
             ask()
+    monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY", raising=False)
     here = Registry(load_env("prod", blank))
     assert here.client.search_registered_models() == [], "MLflow keeps the addresses for the whole process"
     assert mlflow.get_registry_uri() == mlflow.get_tracking_uri() != "databricks-uc"
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true", "nothing leaves this machine unasked"
 
 
 @pytest.fixture

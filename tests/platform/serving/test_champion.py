@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,13 @@ import pandas as pd
 import polars as pl
 import pytest
 
+from mlplatform.config.serving import Rollout
 from mlplatform.environment import Environment
 from mlplatform.pipelines.collect import collect
 from mlplatform.registry.store import Registry
 from mlplatform.serving import champion
 from mlplatform.serving.requests import folder
+from mlplatform.serving.rollout import Challenger
 from server import Running, Start
 from steps import Edited, another, read
 from tiny.model import Estimate
@@ -185,6 +188,18 @@ def test_the_rollback_rule_takes_a_bad_challenger_out_of_the_way_by_itself(
     assert running.service.challenger.current is None
     (alert,) = read(prod, "ops.alerts").to_dicts()
     assert "version 2 is out of the way (ab)" in alert["message"]
+
+
+def test_what_went_wrong_with_one_challenger_does_not_count_against_the_next() -> None:
+    told: list[str] = []
+    settings = Rollout(mode="ab", window=5, max_errors=2)
+    stage: Any = SimpleNamespace(current=None)
+    rule = Challenger(stage, settings, ["item_id"], lambda reason, errors, which: told.append(which))
+    for version in (2, 2, 3, 3, 3):
+        assert told == []
+        failed: Any = SimpleNamespace(version=version)
+        rule.saw(failed, True, 0.1)
+    assert told == ["version=3"]
 
 
 def test_a_shadow_is_logged_and_never_returned(start: Start, prod: Environment, now: datetime) -> None:

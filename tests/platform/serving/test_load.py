@@ -41,9 +41,12 @@ def test_a_server_in_a_process_of_its_own_says_where_it_is(
 ) -> None:
     materialize(prod, now)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-    _, entry = new_key("load test")
+    key, entry = new_key("load test")
     with started(prod, now, entry, ("-m", "tiny", "--conf", "test")) as url:
         assert httpx.get(f"{url}/health", timeout=30).json() == {"status": "alive"}
+        asked = {"rows": [{"item_id": "item-000001", "kind": "a", "amount": 40.0}]}
+        answer = httpx.post(f"{url}/predict", json=asked, headers={"X-API-Key": key}, timeout=30).json()
+    assert datetime.fromisoformat(answer["prediction_time"]).replace(tzinfo=None) == now
 
 
 def test_without_a_champion_it_passes_only_where_models_come_from_elsewhere(

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,14 +20,18 @@ from mlplatform.config.serving import RequestLog, ServingSettings
 from mlplatform.environment import Environment
 from mlplatform.errors import UserError
 from mlplatform.pipelines.collect import collect
-from mlplatform.serving.log import LogFullError, LogWriter
+from mlplatform.pipelines.forget import look
+from mlplatform.preparation.forgotten import Subject
+from mlplatform.serving.log import LogFullError, LogWriter, Tally
 from mlplatform.serving.requests import folder
+from mlplatform.serving.server import serve
+from mlplatform.storage import ops
 from server import Start
 from steps import overlay, read
 from tiny.project import PROJECT
 
 LoadEnv = Callable[..., Environment]
-ITEM = {"item_id": "item-000001", "kind": "a", "amount": 40.0}
+ITEM: dict[str, Any] = {"item_id": "item-000001", "kind": "a", "amount": 40.0}
 pytestmark = pytest.mark.serving
 
 _WRITES = """
@@ -106,6 +111,30 @@ def test_a_full_disk_answers_nobody_and_loses_nobody(tmp_path: Path, monkeypatch
     assert lines(tmp_path / "batched") == [b"{}\n"] * 5
 
 
+def test_what_a_full_disk_has_taken_is_taken_back_and_what_was_counted_is_told_later(
+    tmp_path: Path, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    async def go() -> None:
+        log, tally = LogWriter(tmp_path, RequestLog(durability="strict"), 5), Tally()
+        tally.saw(200, 0.5)
+        with monkeypatch.context() as disk:
+            disk.setattr(os, "fsync", full)
+            with pytest.raises(LogFullError):
+                await log.write([b" " * 1000])
+            await tally.tell(log, now)
+        tally.saw(200, 0.25)
+        await tally.tell(log, now)
+        log.close()
+
+    asyncio.run(go())
+    (line,) = lines(tmp_path)
+    told = json.loads(line)
+    assert (told["status"], told["requests"], told["seconds"]) == (200, 2, 0.75)
+
+
 def test_a_server_whose_disk_is_full_says_503_and_is_not_ready(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(log: LogWriter, text: bytes) -> None:
         raise OSError(28, "No space left on device")
@@ -149,11 +178,16 @@ def test_what_a_full_disk_has_not_taken_when_the_server_ends_is_said_to_be_lost(
 def test_a_file_is_taken_once_though_whoever_takes_it_dies(
     start: Start, prod: Environment, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    running = start(folder=prod.folder)
+    running = start(folder=prod.folder, log={"durability": "strict"})
     for _ in range(3):
         running.predict(ITEM)
-    running.service.log.close()
     (file,) = folder(prod).glob("*.jsonl")
+    assert not collect(prod, now).written, "the server still writes to it"
+    counted = Tally()
+    for status in (200, 422):
+        counted.saw(status, 0.1)
+    asyncio.run(counted.tell(running.service.log, now))
+    running.service.log.close()
     whole = file.read_bytes()
     file.write_bytes(whole + b'{"request_id": "torn')
     with monkeypatch.context() as broken:
@@ -161,15 +195,21 @@ def test_a_file_is_taken_once_though_whoever_takes_it_dies(
         with pytest.raises(KeyboardInterrupt):
             collect(prod, now)
     assert file.exists()
-    assert not collect(prod, now).written
+    assert {*collect(prod, now).written} == {ops.REQUESTS}, "the same ones again"
     assert read(prod, "predictions.tiny").height == 3
+    assert sorted(read(prod, ops.REQUESTS)["status"]) == [200, 422]
     assert not file.exists()
 
 
 def test_a_damaged_line_is_told_and_hides_no_other(start: Start, prod: Environment, now: datetime) -> None:
-    running = start(folder=prod.folder)
+    running = start(folder=prod.folder, log={"durability": "strict"})
     for _ in range(3):
         running.predict(ITEM)
+    stays = [line for line in look(prod, Subject({"item_id": ITEM["item_id"]})).stays if "log" in line]
+    assert stays == [
+        f"{folder(prod)}: 1 files of the request log are not searched: run `ingest` (or `collect`), and this again; "
+        "the file that a server writes is taken in once it is closed, 0:01:00 after it was begun"
+    ]
     running.service.log.close()
     (file,) = folder(prod).glob("*.jsonl")
     first, second, *others = file.read_bytes().splitlines(keepends=True)
@@ -181,6 +221,8 @@ def test_a_damaged_line_is_told_and_hides_no_other(start: Start, prod: Environme
     assert read(prod, "predictions.tiny").height == 2
     assert aside.read_bytes().startswith(first)
     assert not collect(prod, now).notes
+    stays = [line for line in look(prod, Subject({"item_id": ITEM["item_id"]})).stays if "log" in line]
+    assert stays == [f"{aside}: damaged lines of the request log, not searched: delete it where it holds the value"]
 
 
 def test_sensitive_fields_are_never_written(start: Start, prod: Environment, now: datetime) -> None:
@@ -224,6 +266,9 @@ def test_no_server_starts_without_a_key(project: Path, load_env: LoadEnv, monkey
     name = overlay(project, "open", {"serving": {"keys": "none", "host": "0.0.0.0"}})
     with pytest.raises(UserError, match=r"conf/open.yml: serving.*asks for keys"):
         load_env("prod", project, name)
+    env = load_env("prod", project, overlay(project, "open", {"serving": {"keys": "none"}}))
+    with pytest.raises(UserError, match=r"192\.0\.2\.1: a server that others reach asks for keys"):
+        serve(env, lambda: datetime(2025, 1, 1), host="192.0.2.1")
     for setting, value in {"poll": "0s", "log": {"segment": "0m"}, "limits": {"seconds": float("inf")}}.items():
         with pytest.raises(UserError, match=rf"conf/open.yml: serving.{setting}.*: (it must be longer|Input.*finite)"):
             load_env("prod", project, overlay(project, "open", {"serving": {setting: value}}))

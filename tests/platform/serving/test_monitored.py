@@ -17,8 +17,10 @@ from mlplatform.pipelines.collect import collect
 from mlplatform.pipelines.infer import infer
 from mlplatform.pipelines.materialize import materialize
 from mlplatform.pipelines.monitor import monitor
+from mlplatform.serving.monitored import measured
 from mlplatform.serving.requests import folder
 from mlplatform.storage import ops
+from mlplatform.storage.catalog import Span
 from server import Start
 from steps import advance, overlay, read
 from tiny.project import PROJECT
@@ -107,6 +109,23 @@ def test_drift_is_that_of_the_values_which_the_server_used(start: Start, prod: E
     found = figures(prod)
     assert found["missing_rate", "kind_arrivals__items_1d", "inference=batch"] < 0.1
     assert found["missing_rate", "kind_arrivals__items_1d", "inference=online"] == 1, "its time to live is over"
+
+
+def test_latency_is_that_of_a_request_however_many_rows_it_has(prod: Environment) -> None:
+    prod.catalog.append(ops.REQUESTS, ops.rows(ops.REQUESTS, []))
+    asked = [("a", 3.0, 1), ("a", 3.0, 1), ("a", 3.0, 1), ("b", 1.0, 1), ("c", 2.0, 7), ("of the week before", 9.0, 0)]
+    rows = pl.DataFrame(
+        {
+            "request_id": [name for name, _, _ in asked],
+            "seconds": [seconds for _, seconds, _ in asked],
+            "prediction_time": [END - 7 * DAY + day * DAY for _, _, day in asked],
+            "features_stale": 0,
+            "inference": "online",
+        }
+    )
+    found = pl.concat(measured(prod, Span(END - 7 * DAY, END), rows))
+    shown = {name: value for name, value in found.select("metric", "value").iter_rows() if "latency" in name}
+    assert shown == {"latency_p50": 2.0, "latency_p99": 3.0}
 
 
 def test_rules_may_name_the_server_and_a_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

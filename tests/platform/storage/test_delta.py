@@ -150,6 +150,15 @@ def test_a_window_reads_the_same_rows_whichever_files_it_leaves_out(
     assert sorted(hours.read("silver.hours")["hour"].to_pylist()) == sorted({0, 1, 2, 3} - set(found))
 
 
+def test_rows_from_before_a_column_came_are_read_where_a_window_says_so(hours: DeltaCatalog) -> None:
+    for hour, way in ((4, "batch"), (5, "online")):
+        row = {"hour": [hour], "at": pa.array([APRIL], pa.timestamp("us")), "way": [way]}
+        hours.append("silver.hours", pa.table(row))
+    for or_null, found in ((True, [0, 1, 2, 3, 4]), (False, [4])):
+        window = Window("at", among=Among("way", ["batch"], or_null))
+        assert sorted(hours.read("silver.hours", ["hour"], window)["hour"].to_pylist()) == found
+
+
 def test_a_window_of_a_table_without_rows_is_empty(hours: DeltaCatalog) -> None:
     hours.delete("silver.hours", Window("at"))
     assert hours.read("silver.hours", ["hour"], Window("at", APRIL, APRIL + timedelta(days=1))).num_rows == 0

@@ -8,8 +8,10 @@ import pyarrow as pa
 import pytest
 
 from mlplatform.contract import Source
+from mlplatform.errors import StorageError
 from mlplatform.storage.formats import _Csv
-from mlplatform.storage.landing import Delivery, LandedFile, inspect, look
+from mlplatform.storage.landing import Delivery, LandedFile, forget, inspect, look
+from steps import forbidden
 
 APRIL, MAY = datetime(2013, 4, 1), datetime(2013, 5, 1)
 SOON = timedelta(minutes=10)
@@ -89,6 +91,17 @@ def test_what_is_no_delivery_is_named_with_the_reason(tmp_path: Path) -> None:
         "stray.csv": "no source has this name (sources: items, outcomes)",
     }
     assert look(tmp_path / "not there", [ITEMS], MAY).files == {"items": []}
+
+
+@pytest.mark.parametrize("rights", [{"folders": 0}, {"files": 0}], ids=["the folder", "its files"])
+def test_what_may_not_be_read_is_told(tmp_path: Path, rights: dict[str, int]) -> None:
+    landed(tmp_path, "a\n1\n")
+    with (
+        forbidden(tmp_path / "items", **rights),
+        pytest.raises(StorageError, match=r"items.*: \[Errno 13\] .*forbid it\. Nothing is lost"),
+    ):
+        (file,) = look(tmp_path, [ITEMS], MAY).files["items"]
+        forget(file, ITEMS, lambda text, _: True, SOON, write=True)
 
 
 def test_every_value_is_text_as_received(tmp_path: Path) -> None:

@@ -539,7 +539,7 @@ CASES = {
     "FROM silver.outcomes JOIN (SELECT item_id, if(amount > 9, 'odd', 'even') AS label FROM silver.items) AS kinds\n"
     "USING (item_id)\nUNION ALL\nSELECT item_id, 'low' AS label": [],
     "CASE WHEN CASE WHEN outcome > 0 THEN 'a' ELSE 'b' END = 'a' THEN 'high' ELSE 'low' END AS label": [],
-    "concat('h', CASE WHEN outcome > 9 THEN 'igh' ELSE 'ello' END) AS label": [],
+    "'h' || CASE WHEN outcome > 9 THEN 'igh' ELSE 'ello' END AS label": [],
     "-- THEN 'none' END AS label\n CASE WHEN outcome > 9 THEN 'high' ELSE 'low' END AS label": [],
 }
 
@@ -567,6 +567,10 @@ def test_pipelines_are_refused_until_the_mistake_is_gone_and_checked_once(copy: 
             refuse_mistakes(copy.load, copy.folder)
     copy.edit("sql/labels.sql", "THEN 'yes' ELSE 'no'", "THEN 1e0 ELSE 0e0")
     refuse_mistakes(copy.load, copy.folder)
+    with (copy.folder / "conf" / "base.yml").open("a", encoding="utf-8") as settings:
+        settings.write("mistake: 1\n")
+    with pytest.raises(MistakesError, match="mistake: "):
+        refuse_mistakes(copy.load, copy.folder)
 
 
 def test_a_pipeline_does_not_begin_with_a_mistake(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:

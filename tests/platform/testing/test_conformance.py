@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +10,7 @@ import pytest
 from pyarrow import fs
 
 from copies import Copy
+from mlplatform.contract import Deliveries, Project
 from mlplatform.environment import Environment
 from mlplatform.pipelines.ingest import ingest
 from mlplatform.registry.store import Registry
@@ -167,16 +167,18 @@ def test_the_time_of_writing_in_a_delivered_file_does_not_count(copy: Copy) -> N
 
 
 class AwayWorld(World):
-    """The same ways, with tables, deliveries and artifacts at addresses below one that is empty before."""
+    """The same ways, with tables, deliveries and artifacts at addresses where nothing is before."""
 
-    root: str
+    def __init__(self, project: Project, deliveries: Deliveries, store: Store) -> None:
+        super().__init__(project, deliveries)
+        self._store = store
 
     def environment(self, name: str, *, registry: bool = False) -> Environment:
         made = super().environment(name, registry=registry)
-        at = f"{self.root}/{uuid.uuid4().hex}"
+        at = self._store.fresh()
         kept = {
             "lakehouse": {"root": f"{at}/tables", "landing": f"{at}/landing"},
-            "registry": {"artifacts": f"{at}/artifacts"},
+            "registry": {"artifacts": self._store.fresh_for_artifacts()},
         }
         (made.folder / "conf" / "away.yml").write_text(json.dumps(kept), encoding="utf-8")
         return Environment.load("staging", self.project, made.folder, ("conformance", "away"))
@@ -194,18 +196,23 @@ def _tables(env: Environment) -> Remote:
 
 
 @pytest.fixture(scope="module")
-def away() -> AwayWorld:
+def worlds() -> Callable[[Store], AwayWorld]:
+    """worlds(store): one for all checks of a store."""
     from tiny.deliveries import DELIVERIES
     from tiny.project import PROJECT
 
-    return AwayWorld(PROJECT, DELIVERIES)
+    made: dict[str, AwayWorld] = {}
+    return lambda store: made.setdefault(store.root, AwayWorld(PROJECT, DELIVERIES, store))
 
 
 @pytest.mark.storage
+@pytest.mark.parametrize(
+    "store", ["s3", *(pytest.param(name, marks=pytest.mark.nightly) for name in ("azure", "google"))], indirect=True
+)
 @pytest.mark.parametrize("check", conformance.CHECKS, ids=lambda check: check.__name__)
 def test_a_project_conforms_with_all_that_it_keeps_at_addresses(
-    check: Callable[[World], None], away: AwayWorld, store: Store
+    check: Callable[[World], None], store: Store, worlds: Callable[[Store], AwayWorld]
 ) -> None:
-    away.root = store.root
+    away = worlds(store)
     check(away)
     assert {path.name for path in Path(away._folder.name).glob("*/data/*")} <= {"mlflow.db", "mlflow.db.lock"}

@@ -23,13 +23,14 @@ from mlplatform.environment import Environment
 from mlplatform.features.frames import entities
 from mlplatform.pipelines.deploy import deploy
 from mlplatform.pipelines.infer import infer
+from mlplatform.pipelines.monitor import monitor
 from mlplatform.pipelines.train import train
 from mlplatform.registry import approval
 from mlplatform.registry.scoring import load
 from mlplatform.registry.store import Registry
 from mlplatform.registry.transitions import Decision
 from mlplatform.training.tuning import ModelError
-from steps import Edited, advance, overlay
+from steps import Edited, advance, overlay, read
 from tiny.features import NUMERIC
 from tiny.model import Estimate
 from tiny.project import PROJECT
@@ -199,6 +200,12 @@ def test_a_code_of_whole_numbers_reads_as_in_training_whatever_its_company(
     assert set(together["kind"]) == {*codes, "missing"}
     alone = pd.concat([scorer.inputs(rows.slice(number, 1).to_pandas()) for number in range(rows.num_rows)])
     pd.testing.assert_frame_equal(together, alone.reset_index(drop=True))
+    if since == "2025-03-14":
+        deploy(prod, now)
+        use(prod, now + 9 * DAY)
+        monitor(prod, now + 9 * DAY)
+        drift = read(prod, "monitoring.metrics").filter(metric="psi", column="kind")
+        assert drift["value"].max() < 4  # type: ignore[operator]  # a quarter is missing now; the rest has its names
 
 
 def test_types_that_the_model_does_not_trust_are_named(trained_with: Any) -> None:

@@ -1,8 +1,8 @@
-"""What a user can mend: one base class, told as one message with exit code 1. Anything else is a traceback."""
+"""What a user can fix: one base class, told as one message with exit code 1. Anything else is a traceback."""
 
 
 class UserError(Exception):
-    """Something that a user can mend. The message says what is wrong, where, and what to do."""
+    """Something that a user can fix. The message says what is wrong, where, and what to do."""
 
 
 class ConfigError(UserError):

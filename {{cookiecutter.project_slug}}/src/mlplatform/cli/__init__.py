@@ -70,7 +70,7 @@ def _before_any(
 def main(load: Load) -> None:
     """Run a command of the project that `load` gives: it is called by commands that need it, --help does not.
 
-    An error that a user can mend is one message and exit code 1; any other is a traceback.
+    An error that a user can fix is one message and exit code 1; any other is a traceback.
     """
     # Threads that spin while they wait fight over a small machine's cores: a fit takes ten times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -35,6 +35,7 @@ def features_command(
 ) -> None:
     """List the feature views: what a row is, how long it counts, how fresh it is, which versions need it."""
     from mlplatform.registry.store import Registry
+    from mlplatform.storage.address import put
     from mlplatform.testing.check import refuse_mistakes
     from mlplatform.testing.dictionary import dictionary as write
     from mlplatform.testing.dictionary import grain, span
@@ -45,8 +46,7 @@ def features_command(
         refuse_mistakes(owner, at.folder)
         run = DryRun(at.project, at.folder)
         list(run.problems())
-        dictionary.parent.mkdir(parents=True, exist_ok=True)
-        dictionary.write_text(write(at.project, run), encoding="utf-8")
+        put(dictionary, write(at.project, run).encode())
         typer.echo(dictionary)
         return
     needed = {int(v.version): v.tags.get("feature_views", "").split(",") for v in Registry(at).versions()}

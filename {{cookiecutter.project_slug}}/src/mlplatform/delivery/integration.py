@@ -12,6 +12,7 @@ from mlplatform.environment import Environment, Run
 from mlplatform.errors import UserError
 from mlplatform.registry.store import Registry
 from mlplatform.storage import ops
+from mlplatform.storage.address import put
 
 
 class IntegrationError(UserError):
@@ -35,8 +36,7 @@ def integrate(env: Environment, deliveries: Deliveries, report: Path) -> None:
         lines.append(_attempt(env, step))
         if lines[-1].error:
             break
-    report.parent.mkdir(parents=True, exist_ok=True)
-    report.write_text("\n".join(_report(env, lines)) + "\n", encoding="utf-8")
+    put(report, ("\n".join(_report(env, lines)) + "\n").encode())
     if lines[-1].error:
         raise IntegrationError(f"{lines[-1].step.what} as of {lines[-1].step.as_of}: {lines[-1].error}")
 

@@ -21,7 +21,7 @@ CREATE MACRO to_utc(text) AS
             THEN timezone('UTC', TRY_CAST(trim(CAST(text AS VARCHAR)) AS TIMESTAMPTZ))
     END;
 
-CREATE MACRO unix_timestamp(ts) AS CAST(floor(epoch(ts)) AS BIGINT);
+CREATE MACRO unix_timestamp(ts) AS CAST(trunc(epoch(ts)) AS BIGINT);
 CREATE MACRO timestamp_seconds(seconds) AS
     TIMESTAMP '1970-01-01' + to_microseconds(CAST(round(seconds * 1000000) AS BIGINT));
 
@@ -33,3 +33,20 @@ CREATE MACRO weekday(ts) AS isodow(ts) - 1;
 CREATE MACRO datediff(later, earlier) AS date_diff('day', CAST(earlier AS DATE), CAST(later AS DATE));
 
 CREATE MACRO try_divide(dividend, divisor) AS dividend / nullif(divisor, 0);
+
+-- With a position Spark's meaning, which replaces each match from there on and names groups $1; without one, or with
+-- options, DuckDB's own, for what was written before the lint refused it.
+CREATE MACRO regexp_replace(text, pattern, replacement) AS
+    system.main.regexp_replace(text, pattern, replacement),
+(text, pattern, replacement, options) AS
+    system.main.regexp_replace(text, pattern, replacement, options),
+(text, pattern, replacement, position INTEGER) AS
+    substr(text, 1, position - 1) || system.main.regexp_replace(
+        substr(text, position),
+        pattern,
+        system.main.regexp_replace(replacement, '[$]([0-9])', '\\\1', 'g'),
+        'g'
+    );
+
+-- Lists begin at 1, and are counted from their end below 0.
+CREATE MACRO try_element_at(list, position) AS list[position];

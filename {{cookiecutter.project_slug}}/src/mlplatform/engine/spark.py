@@ -125,7 +125,9 @@ class Spark:
             }
             # In brackets nothing but a query can stand.
             statement = f"SELECT * FROM ({_with_places(sql.rstrip().rstrip(';'))}\n)"
-            return Frame(self._session.sql(statement, **frames), list(tables.values()), keeps=self._keeps)
+            # Without a frame to place Spark takes a statement as it is, so that its braces must not stand doubled.
+            answer = self._session.sql(statement, **frames) if frames else self._session.sql(statement.format())
+            return Frame(answer, list(tables.values()), keeps=self._keeps)
 
     def point_in_time(
         self,

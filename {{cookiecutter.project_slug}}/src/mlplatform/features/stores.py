@@ -125,7 +125,7 @@ class RedisStore:
 
     def _away(self, error: Exception) -> OnlineStoreError:
         return OnlineStoreError(
-            f"the Redis server whose address {self._variable} holds does not answer ({error}): start it, or mend that"
+            f"the Redis server whose address {self._variable} holds does not answer ({error}): start it, or fix that"
         )
 
     def _key(self, view: str, key: str) -> str:

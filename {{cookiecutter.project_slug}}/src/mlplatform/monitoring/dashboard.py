@@ -18,6 +18,7 @@ from mlplatform.config.sections import MonitoringSettings
 from mlplatform.contract import Metric
 from mlplatform.environment import Environment
 from mlplatform.monitoring import alerts, metrics
+from mlplatform.storage.address import put
 from mlplatform.storage.catalog import Catalog, option
 
 LAST = 60  # windows and runs that the page looks back
@@ -70,8 +71,7 @@ def publish(env: Environment, target: Path | None = None) -> Path:
 
 def write_dashboard(target: Path, data: DashboardData) -> Path:
     """Write the page to `target`, a file, and return it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(render(data), encoding="utf-8")
+    put(target, render(data).encode())
     return target
 
 

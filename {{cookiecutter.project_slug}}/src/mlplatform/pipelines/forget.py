@@ -21,6 +21,7 @@ from mlplatform.preparation.forgotten import (
     doomed_rows,
     entities_of,
     forget_lines,
+    in_other_columns,
     not_searched,
     redact,
     refuse_unknown,
@@ -30,7 +31,7 @@ from mlplatform.registry.store import Registry
 from mlplatform.registry.tags import Sampled
 from mlplatform.registry.transitions import Decision
 from mlplatform.storage import ops
-from mlplatform.storage.catalog import before, quoted
+from mlplatform.storage.catalog import before, option, quoted
 from mlplatform.training.data import parts
 
 
@@ -75,7 +76,7 @@ def look(env: Environment, subject: Subject) -> Found:
     for name, rows in redact(env, subject, write=False).items():
         tables[name] = tables.get(name, 0) + rows
     files = forget_lines(env, subject, doomed, write=False)
-    stays = [*not_searched(env, subject), *_elsewhere(env)]
+    stays = [*in_other_columns(env, subject), *not_searched(env, subject), *_elsewhere(env)]
     return Found(tables, files, list(_versions(env, subject, doomed)), stays)
 
 
@@ -132,7 +133,7 @@ def _forget(env: Environment, subject: Subject, request: dict[str, Any], run: Ru
     registry.reconcile()
     until = ops.now() + env.config.lakehouse.keep_versions
     _write(env, request | {"status": "rows deleted", "mark": "", "history_until": until})
-    run.notes.extend([*not_searched(env, subject), *_elsewhere(env)])
+    run.notes.extend([*in_other_columns(env, subject), *not_searched(env, subject), *_elsewhere(env)])
 
 
 def _answer(env: Environment, registry: Registry, request: dict[str, Any], run: Run) -> None:
@@ -253,7 +254,8 @@ def _elsewhere(env: Environment) -> Iterator[str]:
     """Where else it may be: beside the tables, and in environments that read them and have versions of their own."""
     if find_spec("mlplatform.serving"):
         yield "online features are not searched: run `materialize --backfill`, which publishes them anew"
-        yield "requests are searched once `ingest` or `collect` has taken their log in: do that first"
+    if unsearched := option("mlplatform.serving.requests:unsearched"):
+        yield from unsearched(env)
     if find_spec("mlplatform.streaming"):
         yield "events are deleted here, not where the stream reads them from"
     for sink in env.config.pipelines.inference.sinks:

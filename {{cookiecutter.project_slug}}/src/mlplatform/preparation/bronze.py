@@ -46,7 +46,7 @@ def stop_if_too_many(settings: LakehouseSettings, table: str, total: int, refuse
     detail = "; ".join(f"{times:,} x {reason}" for reason, times in often)
     raise ContractError(
         f"{table}: {count:,} of {total:,} rows would be refused, more than lakehouse.max_refused_share = "
-        f"{limit:g}: {detail}. The table is unchanged; mend the source or its SQL, or raise the share, and run again"
+        f"{limit:g}: {detail}. The table is unchanged; fix the source or its SQL, or raise the share, and run again"
     )
 
 

@@ -1,8 +1,10 @@
 """What is to be forgotten: which rows and lines are about a subject; the landing zone and tables without them."""
 
+import ast
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,6 +18,7 @@ from mlplatform.environment import READ_TOGETHER, Environment
 from mlplatform.errors import UserError
 from mlplatform.preparation.silver import PROVENANCE
 from mlplatform.storage import formats, landing, ops
+from mlplatform.storage.address import put, told
 from mlplatform.storage.catalog import Window, quoted
 
 FORGOTTEN = "[forgotten]"
@@ -38,10 +41,13 @@ class Subject:
     def columns(self) -> str:
         return ", ".join(self.values)
 
-    @property
-    def row(self) -> pa.Table:
-        """The values as a table of one row, to join with: they belong into no SQL, which logs and errors may show."""
-        return pa.table({name: pa.array([value], pa.string()) for name, value in self.values.items()})
+    def row(self, schema: pa.Schema) -> pa.Table:
+        """The values as a table of one row, to join with: they belong into no SQL, which logs and errors may show.
+
+        Each as text and, as `<name>__typed`, of the type that its column has there: `0007` is the number 7.
+        """
+        typed = {f"{name}__typed": _as(schema.field(name).type, value) for name, value in self.values.items()}
+        return pa.table({name: pa.array([value], pa.string()) for name, value in self.values.items()} | typed)
 
     def named_in(self, columns: Sequence[str]) -> bool:
         """Whether a table with these columns can say which of its rows are about the subject."""
@@ -51,8 +57,9 @@ class Subject:
         return all(row.get(name) == value for name, value in self.values.items())
 
     def is_in(self, text: str | None) -> bool:
-        """Whether a refused line, or the like, holds every value as a word."""
-        return bool(text) and all(pattern.search(text or "") for pattern in self._words.values())
+        """Whether a refused line, or the like, holds every value as a word; of a row, in the columns of the values."""
+        row = _row(text or "")
+        return bool(text) and all(pattern.search(str(row.get(name, text))) for name, pattern in self._words.items())
 
     def redacted(self, text: str) -> str:
         """The text without the values; of short ones only those that stand behind the name of their column."""
@@ -73,6 +80,9 @@ def subject_of(texts: Sequence[str]) -> Subject:
     pairs = [text.partition("=") for text in texts]
     if wrong := [text for text, (name, _, value) in zip(texts, pairs, strict=True) if not (name and value)]:
         raise UserError(f"{', '.join(wrong)}: wanted is <column>=<value>, such as item_id=I-17")
+    names = [name for name, _, _ in pairs]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise UserError(f"{', '.join(sorted(twice))}: a row has one value of it: forget one after the other")
     return Subject({name: value for name, _, value in pairs})
 
 
@@ -122,12 +132,8 @@ def entities_of(env: Environment, subject: Subject) -> pa.Table | None:
     if any(env.find(name) is None for name in tables):
         return None
     sql = f"({env.project.sql('entities.sql')}\n)"
-    if not subject.named_in(env.engine.query(f"SELECT * FROM {sql}").schema.names):
-        return None
-    return env.engine.query(
-        f"SELECT DISTINCT {', '.join(keys)} FROM {sql} AS e {_about(subject, 'e')}",
-        given={"given.subject": subject.row},
-    ).arrow()
+    schema = env.engine.query(f"SELECT * FROM {sql}").schema
+    return _about(env, subject, sql, schema, keys) if subject.named_in(schema.names) else None
 
 
 def forget_lines(env: Environment, subject: Subject, doomed: Doomed, *, write: bool) -> dict[str, int]:
@@ -154,7 +160,9 @@ def not_searched(env: Environment, subject: Subject) -> Iterator[str]:
         if subject.is_in(name):
             yield f"{place}: its name holds a value"
         elif name in landed.strangers and isinstance(place, Path) and place.is_file():
-            if subject.is_in(place.read_bytes().decode("utf-8", "replace")):
+            with told(str(place)):
+                text = place.read_bytes().decode("utf-8", "replace")
+            if subject.is_in(text):
                 yield f"{place}: no delivery, and holds the value"
         elif name in landed.strangers:
             yield f"{place}: no delivery, not searched"
@@ -167,6 +175,21 @@ def not_searched(env: Environment, subject: Subject) -> Iterator[str]:
     for entry in env.catalog.read(ops.FILES, ["source_file", "error"]).to_pylist():
         if entry["source_file"].partition("/")[0] in packed and entry["error"].startswith(formats.UNREADABLE):
             yield f"{env.landing / entry['source_file']}: damaged, searched as far as it can be read"
+
+
+def in_other_columns(env: Environment, subject: Subject) -> Iterator[str]:
+    """Columns that hold a value, too: whether rows that name it there are about the subject, only a person can say."""
+    values = pa.table({"value": pa.array([value for value in subject.values.values() if len(value) >= _SHORT])})
+    for name in _own(env) if values.num_rows else ():
+        fields = [] if name.split(".")[0] in ("ops", "monitoring") else env.catalog.snapshot(name).schema
+        apart = (*subject.values, *PROVENANCE)
+        texts = [quoted(field.name) for field in fields if pa.types.is_string(field.type) and field.name not in apart]
+        counts = ", ".join(f"count(CASE WHEN t.{text} = s.value THEN 1 END) AS {text}" for text in texts)
+        if texts:
+            sql = f"SELECT {counts} FROM {name} AS t CROSS JOIN given.subject AS s"
+            for column, times in env.engine.query(sql, given={"given.subject": values}).arrow().to_pylist()[0].items():
+                if times:
+                    yield f"{name}: {times:,} rows hold a value in {column}: forget it there, too, if they are about it"
 
 
 def redact(env: Environment, subject: Subject, *, write: bool) -> dict[str, int]:
@@ -188,7 +211,7 @@ def redact(env: Environment, subject: Subject, *, write: bool) -> dict[str, int]
         if subject.redacted(text) != text:
             found[path.relative_to(env.reports).as_posix()] = 1
             if write:
-                path.write_text(subject.redacted(text), encoding="utf-8")
+                put(path, subject.redacted(text).encode())
     return found
 
 
@@ -208,8 +231,9 @@ def _texts(batch: pa.RecordBatch) -> pa.Array:
 
 
 def _spellings(value: str) -> str:
-    """A value as it is, and as Python and JSON write it."""
-    spelt = (value, repr(value)[1:-1], json.dumps(value)[1:-1])
+    """A value as it is, and as Python, JSON and CSV write it."""
+    spelt = [value, repr(value)[1:-1], json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]]
+    spelt += [value.replace(quote, quote * 2) for quote in "\"'"]
     return "|".join(re.escape(text) for text in dict.fromkeys(spelt))
 
 
@@ -229,15 +253,35 @@ def _names(env: Environment, subject: Subject, name: str) -> bool:
     return name in _own(env) and subject.named_in(env.catalog.snapshot(name).schema.names)
 
 
-def _about(subject: Subject, table: str) -> str:
-    same = " AND ".join(f"CAST({table}.{name} AS STRING) = subject.{name}" for name in map(quoted, subject.values))
-    return f"SEMI JOIN given.subject AS subject ON {same}"
+def _about(env: Environment, subject: Subject, rows: str, schema: pa.Schema, columns: Sequence[str]) -> pa.Table:
+    """Those columns of the rows of a table, or of a query, that are about the subject."""
+    same = " AND ".join(
+        f"(CAST(t.{quoted(name)} AS STRING) = s.{quoted(name)} OR t.{quoted(name)} = s.{quoted(f'{name}__typed')})"
+        for name in subject.values
+    )
+    sql = f"SELECT DISTINCT {', '.join(map(quoted, columns))} FROM {rows} AS t SEMI JOIN given.subject AS s ON {same}"
+    return env.engine.query(sql, given={"given.subject": subject.row(schema)}).arrow()
 
 
-def _values(env: Environment, subject: Subject, name: str, columns: tuple[str, ...]) -> pa.Table:
-    """Those columns of the rows of a table that are about the subject."""
-    sql = f"SELECT DISTINCT {', '.join(map(quoted, columns))} FROM {name} AS t {_about(subject, 't')}"
-    return env.engine.query(sql, given={"given.subject": subject.row}).arrow()
+def _as(kind: pa.DataType, value: str) -> pa.Array:
+    """A value as a column of this type has it; null where it cannot."""
+    ways = [kind, *[pa.decimal128(38, 9)] * pa.types.is_integer(kind)]
+    ways += [pa.timestamp("us", "UTC")] * pa.types.is_temporal(kind)
+    for way in ways:
+        with suppress(pa.ArrowException):
+            return pa.array([value]).cast(way).cast(kind)
+    return pa.nulls(1, kind)
+
+
+def _row(text: str) -> Mapping[str, object]:
+    """The row that quarantine holds as text; without columns where it is a line, or cut."""
+    with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+        return dict(ast.literal_eval(text)) if text.startswith("{'") else {}
+    return {}
+
+
+def _values(env: Environment, subject: Subject, name: str, columns: Sequence[str]) -> pa.Table:
+    return _about(env, subject, name, env.catalog.snapshot(name).schema, columns)
 
 
 def _origin(env: Environment, subject: Subject, source: str) -> pa.Table:

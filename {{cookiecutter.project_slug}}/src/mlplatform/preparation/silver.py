@@ -43,6 +43,7 @@ def refresh_silver(env: Environment, run: Run, table: SilverTable) -> None:
     quarantine = ops.QUARANTINE + table.name
     if refused.count():
         run.wrote(quarantine, env.catalog.append(quarantine, refused.map(_quarantined, ops.SCHEMAS[ops.QUARANTINE])))
+    _note_lost_texts(env, run, table, judged, pending)
     _note_late_rows(env, run, table.table, judged)
     run.wrote(table.table, env.catalog.append(table.table, good))
 
@@ -160,6 +161,33 @@ def _reasons(env: Environment, judged: Relation) -> dict[str, int]:
         given={"given.judged": judged},
     )
     return {row[REASON]: row["times"] for row in rows.arrow().to_pylist()}
+
+
+def _note_lost_texts(env: Environment, run: Run, table: SilverTable, judged: Relation, pending: Relation) -> None:
+    """Say what `TRY_CAST` made null of where null may be: no contract sees it."""
+    received, contract = {name.lower() for name in pending.schema.names}, table.contract.columns
+    typed = [
+        field
+        for field in judged.schema
+        if field.name.lower() in received and not pa.types.is_string(field.type)
+        if field.name not in contract or contract[field.name].nullable
+    ]
+    if not typed:
+        return
+    columns, places = [quoted(field.name) for field in typed], f"concat({PROVENANCE[0]}, ' row ', {PROVENANCE[1]})"
+    lost = [f"CASE WHEN j.{name} IS NULL AND trim(p.{name}) <> '' THEN {places} END" for name in columns]
+    found = env.engine.query(
+        f"SELECT {', '.join(f'count({case}) AS n{at}, min({case}) AS first{at}' for at, case in enumerate(lost))} "
+        f"FROM given.judged AS j JOIN given.pending AS p USING ({', '.join(PROVENANCE)}) "
+        f"WHERE j.{REASON} IS NULL AND ({' OR '.join(f'j.{name} IS NULL' for name in columns)})",
+        given={"given.judged": judged, "given.pending": pending},
+    ).arrow()
+    for at, field in enumerate(typed):
+        if times := found[f"n{at}"][0].as_py():
+            run.note(
+                f"{table.table}: {times:,} values of {field.name} are text that is no {field.type}, such as in "
+                f"{found[f'first{at}'][0]}: they became null, which the contract allows (README, Silver)"
+            )
 
 
 def _note_late_rows(env: Environment, run: Run, silver: str, judged: Relation) -> None:

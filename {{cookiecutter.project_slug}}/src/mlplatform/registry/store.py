@@ -257,7 +257,7 @@ def _refuse_missing_package(artifacts: str) -> None:
 
 
 class _Told:
-    """MLflow's client, of which an answer of its database that a user can mend is told in one line."""
+    """MLflow's client, of which an answer of its database that a user can fix is told in one line."""
 
     def __init__(self, client: "MlflowClient", uri: str) -> None:
         self._client, self._uri = client, uri
@@ -292,7 +292,7 @@ def told(uri: str) -> Iterator[None]:
         if not found:
             raise
         raise StorageError(
-            f"{uri}: MLflow's database: {found[1]}. Nothing is lost: end what holds it, or mend the disk, its rights "
+            f"{uri}: MLflow's database: {found[1]}. Nothing is lost: end what holds it, or fix the disk, its rights "
             "or the file, and run the same command again"
         ) from error
 

@@ -66,6 +66,18 @@ def take_in(env: Environment, run: Run) -> None:
                 path.unlink()
 
 
+def unsearched(env: Environment) -> Iterator[str]:
+    """What of the log is not among the predictions, and what to do about it."""
+    segment = env.config.of(ServingSettings).log.segment
+    if waiting := sum(1 for _ in folder(env).glob(f"*{SUFFIX}")):
+        yield (
+            f"{folder(env)}: {waiting} files of the request log are not searched: run `ingest` (or `collect`), and "
+            f"this again; the file that a server writes is taken in once it is closed, {segment} after it was begun"
+        )
+    for path in folder(env).glob("*.damaged"):
+        yield f"{path}: damaged lines of the request log, not searched: delete it where it holds the value"
+
+
 def _parsed(lines: list[bytes]) -> Iterator[dict[str, Any]]:
     for line in lines:
         with suppress(ValueError):  # the power went, or a disk is broken

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ UNITY = "uc"  # no store: a catalog of tables
 
 # What to do, by the number of the error.
 _FULL = "The disk is full. Nothing is lost: make room, and run the same command again"
-_RIGHTS = "It cannot be written to. Nothing is lost: mend its rights or its mount, and run the same command again"
+_RIGHTS = "Its rights or its mount forbid it. Nothing is lost: mend them, and run the same command again"
 ADVICE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FULL),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _RIGHTS),
@@ -141,18 +142,27 @@ def put(place: Place, content: bytes, *, keep_time: bool = False) -> None:
     """
     with told(str(place)):
         if isinstance(place, Remote):
-            with tempfile.TemporaryDirectory(prefix="mlplatform-") as folder:
+            with temporary() as folder:
                 copy = Path(folder, "content")
                 copy.write_bytes(content)
                 place.copy_from(copy)
             return
         place.parent.mkdir(parents=True, exist_ok=True)
+        if place.exists() and not place.is_file():  # a pipe, say
+            place.write_bytes(content)
+            return
+        place = place.resolve()  # a link stays; what it leads to is replaced
         unfinished = place.with_name(f".{place.name}.unfinished")
         unfinished.write_bytes(content)
-        if keep_time:
-            stat = place.stat()
-            os.utime(unfinished, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        if place.exists():  # its rights stay, too
+            (shutil.copystat if keep_time else shutil.copymode)(place, unfinished)
         unfinished.replace(place)
+
+
+def temporary() -> "tempfile.TemporaryDirectory[str]":
+    """A new folder for what goes with this object."""
+    with told("temporary files", "Let TMPDIR name a folder that has room, and run the same command again"):
+        return tempfile.TemporaryDirectory(prefix="mlplatform-")
 
 
 def scheme(address: str) -> str:
@@ -218,7 +228,7 @@ def told(address: str, otherwise: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        said = " ".join(str(error).split())[:400]
+        said = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())[:400]  # Delta colours what it says
         number = error.errno or int((re.search(r"os error (\d+)", said) or [0, 0])[1])
         advice = otherwise if scheme(address) else ADVICE.get(number, otherwise)
         raise StorageError(f"{address}: {said}{'. ' * bool(advice)}{advice}") from error

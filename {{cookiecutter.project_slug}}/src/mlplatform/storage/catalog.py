@@ -1,6 +1,5 @@
 """What the rooms above speak of: tables by name, rows as a `Relation`, and which rows a write is about."""
 
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from mlplatform.errors import ConfigError
-from mlplatform.storage.address import OBJECT_STORES, UNITY, filesystem, place, scheme, told
+from mlplatform.storage.address import OBJECT_STORES, UNITY, filesystem, place, scheme, temporary, told
 
 _BATCH = 100_000  # rows
 WRITTEN = 10_000  # rows of the batches that a writer takes: Delta's has many of them in memory at once
@@ -28,7 +27,7 @@ class Spool:
 
     def __init__(self, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> None:
         self.schema = schema
-        self._folder = tempfile.TemporaryDirectory(prefix="mlplatform-")
+        self._folder = temporary()
         self.path = Path(self._folder.name, "rows.parquet")
         self.rows = 0
         with told(str(self.path)), pq.ParquetWriter(self.path, schema) as file:

@@ -4,7 +4,6 @@ import codecs
 import io
 import json
 import re
-import tempfile
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ import pyarrow.parquet as pq
 
 from mlplatform.contract import Csv, JsonLines, Parquet, Source
 from mlplatform.errors import UserError
-from mlplatform.storage.address import told
+from mlplatform.storage.address import temporary, told
 
 PROVENANCE = ("source_file", "source_row", "landed_at", "ingested_at")
 REST = "unexpected"  # the column of Bronze with the fields of JSON that the source does not declare, as JSON
@@ -96,7 +95,7 @@ class _Text(Content):
         cut = False
         self._packed = self._compression != "none" or codecs.lookup(self._encoding).name not in ("utf-8", "utf-8-sig")
         if self._packed:
-            self._folder = tempfile.TemporaryDirectory(prefix="mlplatform-")
+            self._folder = temporary()
             self._path = Path(self._folder.name, "text")
             cut = self._unpack(path)
             self._size = self._path.stat().st_size

@@ -21,11 +21,12 @@ import pyarrow as pa
 from mlplatform.contract import Database, Source
 from mlplatform.errors import UserError
 from mlplatform.storage import ops
-from mlplatform.storage.address import Place, Remote, put, read
+from mlplatform.storage.address import Place, Remote, put, read, temporary, told
 from mlplatform.storage.formats import PROVENANCE, Bad, Content, Goes, UnusableError, open_content
 
 NAME_FORMAT = "%Y%m%dT%H%M%SZ"
 _SHOWN = 1000  # characters of a refused line
+_NOW = timedelta(minutes=10)  # by which clocks may differ
 _PROVENANCE = dict(zip(PROVENANCE, (ops.TEXT, ops.WHOLE, ops.TIME, ops.TIME), strict=True))
 
 
@@ -52,7 +53,7 @@ class LandedFile:
     @cached_property
     def _copy(self) -> "tempfile.TemporaryDirectory[str]":
         assert isinstance(self.place, Remote)
-        folder = tempfile.TemporaryDirectory(prefix="mlplatform-")
+        folder = temporary()
         self.place.copy_to(Path(folder.name, "content"))
         return folder
 
@@ -84,6 +85,8 @@ def look(landing: Place, sources: Iterable[Source], until: datetime = datetime.m
                 strangers[f"{place.name}/{_readable(path.name)}"] = reason
             elif (landed_at := _landed_at(path, suffixes[place.name])) <= until:
                 files[place.name].append(LandedFile(path, landed_at))
+            elif landed_at - _NOW > ops.now() and until + _NOW > ops.now():
+                strangers[f"{place.name}/{path.name}"] = f"it counts from {landed_at} UTC on, which is still to come"
         files[place.name].sort(key=lambda file: (file.landed_at, file.name))
     return Landed(files, strangers)
 
@@ -94,7 +97,7 @@ def delivering(landing: Place) -> Iterator[Path]:
     if isinstance(landing, Path):
         yield landing
         return
-    with tempfile.TemporaryDirectory(prefix="mlplatform-") as name:
+    with temporary() as name:
         folder = Path(name)
         for file in landing.files():
             target = folder / str(file)[len(str(landing)) + 1 :]
@@ -195,10 +198,11 @@ def forget(file: LandedFile, source: Source, goes: Goes, settle: timedelta, *, w
 
     Its old and new digest are noted beside it, so that no environment takes it for changed. Raises GrowingError.
     """
-    delivery = inspect(file, source, settle)
-    if delivery is None:
-        raise GrowingError(f"{file.name} is still being written: try again when it is whole")
-    content, gone = delivery.content().without(goes, usable=not delivery.error)
+    with told(file.name):
+        delivery = inspect(file, source, settle)
+        if delivery is None:
+            raise GrowingError(f"{file.name} is still being written: try again when it is whole")
+        content, gone = delivery.content().without(goes, usable=not delivery.error)
     if gone and write:
         digests = [*_same(file), delivery.digest, hashlib.sha256(content).hexdigest()]
         put(_note(file), json.dumps(list(dict.fromkeys(digests))).encode())
@@ -226,7 +230,8 @@ def _scan(file: LandedFile) -> tuple[int, datetime, str]:
 
 
 def _sorted(folder: Place) -> list[Any]:
-    return sorted(folder.iterdir(), key=lambda place: str(place.name))
+    with told(str(folder)):
+        return sorted(folder.iterdir(), key=lambda place: str(place.name))
 
 
 def _no_delivery(path: Place, suffix: str) -> str:

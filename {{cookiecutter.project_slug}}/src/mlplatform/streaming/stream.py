@@ -72,7 +72,7 @@ class Stream:
             sinks = [load(SINKS, name, "streaming.sinks") for name in settings.sinks]
             self._sinks: list[Sink] = [sink(self.env) for sink in sinks]
         except UnavailableError as error:  # later it would be waited for
-            raise UserError(f"{error}. The stream of {env.name} does not begin without it: mend `streaming`") from error
+            raise UserError(f"{error}. The stream of {env.name} does not begin without it: fix `streaming`") from error
         self._predictors: dict[tuple[int, bool], BatchFunction] = {}
         self._days: set[str] = set()
         self._unsettled = True  # a stream that was killed may have left something half done

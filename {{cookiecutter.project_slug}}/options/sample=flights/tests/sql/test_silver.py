@@ -160,6 +160,34 @@ def test_a_bad_row_is_refused_with_its_reason(name: str, change: Raw, reason: st
     assert reason in refused["reason"][0]
 
 
+# Of each measured column the values that are just too small and just too large.
+LIMITS = {
+    "schedule": {"distance": (0.5, 10001)},
+    "departures": {"dep_delay": (-121, 2001)},
+    "arrivals": {"arr_delay": (-181, 2001), "air_time": (9, 1201)},
+    "weather": {
+        "temp": (-61, 141),
+        "dewp": (-81, 101),
+        "humid": (-1, 101),
+        "wind_dir": (-1, 361),
+        "wind_speed": (-1, 151),
+        "wind_gust": (-1, 251),
+        "precip": (-0.1, 15.1),
+        "pressure": (849, 1101),
+        "visib": (-1, 101),
+    },
+}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_a_value_just_beyond_a_limit_is_refused(name: str) -> None:
+    beyond = [(column, str(value)) for column, values in LIMITS[name].items() for value in values]
+    good, refused = judged(name, *(RAW[name] | {column: value} for column, value in beyond))
+    assert good.is_empty()
+    for (column, _), reason in zip(beyond, refused.sort("source_row")["reason"], strict=True):
+        assert f"{column}: in_range" in reason
+
+
 def test_both_hours_of_the_night_the_clocks_go_back_are_kept() -> None:
     twice: list[Raw] = [
         {"time_hour": f"2013-11-03T0{h}:00:00Z", "published_at": f"2013-11-03T0{h + 1}:00:00Z"} for h in (5, 6)
