@@ -6,8 +6,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -217,6 +218,15 @@ def test_an_as_of_that_is_no_time_is_refused(here: Path, call: Call) -> None:
     answer = call("ingest", "--as-of", "yesterday")
     assert answer.code == 2
     assert "yesterday" in answer.err
+    without = cli.logical_time(None) - datetime.now(UTC).replace(tzinfo=None)
+    assert abs(without) < timedelta(minutes=1)
+
+
+def test_a_job_whose_disk_is_lost_leaves_nothing_on_it(here: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = SimpleNamespace(disk_is_lost=lambda: True, approval=lambda: ("Ada", "I have looked"))
+    monkeypatch.setattr("mlplatform.cli.delivery._host", lambda: host)
+    for words in (("record",), ("checkout",), ("approve", "1")):
+        assert "and with it lakehouse.root (data/prod)" in refused(call("delivery", *words, "--env", "prod"))
 
 
 def test_dev_refuses_to_build_what_it_borrows_from_prod(here: Path, call: Call) -> None:

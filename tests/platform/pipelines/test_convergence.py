@@ -327,7 +327,8 @@ def test_a_deployment_killed_anywhere_leaves_one_challenger_to_wait_for_a_person
     second = registry.register(first.run_id, first.source, replace(registry.tags(1), identity="the same again"))
     request_staging(registry, second, now + HOUR, "a newer one")
     start = duplicate(project, tmp_path / "start")
-    deploy(env, now + DAY)
+    (*_, note) = deploy(env, now + DAY).notes
+    assert note.startswith(f"version {second} waits for approval"), "the first one's run has told nobody of it"
     expected = state(env)
     assert [t.version for t in registry.ledger.pending("Production", now + DAY)] == [second]
     for manner, reborn in deaths(lambda env: deploy(env, now + DAY), start, load):

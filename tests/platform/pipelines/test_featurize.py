@@ -13,6 +13,7 @@ from mlplatform.contract import FeatureView
 from mlplatform.environment import Environment
 from mlplatform.errors import ConfigError, ContractError
 from mlplatform.pipelines.featurize import featurize
+from mlplatform.registry.scoring import MissingColumnsError
 from mlplatform.storage.catalog import Window
 from mlplatform.storage.ops import RUNS
 from mlplatform.training import data
@@ -44,6 +45,40 @@ def test_a_feature_table_that_cannot_be_joined_is_refused(
     with pytest.raises(ContractError, match=says):
         features.refresh(env, made, now, None)
     assert not prod.catalog.exists("features.made")
+
+
+def test_a_view_that_is_new_is_computed_from_the_start(prod: Environment, now: datetime) -> None:
+    """A model would learn from the last days alone what it says, and nobody would be told."""
+    made = FeatureView("made", ("kind",), DAY, DAY)
+    sql = "SELECT kind, max(event_timestamp) AS event_timestamp, available_at, sum(amount) AS sums FROM silver.items "
+    edits = {"features/made.sql": sql + "GROUP BY kind, available_at"}
+    project = Edited(**{**vars(PROJECT), "views": (*PROJECT.views, made), "edits": edits})
+    env = Environment("prod", project, prod.folder, prod.config)
+    featurize(env, now + HOUR)
+    late = read(env, made.table)
+    assert late.height > 100
+    featurize(env, now + HOUR, backfill=True)
+    assert_frame_equal(late, read(env, made.table), check_row_order=False)
+
+
+def renamed(env: Environment, old: str, new: str, more: str = "") -> Environment:
+    """The environment after a release in which a feature of kind_history was renamed, or given another name, too."""
+    sql = PROJECT.sql("features/kind_history.sql").replace(f"AS {old}", f"AS {new}{more}")
+    project = Edited(**vars(PROJECT), edits={"features/kind_history.sql": sql})
+    return Environment("prod", project, env.folder, env.config)
+
+
+def test_a_feature_that_the_champion_needs_stays_in_the_sql(prod: Environment, now: datetime) -> None:
+    """Its table keeps the column, so that nulls would be scored."""
+    before = files(prod.folder / "data/prod/features")
+    for backfill in (False, True):
+        with pytest.raises(MissingColumnsError, match="tiny version 1 needs kind_history__outcomes_7d, which sql/feat"):
+            featurize(renamed(prod, "outcomes_7d", "count_7d"), now + DAY, backfill=backfill)
+    assert files(prod.folder / "data/prod/features") == before
+    both = renamed(prod, "outcomes_7d", "outcomes_7d", ", sum(outcomes) OVER week AS count_7d")
+    notes = featurize(both, now + DAY).notes
+    assert "features.kind_history: earlier rows have no count_7d until `featurize --backfill`" in notes
+    assert featurize(both, now + 2 * DAY, backfill=True).notes == []
 
 
 def test_features_that_are_not_available_by_as_of_are_not_built(world: Path, project: Path, load_env: LoadEnv) -> None:

@@ -3,6 +3,7 @@
 import csv
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -232,6 +233,26 @@ def test_rows_that_are_in_bronze_already_are_not_in_silver_before_they_landed(fr
     fresh.catalog.delete("silver.items", Window("available_at"))
     ingest(fresh, SECOND - DAY)
     assert set(read(fresh, "silver.items")["source_file"]) == {f"items/{FIRST:{NAME_FORMAT}}.csv"}
+
+
+def test_a_column_that_earlier_rows_lack_is_told(fresh: Environment) -> None:
+    """As after one was renamed: sums over old and new rows would be of the new ones alone."""
+    ingest(fresh, FIRST)
+    before = read(fresh, "silver.items")
+    sql = PROJECT.sql("silver/items.sql").replace("AS amount", "AS size")
+    items, outcomes = PROJECT.tables
+
+    def released(nullable: bool) -> Environment:
+        contract = items.contract.rename_columns({"amount": "size"}).update_column("size", nullable=nullable)
+        tables = (replace(items, contract=contract), outcomes)
+        project = Edited(**{**vars(PROJECT), "tables": tables, "edits": {"silver/items.sql": sql}})
+        return Environment("prod", project, fresh.folder, fresh.config)
+
+    with pytest.raises(ContractError, match="earlier rows have no size, and the contract lets none be missing"):
+        ingest(released(nullable=False), SECOND)
+    assert read(fresh, "silver.items").equals(before)
+    (note,) = [note for note in ingest(released(nullable=True), SECOND).notes if "size" in note]
+    assert note.startswith("silver.items: earlier rows have no size until the table is made anew")
 
 
 def test_sql_that_loses_rows_stops_the_pipeline(fresh: Environment) -> None:

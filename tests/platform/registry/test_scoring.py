@@ -11,9 +11,9 @@ import pytest
 
 from mlplatform.contract import Labels
 from mlplatform.environment import Environment
-from mlplatform.errors import StorageError
+from mlplatform.errors import StorageError, UserError
 from mlplatform.features.frames import entities
-from mlplatform.registry.scoring import MissingColumnsError, Scorer, VersionScorer, score_columns
+from mlplatform.registry.scoring import MissingColumnsError, Scorer, VersionScorer, as_trained, score_columns
 from mlplatform.registry.store import Registry
 from tiny import model
 from tiny.features import NUMERIC
@@ -59,6 +59,16 @@ class Careless(model.Estimate):
         first = inputs.iloc[:, 0].to_numpy(copy=True)
         inputs.iloc[:, 0] = 0.0
         return first
+
+
+def test_features_that_their_tables_lack_yet_are_named() -> None:
+    frame = pd.DataFrame({"amount": [1.0], "kind": ["a"]})
+    with pytest.raises(
+        UserError, match=r"that their tables do not have yet \(.*kind_history__outcome_7d.*run `featurize`"
+    ):
+        as_trained(model.Estimate().inputs, frame, None)
+    with pytest.raises(KeyError, match="kind"):
+        as_trained(lambda rows: rows[["kind"]], frame[["amount"]], None)
 
 
 def test_a_version_gets_the_columns_in_its_order_and_cannot_change_those_of_another() -> None:

@@ -232,5 +232,6 @@ def test_a_snapshot_delivered_once_is_trained_on_promoted_and_scored(
     deploy(prod, now)
     assert first.version == 1, "it was trained by time, and is rejected for what it lacks here"
     assert registry.ledger.champion() == 2
+    assert "nothing scored (version 2 scores what becomes due after that)" in infer(prod, now).notes[0]
     infer(prod, now + timedelta(days=1))
     assert prod.catalog.count("predictions.tiny") == 31

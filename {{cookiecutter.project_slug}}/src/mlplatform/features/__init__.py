@@ -23,6 +23,16 @@ def columns(view: FeatureView, schema: pa.Schema) -> list[str]:
     return [name for name in schema.names if name not in (*view.keys, *TIMES, SUPERSEDED)]
 
 
+def changes(env: Environment, view: FeatureView) -> tuple[list[str], list[str]]:
+    """The features that the view's table has and its SQL no longer gives, and those that are new in the SQL."""
+    table = env.find(view.table)
+    if table is None:
+        return [], []
+    sql = env.engine.query(env.project.sql(f"features/{view.name}.sql"))
+    stored, given = columns(view, table.schema), columns(view, sql.schema)
+    return [name for name in stored if name not in given], [name for name in given if name not in stored]
+
+
 def refresh(env: Environment, view: FeatureView, as_of: datetime, since: datetime | None) -> int:
     """Compute the rows that became available in (`since`, `as_of`] and put them in place; None means from the start.
 

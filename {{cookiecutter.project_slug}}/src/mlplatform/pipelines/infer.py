@@ -29,7 +29,9 @@ def infer(env: Environment, as_of: datetime, *, again: bool = False) -> Run:
         late = env.has_finished("infer", as_of)
         for begin, end, champion in _batches(registry, start, as_of):
             if champion is None:
-                run.note(f"no champion from {begin} to {end}: nothing scored")
+                then = registry.ledger.champion(end)
+                more = f" (version {then} scores what becomes due after that)" if then is not None else ""
+                run.note(f"no champion from {begin} to {end}: nothing scored{more}")
             elif again:
                 scored = score(registry, champion, begin, end)
                 where = in_batch(env, table, Window("prediction_time", begin, end))

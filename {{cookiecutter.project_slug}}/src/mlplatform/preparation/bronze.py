@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from itertools import chain, islice
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
 
 from mlplatform.config.sections import LakehouseSettings
@@ -91,8 +92,8 @@ def _new(env: Environment, run: Run, source: Source, file: LandedFile, known: _K
 
 def _known(env: Environment) -> _Known:
     known: _Known = {}
-    entries = env.catalog.read(ops.FILES, ["source_file", "error", "size", "modified", "digest"]).to_pylist()
-    for entry in sorted(entries, key=lambda entry: entry["modified"] or datetime.min):
+    entries = pl.DataFrame(env.catalog.read(ops.FILES, ["source_file", "error", "size", "modified", "digest"]))
+    for entry in entries.sort("modified", maintain_order=True).iter_rows(named=True):  # those without a time first
         name = entry["source_file"]
         if not str(entry["error"]).startswith(_NOT_TAKEN):
             name = re.sub(r"#\d+$", "", name)

@@ -25,6 +25,7 @@ def refresh_silver(env: Environment, run: Run, table: SilverTable) -> None:
     total = pending.count() if pending else 0
     if not pending or (not total and env.catalog.exists(table.table)):
         return
+    _tell_of_gaps(env, run, table)
     judged = judge(env.engine, table, _typed(env, table, pending, total), env.catalog.exists(table.table))
     others = [f"p.{quoted(name)}" for name in pending.schema.names if name.lower() != REASON]
     received = "p.*" if len(others) == len(pending.schema) else ", ".join(others)  # a source may call a column so, too
@@ -45,6 +46,21 @@ def refresh_silver(env: Environment, run: Run, table: SilverTable) -> None:
     _note_lost_texts(env, run, table, judged, pending)
     _note_late_rows(env, run, table.table, judged)
     run.wrote(table.table, env.catalog.append(table.table, good))
+
+
+def _tell_of_gaps(env: Environment, run: Run, table: SilverTable) -> None:
+    """Say which columns the rows that are there lack; raises ContractError where the contract lets none be missing."""
+    known = env.catalog.snapshot(table.table).schema.names if env.catalog.exists(table.table) else []
+    new = [column for name, column in table.contract.columns.items() if name not in known and not column.regex]
+    if not known or not new or not env.catalog.count(table.table):
+        return
+    if never := [column.name for column in new if column.required and not column.nullable]:
+        raise ContractError(
+            f"{table.table}: earlier rows have no {', '.join(never)}, and the contract lets none be missing: make the "
+            "table anew (docs/runbook.md, Mended cleaning), or declare the column `nullable=True`"
+        )
+    names, anew = ", ".join(column.name for column in new), "made anew (docs/runbook.md, Mended cleaning)"
+    run.note(f"{table.table}: earlier rows have no {names} until the table is {anew}")
 
 
 def judge(engine: Engine, table: SilverTable, rows: Relation, has_table: bool) -> Relation:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pandas as pd
 
 from mlplatform.contract import Labels, Model
 from mlplatform.errors import UserError
+from mlplatform.features import changes
 from mlplatform.registry.store import Registry
 
 WHOLE = "whole"  # in what MLflow keeps of a model: the joined columns that were whole numbers in training
@@ -73,6 +75,29 @@ def load(model: Model, folder: Path) -> Scorer:
     return Scorer(model, mlflow.sklearn.load_model(str(folder)), columns, whole_columns(folder))
 
 
+def new_features(registry: Registry, as_of: datetime) -> dict[str, list[str]]:
+    """The features that are new in the SQL of each view, by table, so that earlier rows have none.
+
+    Raises MissingColumnsError where the SQL no longer gives one that the version in Production or in Staging needs: its
+    table goes on having the column, so that nulls would be scored, and nobody told.
+    """
+    import mlflow
+
+    external = {view.view for view in registry.env.config.lakehouse.external_views}
+    views = [view for view in registry.env.project.views if view.name not in external]
+    found = {view: changes(registry.env, view) for view in views}
+    gone = {f"{view.name}__{name}" for view, (names, _) in found.items() for name in names}
+    versions = (registry.ledger.champion(as_of), registry.ledger.challenger(as_of)) if gone else ()
+    for number in filter(None, versions):
+        schema = mlflow.models.Model.load(str(registry.files(number, "model"))).get_input_schema()
+        if needed := sorted({column.name for column in schema.inputs} & gone) if schema else []:
+            raise MissingColumnsError(
+                f"{registry.model} version {number} needs {', '.join(needed)}, which sql/features/ no longer gives: "
+                "keep the column in the SQL until a version without it is in Production"
+            )
+    return {view.table: new for view, (_, new) in found.items() if new}
+
+
 def whole_columns(folder: Path) -> list[str] | None:
     """What the logged model in `folder` says of `whole` in `as_trained`."""
     import mlflow
@@ -88,6 +113,7 @@ def as_trained(
     Pandas makes floats of whole numbers where one is missing, and a category 1 is then called 1.0. `whole` names the
     columns that were whole numbers in training; None, of versions that did not record it: the batch decides.
     """
+    asked, inputs = inputs, lambda rows: _given(asked, rows)
     if whole is None:
         return inputs(frame)
     floats = [n for n, kind in frame.dtypes.items() if pd.api.types.is_integer_dtype(kind) and n not in whole]
@@ -100,6 +126,16 @@ def as_trained(
         there = [name for name in gaps if not missing[name].iloc[places[0]]]
         parts.append(inputs(frame.iloc[places].astype(dict.fromkeys(there, "int64"))).set_axis(places))
     return pd.concat(parts).sort_index().set_axis(frame.index)
+
+
+def _given(inputs: Callable[[pd.DataFrame], pd.DataFrame], rows: pd.DataFrame) -> pd.DataFrame:
+    try:
+        return inputs(rows)
+    except KeyError as error:
+        if "__" not in str(error):
+            raise
+        what = f"model.py asks for features that their tables do not have yet ({error.args[0]})"
+        raise UserError(f"{what}: run `featurize`, with --backfill for earlier rows, too") from error
 
 
 def input_example(folder: Path) -> pd.DataFrame | None:

@@ -236,10 +236,9 @@ def _sorted(folder: Place) -> list[Any]:
 
 def _no_delivery(path: Place, suffix: str) -> str:
     """Why a name in the folder of a source is no delivery, or nothing."""
-    if isinstance(path, Path) and path.is_symlink() and not path.exists():
-        return "a link to nothing"
     if not path.is_file():
-        return "a folder" if path.is_dir() else "no regular file"
+        lost = isinstance(path, Path) and path.is_symlink() and not path.exists()
+        return "a link to nothing" if lost else "a folder" if path.is_dir() else "no regular file"
     taken = path.name.endswith(suffix) and _readable(path.name) == path.name
     return "" if taken else f"only <name>{suffix} is taken"
 

@@ -25,6 +25,7 @@ from mlplatform.features.frames import entities
 from mlplatform.inference import predictor
 from mlplatform.preparation.bronze import stop_if_too_many
 from mlplatform.preparation.silver import refresh_silver
+from mlplatform.registry.scoring import new_features
 from mlplatform.registry.store import Registry
 from mlplatform.storage import ops
 from mlplatform.storage.catalog import Among, BatchFunction, Rows, Window, load, option, quoted
@@ -76,6 +77,7 @@ class Stream:
         self._days: set[str] = set()
         self._unsettled = True  # a stream that was killed may have left something half done
         self.began, self.last = self._begin(since, until)
+        new_features(self._registry, self.last)
 
     def advance(self, as_of: datetime, waits: Callable[[datetime], bool]) -> Run:
         """One micro-batch: take what has arrived, and bring everything up to `as_of`. Raises UnavailableError.
@@ -251,7 +253,8 @@ class Stream:
             since = earliest - timedelta.resolution if earliest > datetime.min else None
         moved = late or earliest is not None
         for view in views:
-            rows, window = compute(env, view, run.as_of, since), Window("available_at", since, run.as_of)
+            start = since if env.catalog.exists(view.table) else None
+            rows, window = compute(env, view, run.as_of, start), Window("available_at", start, run.as_of)
             kept, found = marks if view is views[-1] else None, rows.count() > 0
             moved = moved or found
             if found or late or (kept and moved):  # what no mark covers would be written again in each micro-batch

@@ -166,8 +166,8 @@ def _close(wrong: object, known: Iterable[str]) -> str:
 
 
 def _meant(error: Exception) -> str:
-    """The name that was probably meant for a parameter of the contract's that there is not."""
-    match = re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    """The name that was probably meant for a parameter that the contract does not have; Python says so from 3.13 on."""
+    match = re.fullmatch(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
     owner = getattr(contract, match[1], None) if match else None
     return suggestion(match[2], [member.name for member in fields(owner)]) if match and is_dataclass(owner) else ""
 

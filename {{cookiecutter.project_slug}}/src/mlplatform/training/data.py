@@ -12,6 +12,7 @@ from mlplatform.config.sections import TrainingSettings
 from mlplatform.environment import Environment
 from mlplatform.errors import UserError
 from mlplatform.features.frames import Sample, labelled, labelled_sample
+from mlplatform.registry.scoring import as_trained
 from mlplatform.registry.tags import HeldOut, Sampled
 from mlplatform.storage.catalog import Snapshot, Span, Window
 from mlplatform.training import labels
@@ -64,6 +65,7 @@ def load(env: Environment, as_of: datetime) -> TrainingData:
         # Pandas makes floats of whole numbers where one is missing: of both parts, or a category has two names.
         train[name], holdout[name] = (part[name].astype("float64") for part in (train, holdout))
     _refuse_few(env, as_of, len(train), len(holdout), notes)
+    as_trained(env.project.model.inputs, train.head(1), None)  # are all that it asks for there?
     labels.check(env.project.labels, train["label"], holdout["label"], settings.min_class_rows)
     if settings.split == "time" and (last := holdout["prediction_time"].max()) < as_of - settings.holdout / 2:
         notes += (
