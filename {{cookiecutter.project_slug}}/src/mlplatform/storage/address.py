@@ -6,7 +6,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -154,8 +154,11 @@ def put(place: Place, content: bytes, *, keep_time: bool = False) -> None:
         place = place.resolve()  # a link stays; what it leads to is replaced
         unfinished = place.with_name(f".{place.name}.unfinished")
         unfinished.write_bytes(content)
-        if place.exists():  # its rights stay, too
-            (shutil.copystat if keep_time else shutil.copymode)(place, unfinished)
+        if keep_time:
+            stat = place.stat()
+            os.utime(unfinished, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        with suppress(OSError):  # a new file has no rights to keep, nor have those of some mounts
+            shutil.copymode(place, unfinished)
         unfinished.replace(place)
 
 
