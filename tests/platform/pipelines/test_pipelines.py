@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -22,6 +23,8 @@ from mlplatform.pipelines.retrain import retrain
 from mlplatform.pipelines.train import train
 from mlplatform.registry.scoring import load
 from mlplatform.registry.store import Registry
+from mlplatform.registry.transitions import Transition
+from mlplatform.storage import ops
 from mlplatform.storage.landing import NAME_FORMAT
 from mlplatform.storage.ops import RUNS
 from mlplatform.training import data
@@ -171,6 +174,26 @@ def test_status_tells_of_the_run_that_started_last(project: Path, load_env: Load
             assert as_of == now or 1 / 0
     (line,) = [line for line in status(staging, now) if line.startswith("infer")]
     assert line.startswith(f"infer      failed as of {now - WEEKS}")
+
+
+def test_status_tells_what_waits_and_the_newest_alerts(project: Path, load_env: LoadEnv, now: datetime) -> None:
+    staging = load_env("staging", project)
+    registry, asks = Registry(staging), partial(Transition, requested_by="a test", request_reason="newer")
+    registry.ledger.record(
+        asks(registry.model, 7, "Staging", "Production", now),
+        asks(registry.model, 8, "None", "Staging", now),
+        asks(registry.model, 9, "None", "Staging", now + DAY),
+    )
+    alert = {"rule": "drift", "column": "", "slice": "all", "value": 1.0, "threshold": 0.0, "action": "notify"}
+    times = [now - back * DAY for back in range(-1, 6)]
+    told = [{**alert, "window_end": time, "raised_at": time, "message": "far"} for time in times]
+    staging.catalog.append(ops.ALERTS, ops.rows(ops.ALERTS, told))
+    lines = list(status(staging, now))
+    assert [line.partition(", since")[0] for line in lines if line.startswith("waiting")] == [
+        "waiting: version 8 for the gates (deploy)",
+        "waiting: version 7 for approval (registry approve)",
+    ]
+    assert [line for line in lines if line.startswith("alert")] == [f"alert {time} drift: far" for time in times[1:6]]
 
 
 def test_retraining_ends_with_a_decision_that_is_on_record(
