@@ -81,6 +81,23 @@ def test_a_feature_that_the_champion_needs_stays_in_the_sql(prod: Environment, n
     assert featurize(both, now + 2 * DAY, backfill=True).notes == []
 
 
+def test_a_feature_of_whole_numbers_that_becomes_a_fraction_is_not_cut(prod: Environment, now: datetime) -> None:
+    made, sql = FeatureView("made", ("kind",), DAY, DAY), "SELECT 'a' AS kind, {} AS n, {} FROM silver.items LIMIT 1"
+    times = "CAST('2025-03-15' AS TIMESTAMP) AS event_timestamp, CAST('2025-03-15' AS TIMESTAMP) AS available_at"
+
+    def released(number: str) -> Environment:
+        edits = {"features/made.sql": sql.format(number, times)}
+        project = Edited(**{**vars(PROJECT), "views": (made,), "edits": edits})
+        return Environment("prod", project, prod.folder, prod.config)
+
+    featurize(released("CAST(2 AS BIGINT)"), now + HOUR)
+    with pytest.raises(
+        ContractError, match=r"features\.made holds whole numbers in n, and sql/features/made\.sql gives"
+    ):
+        featurize(released("CAST(2.5 AS DOUBLE)"), now + 2 * HOUR, backfill=True)
+    assert read(prod, "features.made")["n"].to_list() == [2]
+
+
 def test_features_that_are_not_available_by_as_of_are_not_built(world: Path, project: Path, load_env: LoadEnv) -> None:
     prod, as_of = load_env("prod", project), datetime(2025, 2, 10, 12)
     for view in PROJECT.views:

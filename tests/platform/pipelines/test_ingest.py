@@ -8,12 +8,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from mlplatform.environment import Environment
 from mlplatform.errors import ContractError
 from mlplatform.pipelines.featurize import featurize
 from mlplatform.pipelines.ingest import ingest
+from mlplatform.preparation import silver
 from mlplatform.storage.catalog import Window
 from mlplatform.storage.landing import NAME_FORMAT
 from mlplatform.storage.ops import FILES, RUNS
@@ -251,6 +253,8 @@ def test_a_column_that_earlier_rows_lack_is_told(fresh: Environment) -> None:
     with pytest.raises(ContractError, match="earlier rows have no size, and the contract lets none be missing"):
         ingest(released(nullable=False), SECOND)
     assert read(fresh, "silver.items").equals(before)
+    rows = pa.table({"n": [1], "x": [1.5]})
+    assert silver.cuts(rows.schema, rows.rename_columns(["x", "n"]).schema) == ["n"], "2.5 would become 2"
     (note,) = [note for note in ingest(released(nullable=True), SECOND).notes if "size" in note]
     assert note.startswith("silver.items: earlier rows have no size until the table is made anew")
 

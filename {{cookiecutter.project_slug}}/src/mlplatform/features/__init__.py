@@ -9,6 +9,7 @@ from mlplatform.contract import FeatureView
 from mlplatform.engine import newest_known
 from mlplatform.environment import Environment
 from mlplatform.errors import ContractError
+from mlplatform.preparation.silver import cuts
 from mlplatform.storage.catalog import Relation, Window
 
 TIMES = ("event_timestamp", "available_at")
@@ -24,12 +25,20 @@ def columns(view: FeatureView, schema: pa.Schema) -> list[str]:
 
 
 def changes(env: Environment, view: FeatureView) -> tuple[list[str], list[str]]:
-    """The features that the view's table has and its SQL no longer gives, and those that are new in the SQL."""
+    """The features that the view's table has and its SQL no longer gives, and those that are new in the SQL.
+
+    Raises ContractError where the table would cut what the SQL gives.
+    """
     table = env.find(view.table)
     if table is None:
         return [], []
     sql = env.engine.query(env.project.sql(f"features/{view.name}.sql"))
     stored, given = columns(view, table.schema), columns(view, sql.schema)
+    if cut := cuts(table.schema, sql.schema):
+        raise ContractError(
+            f"{view.table} holds whole numbers in {', '.join(cut)}, and sql/features/{view.name}.sql gives fractions, "
+            "which would be cut: delete the table's folder and run `featurize --backfill`"
+        )
     return [name for name in stored if name not in given], [name for name in given if name not in stored]
 
 

@@ -25,8 +25,9 @@ def refresh_silver(env: Environment, run: Run, table: SilverTable) -> None:
     total = pending.count() if pending else 0
     if not pending or (not total and env.catalog.exists(table.table)):
         return
-    _tell_of_gaps(env, run, table)
-    judged = judge(env.engine, table, _typed(env, table, pending, total), env.catalog.exists(table.table))
+    typed = _typed(env, table, pending, total)
+    _tell_of_gaps(env, run, table, typed.schema)
+    judged = judge(env.engine, table, typed, env.catalog.exists(table.table))
     others = [f"p.{quoted(name)}" for name in pending.schema.names if name.lower() != REASON]
     received = "p.*" if len(others) == len(pending.schema) else ", ".join(others)  # a source may call a column so, too
     refused = env.engine.query(
@@ -48,11 +49,25 @@ def refresh_silver(env: Environment, run: Run, table: SilverTable) -> None:
     run.wrote(table.table, env.catalog.append(table.table, good))
 
 
-def _tell_of_gaps(env: Environment, run: Run, table: SilverTable) -> None:
-    """Say which columns the rows that are there lack; raises ContractError where the contract lets none be missing."""
-    known = env.catalog.snapshot(table.table).schema.names if env.catalog.exists(table.table) else []
-    new = [column for name, column in table.contract.columns.items() if name not in known and not column.regex]
-    if not known or not new or not env.catalog.count(table.table):
+def cuts(stored: pa.Schema, given: pa.Schema) -> list[str]:
+    """The columns that are whole numbers in a table, and fractions in what is written into it."""
+    whole = [field.name for field in stored if pa.types.is_integer(field.type) and field.name in given.names]
+    return [name for name in whole if pa.types.is_floating(given.field(name).type)]
+
+
+def _tell_of_gaps(env: Environment, run: Run, table: SilverTable, given: pa.Schema) -> None:
+    """Say which columns the rows that are there lack; raises ContractError where the contract lets none be missing, or
+    where whole numbers have become fractions, which the table would cut."""
+    if not env.catalog.exists(table.table) or not env.catalog.count(table.table):
+        return
+    known = env.catalog.snapshot(table.table).schema
+    if cut := cuts(known, given):
+        raise ContractError(
+            f"{table.table} holds whole numbers in {', '.join(cut)}, and sql/silver/{table.name}.sql gives fractions, "
+            "which would be cut: make the table anew (docs/runbook.md, Mended cleaning)"
+        )
+    new = [column for name, column in table.contract.columns.items() if name not in known.names and not column.regex]
+    if not new:
         return
     if never := [column.name for column in new if column.required and not column.nullable]:
         raise ContractError(
