@@ -329,6 +329,8 @@ def test_a_better_challenger_is_promoted_and_the_old_champion_archived(
     assert (row["challenger_score"], row["champion_score"]) == tuple(pytest.approx(v, abs=1e-6) for v in measured)
     assert [registry.ledger.champion(at) for at in (now - DAY, now)] == [old, 1]
     assert (registry.ledger.stage(1), registry.ledger.stage(old)) == ("Production", "Archived")
+    (left,) = [move for move in registry.ledger.all() if (move.version, move.to_stage) == (old, "Archived")]
+    assert left.from_stage == "Production"
     assert [registry.version(number).tags["stage"] for number in (1, old)] == ["Production", "Archived"]
     assert "replaced by version 1" in registry.version(old).description
     aliases = registry.client.get_registered_model(registry.model).aliases

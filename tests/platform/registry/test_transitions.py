@@ -68,6 +68,12 @@ def test_a_request_waits_from_its_time_on_and_no_longer_than_its_answer(ledger: 
     assert (ledger.stage(1, day(3)), ledger.stage(1, day(4))) == ("None", "Staging")
 
 
+def test_stages_go_by_logical_time_whenever_a_decision_was_recorded(ledger: Ledger) -> None:
+    for version, at in ((2, day(5)), (1, day(3))):
+        ledger.record(*promoted(version, at))
+    assert [ledger.champion(at) for at in (day(3), day(5))] == [1, 2]
+
+
 def test_a_rejected_request_moves_nothing(ledger: Ledger) -> None:
     request = asked(1, "Production", day(3), "Staging")
     ledger.record(request.closed("rejected", day(4), "comparison", "it is worse"))
