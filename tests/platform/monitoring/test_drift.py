@@ -101,6 +101,12 @@ def test_a_constant_that_changes_is_infinitely_far() -> None:
     assert (changed["ks"], changed["wasserstein"]) == (1, np.inf)
 
 
+def test_categories_are_pooled_where_fewer_than_five_are_expected() -> None:
+    for rows, statistic in ((10.0, 20), (9.0, 0)):  # half of them are expected on each side
+        ours, theirs = np.array([rows, 0.0, 100 - rows]), np.array([0.0, rows, 100 - rows])
+        assert drift.chi_squared(ours, theirs)[0] == pytest.approx(statistic)
+
+
 def test_numbers_are_not_compared_with_text() -> None:
     with pytest.raises(TypeError, match="x: String cannot be compared with a reference of Float64"):
         drift.compare(numbers([1.0]), pl.Series("x", ["1.0"]))

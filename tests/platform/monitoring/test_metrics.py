@@ -83,6 +83,25 @@ def test_inputs_count_rows_and_missing_values(frame: pl.DataFrame) -> None:
     assert value(rows, "missing_rate", "kind") == pytest.approx(1 / 6)
     assert value(rows, "missing_rate", "score") == 0
     assert rows.filter(pl.col("metric").is_in(metrics.DRIFT)).is_empty()  # no reference, no drift
+    weighed = metrics.inputs(WINDOW, frame, None, SETTINGS, SLICES, ["price"], weight=2.5)
+    assert (value(weighed, "rows"), value(weighed, "rows", slice_="region=north")) == (15, 10)
+
+
+def test_each_entity_counts_once_by_its_first_way_and_of_requests_by_the_newest() -> None:
+    seen = [("a", "online", 1), ("a", "online", 2), ("b", "online", 3), ("b", "batch", 1)]
+    times = [WINDOW.start + timedelta(days=day) for _, _, day in seen]
+    rows = pl.DataFrame({"item": [item for item, _, _ in seen], "inference": [way for _, way, _ in seen]})
+    rows = rows.with_columns(prediction_time=pl.Series(times), variant=pl.lit("champion"))
+    found = dict(metrics.parts(rows, ["item"]))
+    assert {name: part.height for name, part in found.items()} == {
+        "all": 2,
+        "inference=batch": 1,
+        "inference=online": 3,
+    }
+    assert set(found["all"].select("item", "inference", "prediction_time").rows()) == {
+        ("a", "online", times[1]),
+        ("b", "batch", times[3]),
+    }
 
 
 def test_inputs_compare_each_feature_and_the_score_with_the_reference(frame: pl.DataFrame) -> None:
@@ -95,6 +114,9 @@ def test_inputs_compare_each_feature_and_the_score_with_the_reference(frame: pl.
         WINDOW, frame.with_columns(pl.col("score") + 1), frame, SETTINGS, SLICES, ["price", "kind", "score"]
     )
     assert value(moved, "ks", "score") == 1
+    constant, just = frame.with_columns(score=0.95), SETTINGS.model_copy(update={"min_rows": frame.height})
+    far = metrics.inputs(WINDOW, frame, constant, just, SLICES, ["score"])
+    assert value(far, "wasserstein", "score") == np.inf
 
 
 def test_a_reference_without_a_feature_is_an_error(frame: pl.DataFrame) -> None:
@@ -115,6 +137,8 @@ def test_performance_waits_for_labels_and_says_how_many_came(frame: pl.DataFrame
     assert value(rows, "accuracy") == 0.75
     assert value(rows, "accuracy", slice_="region=north") == 1
     assert value(rows, "baseline_accuracy") == 0.5
+    guesses = np.array([0.0, 0.0, 1.0, 0.0, 1.0, 0.0])  # right wherever a label is known
+    assert value(metrics.performance(WINDOW, frame, guesses, SETTINGS, JUDGED), "baseline_accuracy") == 1
     assert rows.filter(metric="accuracy", slice="region=south").is_empty()  # one label is no evidence
     assert "undefined" not in rows["metric"]
     assert set(rows["available_at"]) == {WINDOW.end + timedelta(days=2)}

@@ -154,6 +154,7 @@ def test_rows_from_before_a_column_came_are_read_where_a_window_says_so(hours: D
     for hour, way in ((4, "batch"), (5, "online")):
         row = {"hour": [hour], "at": pa.array([APRIL], pa.timestamp("us")), "way": [way]}
         hours.append("silver.hours", pa.table(row))
+    assert sorted(hours.read("silver.hours", ["hour"], Window("at", until=APRIL))["hour"].to_pylist()) == [4, 5]
     for or_null, found in ((True, [0, 1, 2, 3, 4]), (False, [4])):
         window = Window("at", among=Among("way", ["batch"], or_null))
         assert sorted(hours.read("silver.hours", ["hour"], window)["hour"].to_pylist()) == found

@@ -22,9 +22,11 @@ from mlplatform.contract import Baseline, Labels, Metric, Model, Project
 from mlplatform.environment import Environment
 from mlplatform.features.frames import entities
 from mlplatform.pipelines.deploy import deploy
+from mlplatform.pipelines.forget import look
 from mlplatform.pipelines.infer import infer
 from mlplatform.pipelines.monitor import monitor
 from mlplatform.pipelines.train import train
+from mlplatform.preparation.forgotten import subject_of
 from mlplatform.registry import approval
 from mlplatform.registry.scoring import load
 from mlplatform.registry.store import Registry
@@ -200,6 +202,10 @@ def test_a_code_of_whole_numbers_reads_as_in_training_whatever_its_company(
     assert set(together["kind"]) == {*codes, "missing"}
     alone = pd.concat([scorer.inputs(rows.slice(number, 1).to_pandas()) for number in range(rows.num_rows)])
     pd.testing.assert_frame_equal(together, alone.reset_index(drop=True))
+    if since == "2025-01-20":  # an old item, which has a code: alone it must be read as beside those without
+        oldest = read(prod, "silver.items").sort("available_at")["item_id"][0]
+        found = {version.number: version.files for version in look(prod, subject_of([f"item_id={oldest}"])).versions}
+        assert "reference.parquet" in found[2]
     if since == "2025-03-14":
         deploy(prod, now)
         use(prod, now + 9 * DAY)

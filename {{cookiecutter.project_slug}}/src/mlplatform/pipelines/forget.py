@@ -27,6 +27,7 @@ from mlplatform.preparation.forgotten import (
     refuse_unknown,
 )
 from mlplatform.registry.forgotten import archive_versions, clean_artifacts
+from mlplatform.registry.scoring import as_trained, whole_columns
 from mlplatform.registry.store import Registry
 from mlplatform.registry.tags import Sampled
 from mlplatform.registry.transitions import Decision
@@ -181,7 +182,8 @@ def _versions(env: Environment, subject: Subject, doomed: Doomed) -> Iterator[Af
             found = parts(env, tags.as_of, tags.trained_on, tags.held_out, sampled, about)
             frames = [rows.to_pandas() for rows in found]
         seen = pd.concat(frames)
-        inputs = project.model.inputs(seen) if len(seen) else pd.DataFrame()
+        whole = whole_columns(registry.files(number, "model")) if len(seen) else None
+        inputs = as_trained(project.model.inputs, seen, whole) if len(seen) else pd.DataFrame()
         rests = any(first <= tags.as_of and last >= before(tags.trained_on.start, reach) for first, last in known)
         files = clean_artifacts(registry, number, subject, inputs, write=False)
         if len(seen) or rests or files:
