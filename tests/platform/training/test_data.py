@@ -1,5 +1,6 @@
 """What is trained on and what is held out: by time, by group, or at random; what was known, and what is too little."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,13 @@ def test_a_held_out_period_for_which_most_labels_are_still_to_come_is_told(folde
     assert found.holdout["prediction_time"].max() < now - timedelta(days=9), "a day or two, and eight more"
     assert "of newer ones no label is known yet. Make training.holdout longer than labels take" in note
     assert data.load(env(folder), now).notes == ()
+
+
+def test_a_feature_that_no_training_row_has_is_told(folder: Path, now: datetime) -> None:
+    history, arrivals = PROJECT.views
+    short = Edited(**{**vars(PROJECT), "views": (history, replace(arrivals, ttl=timedelta(seconds=1)))})
+    (note,) = data.load(env(folder, short), now).notes
+    assert note == "no training row has a value of kind_arrivals__items_1d: is the view's ttl too short?"
 
 
 def test_a_random_share_is_held_out_from_all_times(folder: Path, now: datetime) -> None:

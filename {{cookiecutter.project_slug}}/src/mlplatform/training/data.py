@@ -67,6 +67,9 @@ def load(env: Environment, as_of: datetime) -> TrainingData:
     _refuse_few(env, as_of, len(train), len(holdout), notes)
     as_trained(env.project.model.inputs, train.head(1), None)  # are all that it asks for there?
     labels.check(env.project.labels, train["label"], holdout["label"], settings.min_class_rows)
+    of_views = tuple(f"{view.name}__" for view in env.project.views)
+    if empty := [name for name in train.columns if name.startswith(of_views) and train[name].isna().all()]:
+        notes += (f"no training row has a value of {', '.join(empty)}: is the view's ttl too short?",)
     if settings.split == "time" and (last := holdout["prediction_time"].max()) < as_of - settings.holdout / 2:
         notes += (
             f"held out are {len(holdout):,} rows with prediction times from {as_of - settings.holdout} to {last}: of "
