@@ -117,6 +117,11 @@ BROKEN = {
         "`inputs` gives gaps in kind",
         (("model.py", '.astype("str").fillna("missing")', '.where(frame[list(CATEGORICAL)] != "a")'),),
     ),
+    "what is known of an entity changes when there are many": Broken(
+        conformance.one_run_scores_what_many_do,
+        'what several runs have scored, beside one at the end: .*"score"',
+        (("sql/entities.sql", "    amount,", "    amount * CAST(count(*) OVER () < 570 AS INT) AS amount,"),),
+    ),
     "features hold chance, which another run does not repeat": Broken(
         conformance.running_twice_changes_nothing, "features.kind_history: ", (CHANCE,)
     ),

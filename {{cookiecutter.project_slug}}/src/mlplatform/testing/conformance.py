@@ -36,7 +36,7 @@ from mlplatform.environment import Environment
 from mlplatform.features.frames import entities, labelled
 from mlplatform.pipelines.deploy import deploy
 from mlplatform.pipelines.featurize import featurize
-from mlplatform.pipelines.infer import infer
+from mlplatform.pipelines.infer import infer, score
 from mlplatform.pipelines.ingest import ingest
 from mlplatform.pipelines.monitor import monitor
 from mlplatform.pipelines.train import request_staging, train
@@ -254,11 +254,20 @@ def killed_pipelines_end_as_if_nothing_had_happened(world: World) -> None:
     _assert_same(_state(env), world.uninterrupted[1])
 
 
+def one_run_scores_what_many_do(world: World) -> None:
+    """Each run of inference has scored what one at the end scores: with what was known at the prediction time."""
+    env, before = world.uninterrupted
+    _refuse_no_predictions(world)
+    registry = Registry(env)
+    (champion,) = {version for _, _, version in registry.ledger.champions(world.start, world.end)}
+    whole = pl.DataFrame(score(registry, champion, world.start, world.end))
+    ours = before[f"predictions.{registry.settings.model}"].drop("late")
+    _assert_equal(ours, _tidy(whole.select(ours.columns)), "what several runs have scored, beside one at the end")
+
+
 def running_twice_changes_nothing(world: World) -> None:
     env, before = world.uninterrupted
-    scored = f"predictions.{env.config.registry.model}"
-    reason = _NOTHING_SCORED if Registry(env).ledger.champion(world.end) else _NO_CHAMPION
-    assert scored in before and not before[scored].is_empty(), reason
+    _refuse_no_predictions(world)
     for pipeline, as_of in ((ingest, world.end), (train, world.start), (deploy, world.start)):
         pipeline(env, as_of)
     featurize(env, world.end, backfill=True)
@@ -338,6 +347,7 @@ CHECKS: tuple[Callable[[World], None], ...] = (
     a_model_of_shuffled_labels_is_refused,
     scores_do_not_depend_on_their_batch,
     input_types_do_not_depend_on_the_batch,
+    one_run_scores_what_many_do,
     running_twice_changes_nothing,
     killed_pipelines_end_as_if_nothing_had_happened,
 )
@@ -412,6 +422,13 @@ def _state(env: Environment) -> State:
     if ops.FILES in found:
         found[ops.FILES] = found[ops.FILES].drop(_FILES_CLOCK)
     return found
+
+
+def _refuse_no_predictions(world: World) -> None:
+    env, before = world.uninterrupted
+    scored = f"predictions.{env.config.registry.model}"
+    reason = _NOTHING_SCORED if Registry(env).ledger.champion(world.end) else _NO_CHAMPION
+    assert scored in before and not before[scored].is_empty(), reason
 
 
 def _assert_same(found: State, expected: State) -> None:
