@@ -158,6 +158,7 @@ def test_an_upgraded_project_is_a_new_render_with_the_owners_edits(
     del wanted["docs/governance.md"]
     theirs = owned(new, PACKAGE, template / "upgrade" / "migrations.json")
     taken = [path for step in declared(template, old, new) for path in step.owners + step.renewed]
+    taken += [path for step in declared(template, old, new) for path in step.settings]
     kept = {path for path in before | after | wanted if covers(theirs, path) and not covers(taken, path)}
     assert after.keys() - kept == wanted.keys() - kept
     assert [path for path in after.keys() - kept if after[path] != wanted[path]] == []

@@ -83,7 +83,7 @@ def test_inputs_count_rows_and_missing_values(frame: pl.DataFrame) -> None:
     assert value(rows, "missing_rate", "kind") == pytest.approx(1 / 6)
     assert value(rows, "missing_rate", "score") == 0
     assert rows.filter(pl.col("metric").is_in(metrics.DRIFT)).is_empty()  # no reference, no drift
-    weighed = metrics.inputs(WINDOW, frame, None, SETTINGS, SLICES, ["price"], weight=2.5)
+    weighed = metrics.inputs(WINDOW, frame, None, SETTINGS, SLICES, ["price"], metrics.Part(weight=2.5))
     assert (value(weighed, "rows"), value(weighed, "rows", slice_="region=north")) == (15, 10)
 
 
@@ -105,7 +105,7 @@ def test_each_entity_counts_once_by_its_first_way_and_of_requests_by_the_newest(
 
 
 def test_inputs_compare_each_feature_and_the_score_with_the_reference(frame: pl.DataFrame) -> None:
-    rows = metrics.inputs(WINDOW, frame, frame, SETTINGS, SLICES, ["price", "kind", "score"], model_version=3)
+    rows = metrics.inputs(WINDOW, frame, frame, SETTINGS, SLICES, ["price", "kind", "score"], metrics.Part(version=3))
     for metric, column in [("psi", "price"), ("ks", "score"), ("jensen_shannon", "kind")]:
         assert value(rows, metric, column) == 0
     assert set(rows["model_version"]) == {3}
@@ -131,7 +131,7 @@ def test_a_handful_of_rows_says_nothing_about_drift(frame: pl.DataFrame) -> None
 
 
 def test_performance_waits_for_labels_and_says_how_many_came(frame: pl.DataFrame) -> None:
-    rows = metrics.performance(WINDOW, frame, HEURISTIC, SETTINGS, JUDGED, model_version=3)
+    rows = metrics.performance(WINDOW, frame, HEURISTIC, SETTINGS, JUDGED, metrics.Part(version=3))
     assert value(rows, "label_coverage") == pytest.approx(4 / 6)
     assert value(rows, "label_coverage", slice_="region=north") == 0.75
     assert value(rows, "accuracy") == 0.75
@@ -158,7 +158,7 @@ def test_where_rows_stand_for_several_so_do_the_cells_of_the_confusion() -> None
     owner = replace(PROJECT, labels=labels, model=Mute(), slices=())
     scores = {name: [0.5] * 4 for name in labels.score_columns}
     rows = pl.DataFrame({"label": ["a", "a", "a", "b"], "prediction": ["b", "b", "a", "b"], **scores})
-    found = metrics.performance(WINDOW, rows, np.full((4, 2), 0.5), SETTINGS, owner, weight=2.5)
+    found = metrics.performance(WINDOW, rows, np.full((4, 2), 0.5), SETTINGS, owner, metrics.Part(weight=2.5))
     assert value(found, "confusion", metrics.cell("a", "b")) == 5
 
 

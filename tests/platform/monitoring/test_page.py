@@ -59,7 +59,7 @@ def write_tables(tables: Catalog) -> None:
         )
         found += [
             metrics.volumes(window, {"silver.outcomes": metrics.Volume(600, window.end - timedelta(hours=1))}),
-            metrics.inputs(window, frame, reference, SETTINGS, ("region",), names, model_version=1 + (i > 8)),
+            metrics.inputs(window, frame, reference, SETTINGS, ("region",), names, metrics.Part(version=1 + (i > 8))),
             metrics.performance(window, frame, np.zeros(600), SETTINGS, JUDGED),
             *(service(window, frame, reference, names, rng) if i > 11 else ()),
         ]
@@ -112,8 +112,8 @@ def service(
     asked = frame.head(250).with_columns(pl.col("season__price") + 1)
     for way, rows in (("batch", frame), ("online", asked), ("streaming", frame.tail(400))):
         part = f"inference={way}"
-        yield metrics.inputs(window, rows, reference, SETTINGS, (), names, 2, part)
-        yield metrics.performance(window, rows, np.zeros(rows.height), SETTINGS, JUDGED, 2, part)
+        yield metrics.inputs(window, rows, reference, SETTINGS, (), names, metrics.Part(part, 2))
+        yield metrics.performance(window, rows, np.zeros(rows.height), SETTINGS, JUDGED, metrics.Part(part, 2))
     share = float(rng.uniform(0, 0.004))
     measured = {
         "serve": {"requests_per_second": 3 + 100 * share, "latency_p50": 0.0011, "latency_p99": 0.004 + share}

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 
 from mlplatform.environment import Environment
-from mlplatform.errors import UserError
+from mlplatform.errors import ContractError, UserError
 from mlplatform.features.online import publish
 from mlplatform.pipelines.collect import collect
 from mlplatform.pipelines.featurize import featurize
@@ -299,7 +299,10 @@ def test_a_number_in_a_key_is_one_key_however_it_is_written(start: Start, prod: 
     views = tuple(replace(v, keys=("kind", "price")) if v.name == "kind_history" else v for v in PROJECT.views)
     members = {"entity": replace(PROJECT.entity, keys=("item_id", "price", "day")), "views": views}
     owner = Edited(**{**vars(PROJECT), **members}, edits=edits)
-    featurize(Environment(prod.name, owner, prod.folder, prod.config), now, backfill=True)
+    env = Environment(prod.name, owner, prod.folder, prod.config)
+    with pytest.raises(ContractError, match=r"kind_history has no key price yet: run `featurize --backfill`"):
+        featurize(env, now + DAY)
+    featurize(env, now, backfill=True)
     running = start(folder=prod.folder, owner=owner)
     prices = ("-0", "0.50", 0.5, "5E-1")
     asked = [ITEM | {"price": price, "day": f"{now:%Y-%m-%d}"} for price in prices]
@@ -307,7 +310,7 @@ def test_a_number_in_a_key_is_one_key_however_it_is_written(start: Start, prod: 
     assert [(one["price"], one["features_missing"]) for one in found] == [("0.50", [])] * 3
     assert (none["price"], "kind_history__outcome_7d" in none["features_missing"]) == ("0.00", True)
     running.service.log.close()
-    collect(Environment(prod.name, owner, prod.folder, prod.config), now)
+    collect(env, now)
     rows = read(prod, "predictions.tiny").filter(pl.col("inference") == "online").sort("price").select("price", "day")
     assert rows.rows() == [(Decimal("0.00"), now.date()), *[(Decimal("0.50"), now.date())] * 3]
 

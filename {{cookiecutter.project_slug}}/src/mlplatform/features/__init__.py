@@ -30,7 +30,7 @@ def changes(env: Environment, view: FeatureView) -> tuple[list[str], list[str]]:
     Raises ContractError where the table would cut what the SQL gives.
     """
     table = env.find(view.table)
-    if table is None:
+    if table is None or _new_keys(view, table.schema):
         return [], []
     sql = env.engine.query(env.project.sql(f"features/{view.name}.sql"))
     stored, given = columns(view, table.schema), columns(view, sql.schema)
@@ -40,6 +40,10 @@ def changes(env: Environment, view: FeatureView) -> tuple[list[str], list[str]]:
             "which would be cut: delete the table's folder and run `featurize --backfill`"
         )
     return [name for name in stored if name not in given], [name for name in given if name not in stored]
+
+
+def _new_keys(view: FeatureView, schema: pa.Schema) -> list[str]:
+    return [key for key in view.keys if key not in schema.names]
 
 
 def refresh(env: Environment, view: FeatureView, as_of: datetime, since: datetime | None) -> int:
@@ -64,6 +68,8 @@ def compute(env: Environment, view: FeatureView, as_of: datetime, since: datetim
     refuse_doubled(env, rows, (*view.keys, "event_timestamp"), f"sql/features/{view.name}.sql")
     _refuse_what_is_ahead(env, view, rows)
     table = env.find(view.table) if since else None
+    if table and (new := _new_keys(view, table.schema)):
+        raise ContractError(f"{view.table} has no key {', '.join(new)} yet: run `featurize --backfill` for a new table")
     if table and SUPERSEDED not in table.schema.names:  # an earlier release wrote it
         stored = env.engine.query(f"SELECT * FROM {view.table}")
         env.catalog.replace(view.table, _marked(env, view, stored), Window("available_at"))

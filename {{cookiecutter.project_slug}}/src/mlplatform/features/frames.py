@@ -11,7 +11,7 @@ from mlplatform.engine import View
 from mlplatform.environment import Environment
 from mlplatform.errors import UserError
 from mlplatform.features import SUPERSEDED, columns, refuse_doubled
-from mlplatform.storage.catalog import Relation, Rows, Window, before
+from mlplatform.storage.catalog import Relation, Rows, Span, Window, before
 
 _BUCKETS = 16**4
 
@@ -44,7 +44,7 @@ def entities(
     after its prediction time could not have been scored and is left out, and so is one that the table
     `without` has from this way of inference: `scored`. `fraction` keeps that share of them, always the same ones.
     """
-    found = _entities(env, as_of, start, end, fraction=fraction, without=without, scored=scored)
+    found = _entities(env, as_of, Span(start, end), fraction=fraction, without=without, scored=scored)
     return with_features(env, found, as_of, start)
 
 
@@ -73,7 +73,7 @@ def labelled_sample(
     among: pa.Table | None = None,
 ) -> Sample:
     """Like `labelled`, of not more than `most` rows: see `sample`."""
-    known = _entities(env, as_of, start, end, fraction=fraction, among=among)
+    known = _entities(env, as_of, Span(start, end), fraction=fraction, among=among)
     known = _labels(env, known, as_of, join="JOIN", where="label IS NOT NULL")
     found = sample(env, known, most, fraction) if most else Sample(known, fraction, 0, 0)
     return found._replace(rows=_typed(with_features(env, found.rows, as_of, start), env.project.labels))
@@ -147,8 +147,7 @@ def _typed(rows: Relation, labels: Labels) -> Relation:
 def _entities(
     env: Environment,
     as_of: datetime,
-    start: datetime,
-    end: datetime,
+    times: Span,
     *,
     fraction: float = 1,
     without: str = "",
@@ -157,7 +156,7 @@ def _entities(
 ) -> Relation:
     keys = env.project.entity.keys
     kept = f"AND {_within(keys, fraction)} " if fraction < 1 else ""
-    window = Window("prediction_time", start, end).predicate("TIMESTAMP ")
+    window = Window("prediction_time", *times).predicate("TIMESTAMP ")
     names = ", ".join(keys)
     has_them = without and env.catalog.exists(without)
     told = has_them and "inference" in env.catalog.snapshot(without).schema.names  # other ways count for themselves

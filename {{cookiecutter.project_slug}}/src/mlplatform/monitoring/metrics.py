@@ -38,6 +38,17 @@ class Volume(NamedTuple):
     newest: datetime | None
 
 
+class Part(NamedTuple):
+    """Predictions measured together: their slice (see `parts`), their version, and how many each stands for."""
+
+    name: str = "all"
+    version: int | None = None
+    weight: float = 1.0
+
+
+ALL = Part()
+
+
 def windows(length: timedelta, since: datetime, until: datetime) -> Iterator[Span]:
     """Yield, in order, the windows of the fixed grid that end in (since, until]."""
     end = EPOCH + ((since - EPOCH) // length + 1) * length
@@ -83,30 +94,27 @@ def inputs(
     settings: MonitoringSettings,
     slices: Sequence[str],
     watched: Sequence[str],
-    model_version: int | None = None,
-    part: str = "all",
-    weight: float = 1.0,
+    part: Part = ALL,
 ) -> pl.DataFrame:
     """Return what is known of a window's predictions at its end: counts, missing rates and drift.
 
     `frame` has one row per prediction with the columns `watched` (features and scores) and `slices`; `reference`
-    holds the watched ones as the model of `model_version` saw them in training, and None gives no drift. `part` names
-    the rows (see `parts`); slices are those of all of them. Each row stands for `weight` ones. Raises
-    ColumnNotFoundError for a missing column.
+    holds the watched ones as the version of `part` saw them in training, and None gives no drift. Slices are those of
+    all rows. Raises ColumnNotFoundError for a missing column.
     """
     height = _column(frame, watched[0]).len()
-    counts = [(part, height)]
-    for name in slices if part == "all" else ():
+    counts = [(part.name, height)]
+    for name in slices if part.name == "all" else ():
         groups = frame.lazy().group_by(name).len().collect().rows()
         counts += [(_slice(name, value), count) for value, count in sorted(groups, key=str)]
-    rows = [("rows", "", name, float(round(count * weight))) for name, count in counts]
+    rows = [("rows", "", name, float(round(count * part.weight))) for name, count in counts]
     for name in watched if height else ():
         column = _column(frame, name)
-        rows.append(("missing_rate", name, part, column.to_frame().select(_missing(name, column.dtype)).item()))
+        rows.append(("missing_rate", name, part.name, column.to_frame().select(_missing(name, column.dtype)).item()))
         if reference is not None and height >= settings.min_rows:
             drifted = drift.compare(_column(reference, name), column, settings.psi_bins)
-            rows += [(metric, name, part, value) for metric, value in drifted.items()]
-    return rows_of(window, rows, model_version, window.end)
+            rows += [(metric, name, part.name, value) for metric, value in drifted.items()]
+    return rows_of(window, rows, part.version, window.end)
 
 
 def performance(
@@ -115,9 +123,7 @@ def performance(
     baseline: NDArray[Any],
     settings: MonitoringSettings,
     project: Project,
-    model_version: int | None = None,
-    part: str = "all",
-    weight: float = 1.0,
+    part: Part = ALL,
 ) -> pl.DataFrame:
     """Return label coverage and performance, overall and per slice, and the share of predictions that were late, as
     known `label_delay` after the end.
@@ -125,15 +131,15 @@ def performance(
     `frame` is one row per prediction; its label is null where it was still unknown then. The metrics of `baseline`,
     a heuristic's scores of the same rows, are named `baseline_<metric>`. Metrics of the project's own are measured
     on all rows together, and so is, for classes, `confusion`: how many rows of each class were predicted to be of
-    which, in the column `cell(label, prediction)`. What a metric cannot say is left out. `part` names the rows (see
-    `parts`); slices and `confusion` are those of all of them. Each row stands for `weight` ones.
+    which, in the column `cell(label, prediction)`. What a metric cannot say is left out. Slices and `confusion`
+    are those of all rows.
     """
     rows: list[tuple[str, str, str, float]] = []
     if "late" in frame.columns and (said := frame["late"].count()):  # earlier releases did not say
-        rows.append(("late_share", "", part, float(frame["late"].sum() / said)))
+        rows.append(("late_share", "", part.name, float(frame["late"].sum() / said)))
     frame = frame.with_row_index("_row")
-    slices = project.slices if part == "all" else ()
-    for name, sliced in _slices(frame, slices, ("_row", "label", *project.labels.score_columns), part):
+    slices = project.slices if part.name == "all" else ()
+    for name, sliced in _slices(frame, slices, ("_row", "label", *project.labels.score_columns), part.name):
         known = sliced.drop_nulls(["label", *project.labels.score_columns])
         if sliced.height:
             rows.append(("label_coverage", "", name, 1 - sliced["label"].null_count() / sliced.height))
@@ -147,11 +153,11 @@ def performance(
     own = frame.drop("_row").drop_nulls("label")
     if project.metrics and own.height >= settings.min_rows:
         predicted = own.to_pandas()
-        rows += [(name, "", part, float(measure(predicted))) for name, measure in project.metrics.items()]
-    if part == "all" and project.labels.classes and own.height >= settings.min_rows:
+        rows += [(name, "", part.name, float(measure(predicted))) for name, measure in project.metrics.items()]
+    if part.name == "all" and project.labels.classes and own.height >= settings.min_rows:
         counts = own.group_by("label", "prediction").len().sort("label", "prediction").rows()
-        rows += [("confusion", cell(label, guess), "all", float(round(n * weight))) for label, guess, n in counts]
-    return rows_of(window, rows, model_version, window.end + settings.label_delay)
+        rows += [("confusion", cell(label, guess), "all", float(round(n * part.weight))) for label, guess, n in counts]
+    return rows_of(window, rows, part.version, window.end + settings.label_delay)
 
 
 def cell(label: str, prediction: str) -> str:

@@ -95,9 +95,8 @@ def _inputs(env: Environment, registry: Registry, window: Span, predicted: Predi
         # A column that is newer than the version has nothing to be compared with.
         known = [name for name in (*given.columns, *scores) if reference is None or name in reference.collect_schema()]
         frame = given.with_columns(part[name] for name in added)
-        yield metrics.inputs(
-            window, frame, reference, settings, project.slices, known, version, place, predicted.weight
-        )
+        measured = metrics.Part(place, version, predicted.weight)
+        yield metrics.inputs(window, frame, reference, settings, project.slices, known, measured)
 
 
 def judge(env: Environment, registry: Registry, window: Span, run: Run) -> Iterator[pl.DataFrame]:
@@ -111,7 +110,8 @@ def judge(env: Environment, registry: Registry, window: Span, run: Run) -> Itera
     for place, version, part in _parts(env, frame):
         heuristic = pd.read_parquet(registry.files(version, "baseline.parquet"))
         guessed = baseline_scores(heuristic, part.to_pandas(), env.project.labels)
-        yield metrics.performance(window, part, guessed, settings, env.project, version, place, predicted.weight)
+        measured = metrics.Part(place, version, predicted.weight)
+        yield metrics.performance(window, part, guessed, settings, env.project, measured)
 
 
 def raise_alerts(env: Environment, run: Run, since: datetime) -> None:

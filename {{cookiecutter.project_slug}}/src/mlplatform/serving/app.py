@@ -9,7 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from fastapi import FastAPI, Request, Response
@@ -50,6 +50,15 @@ class _RefusedError(Exception):
     def __init__(self, status: int, details: Sequence[Mapping[str, str]] = ()) -> None:
         super().__init__(_REFUSALS[status])
         self.status, self.details = status, details
+
+
+class _Answered(NamedTuple):
+    """A request and its answer: `at` is its logical time, `scored_at` the wall clock's in microseconds since 1970."""
+
+    request_id: str
+    at: datetime
+    scored_at: int
+    seconds: float
 
 
 class Service:
@@ -109,12 +118,8 @@ class Service:
         joined = [self._join(row, features, now) for row, features in zip(rows, found, strict=True)]
         scored = self._score(champion, joined)
         entries = list(zip(joined, found, scored, strict=True))
-        seconds = time.perf_counter() - started
-        answered = time.time_ns() // 1000
-        lines = [
-            self._line(request_id, number, *entry, now=now, scored_at=answered, seconds=seconds)
-            for number, entry in enumerate(entries)
-        ]
+        answered = _Answered(request_id, now, time.time_ns() // 1000, time.perf_counter() - started)
+        lines = [self._line(answered, number, *entry) for number, entry in enumerate(entries)]
         try:
             await self.log.write(lines)
         except LogFullError as error:
@@ -140,9 +145,9 @@ class Service:
             found = self.features.of(rows, now)
             joined = [self._join(row, features, now) for row, features in zip(rows, found, strict=True)]
             columns = self._columns(challenger, challenger.scores(joined))
-            seconds, moment = time.perf_counter() - started, time.time_ns() // 1000
+            answered = _Answered(answer["request_id"], now, time.time_ns() // 1000, time.perf_counter() - started)
             lines = [
-                self._line(answer["request_id"], n, row, features, (challenger, "shadow", scores), now, moment, seconds)
+                self._line(answered, n, row, features, (challenger, "shadow", scores))
                 for n, (row, features, scores) in enumerate(zip(joined, found, columns, strict=True))
             ]
             await self.log.write(lines)
@@ -202,22 +207,14 @@ class Service:
         }
 
     def _line(
-        self,
-        request_id: str,
-        number: int,
-        row: Row,
-        features: Found,
-        scored: tuple[Served, str, Row],
-        now: datetime,
-        scored_at: int,
-        seconds: float,
+        self, answered: _Answered, number: int, row: Row, features: Found, scored: tuple[Served, str, Row]
     ) -> bytes:
         served, variant, columns = scored
         return orjson.dumps(
             {
-                "request_id": request_id,
+                "request_id": answered.request_id,
                 "request_row": number,
-                "prediction_time": micros(now),
+                "prediction_time": micros(answered.at),
                 "kept": {name: plain(row[name]) for name in self._kept},
                 "request": orjson.dumps({name: plain(row[name]) for name in self._told}).decode(),
                 "scored": columns,
@@ -228,8 +225,8 @@ class Service:
                 "model": self.model,
                 "model_version": served.version,
                 "run_id": served.run_id,
-                "scored_at": scored_at,
-                "seconds": seconds,
+                "scored_at": answered.scored_at,
+                "seconds": answered.seconds,
             }
         )
 
