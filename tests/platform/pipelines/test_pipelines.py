@@ -126,6 +126,9 @@ def test_the_version_carries_what_a_reviewer_needs(staging: Environment, now: da
     reference = pl.read_parquet(registry.files(1, "reference.parquet"))
     trained_on = data.load(staging, now).train
     assert sorted(reference["amount"]) == sorted(trained_on["amount"]), "drift is measured against the training rows"
+    heuristic = pl.read_parquet(registry.files(1, "baseline.parquet"))
+    guesses = dict(zip(heuristic["kind"], heuristic["score"], strict=True))
+    assert guesses == pytest.approx(trained_on.groupby("kind")["label"].mean().to_dict()), "and so is the heuristic"
     run = registry.client.get_run(registry.version(1).run_id)
     assert PROJECT.model.primary.name in run.data.metrics
     assert run.inputs.dataset_inputs
