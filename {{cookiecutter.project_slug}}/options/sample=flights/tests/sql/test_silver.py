@@ -161,7 +161,7 @@ def test_a_bad_row_is_refused_with_its_reason(name: str, change: Raw, reason: st
 
 
 # Of each measured column the values that are just too small and just too large.
-LIMITS = {
+LIMITS: dict[str, dict[str, tuple[float, float]]] = {
     "schedule": {"distance": (0.5, 10001)},
     "departures": {"dep_delay": (-121, 2001)},
     "arrivals": {"arr_delay": (-181, 2001), "air_time": (9, 1201)},
