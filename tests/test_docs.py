@@ -62,3 +62,20 @@ def test_rendered_pages_name_only_what_is_rendered(variant: Path) -> None:
 def test_the_readme_names_every_prompt() -> None:
     named = re.findall(r"^\| `(\w+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert named == [name for name in PROMPTS if not name.startswith("_")]
+
+
+def test_messages_and_links_name_headings_that_are_there() -> None:
+    """`docs/<page>.md, <heading>` in the platform's messages, and links within a page."""
+    pages = {page.name: page.read_text() for page in (ROOT / TEMPLATE).rglob("*.md")}
+    heading = re.compile(r"^(?:#+ |\*\*)(.+?)(?:\.\*\*.*)?$", re.MULTILINE)
+    headings = {name: set(heading.findall(text)) for name, text in pages.items()}
+    named = [
+        found
+        for path in (ROOT / TEMPLATE / "src").rglob("*.py")
+        for found in re.findall(r"docs/([\w-]+\.md), ([A-Z][\w ]+)", path.read_text())
+    ]
+    assert len(named) > 3
+    assert [one for one in named if one[1] not in headings[one[0]]] == []
+    for name, text in pages.items():
+        anchors = {re.sub(r"[^\w -]", "", one).lower().replace(" ", "-") for one in headings[name]}
+        assert set(re.findall(r"\]\(#([\w-]+)\)", text)) <= anchors, name

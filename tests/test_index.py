@@ -21,7 +21,7 @@ class Index(ThreadingHTTPServer):
 
     @property
     def address(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/company/simple"
+        return f"http://127.0.0.1:{self.server_port}/company/packages"
 
 
 class Answer(BaseHTTPRequestHandler):
@@ -61,4 +61,4 @@ def test_the_first_installation_asks_the_index_that_pip_is_set_to(
         command, cwd=project, env=environment, capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode != 0  # it has nothing
-    assert any(path.startswith("/company/simple/") for path in index.asked), done.stderr
+    assert any(path.startswith("/company/packages/") for path in index.asked), done.stderr

@@ -64,7 +64,7 @@ def _tell_of_gaps(env: Environment, run: Run, table: SilverTable, given: pa.Sche
     if cut := cuts(known, given):
         raise ContractError(
             f"{table.table} holds whole numbers in {', '.join(cut)}, and sql/silver/{table.name}.sql gives fractions, "
-            "which would be cut: make the table anew (docs/runbook.md, Mended cleaning)"
+            "which would be cut: make the table anew (docs/runbook.md, Changed cleaning)"
         )
     new = [column for name, column in table.contract.columns.items() if name not in known.names and not column.regex]
     if not new:
@@ -72,9 +72,9 @@ def _tell_of_gaps(env: Environment, run: Run, table: SilverTable, given: pa.Sche
     if never := [column.name for column in new if column.required and not column.nullable]:
         raise ContractError(
             f"{table.table}: earlier rows have no {', '.join(never)}, and the contract lets none be missing: make the "
-            "table anew (docs/runbook.md, Mended cleaning), or declare the column `nullable=True`"
+            "table anew (docs/runbook.md, Changed cleaning), or declare the column `nullable=True`"
         )
-    names, anew = ", ".join(column.name for column in new), "made anew (docs/runbook.md, Mended cleaning)"
+    names, anew = ", ".join(column.name for column in new), "made anew (docs/runbook.md, Changed cleaning)"
     run.note(f"{table.table}: earlier rows have no {names} until the table is {anew}")
 
 

@@ -24,7 +24,7 @@ UNITY = "uc"  # no store: a catalog of tables
 
 # What to do, by the number of the error.
 _FULL = "The disk is full. Nothing is lost: make room, and run the same command again"
-_RIGHTS = "Its rights or its mount forbid it. Nothing is lost: mend them, and run the same command again"
+_RIGHTS = "Its rights or its mount forbid it. Nothing is lost: fix them, and run the same command again"
 ADVICE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FULL),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _RIGHTS),
